@@ -1,0 +1,22 @@
+//! Owns the list of fuzz targets. A target is a function that takes any bytes and panics where a property of
+//! the product fails; its module says which. To add one: a module here, a line in `TARGETS`, seeds in
+//! `seeds/<name>/`, and an entry in `fuzz_targets/` and Cargo.toml for libFuzzer.
+
+mod chunked;
+mod heads;
+
+pub use chunked::chunked;
+pub use heads::{request_head, response_head};
+
+/// One check, and the name of its seeds' folder.
+pub struct Target {
+    pub name: &'static str,
+    pub check: fn(&[u8]),
+}
+
+/// Every target, for the smoke driver.
+pub const TARGETS: &[Target] = &[
+    Target { name: "request_head", check: request_head },
+    Target { name: "response_head", check: response_head },
+    Target { name: "chunked", check: chunked },
+];

@@ -1,0 +1,240 @@
+//! The peers' configurations: one worker each, keep-alive to clients and backend, and what an operator who
+//! wants speed would set. Bare forwarding: no header is added by the peers, which favours them.
+//! Writes files into the peer's own directory only.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use super::{Layer, Peer, Programs, Setup, free_address};
+use crate::sys;
+
+/// The command that runs `peer` in the foreground, listening on `address`.
+pub fn command(
+    peer: Peer,
+    setup: &Setup,
+    dir: &Path,
+    address: SocketAddr,
+    programs: &Programs,
+) -> Result<Command, String> {
+    // Envoy tells the format by the ending.
+    let file = dir.join(if peer == Peer::Envoy { "config.json" } else { "config" });
+    let text = match peer {
+        Peer::Tidegate => tidegate(setup, dir, address)?,
+        Peer::Nginx => nginx(setup, dir, address, programs)?,
+        Peer::Haproxy => haproxy(setup, dir, address, false),
+        Peer::HaproxySplice => haproxy(setup, dir, address, true),
+        Peer::Envoy => envoy(setup, dir, address),
+        Peer::Forwarder | Peer::ForwarderSplice | Peer::Direct => String::new(),
+    };
+    fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+    let found = |program: &Option<_>| -> Result<Command, String> {
+        program.as_ref().map(Command::new).ok_or_else(|| format!("{} is not installed", peer.name()))
+    };
+    let mut command = match peer {
+        Peer::Tidegate => found(&programs.tidegate)?,
+        Peer::Nginx => found(&programs.nginx)?,
+        Peer::Haproxy | Peer::HaproxySplice => found(&programs.haproxy)?,
+        Peer::Envoy => found(&programs.envoy)?,
+        Peer::Forwarder | Peer::ForwarderSplice | Peer::Direct => {
+            Command::new(std::env::current_exe().map_err(|error| error.to_string())?)
+        }
+    };
+    match peer {
+        Peer::Tidegate => command.args(["run", "-c"]).arg(&file),
+        Peer::Nginx => command.arg("-p").arg(dir).arg("-e").arg(dir.join("stderr")).arg("-c").arg(&file),
+        Peer::Haproxy | Peer::HaproxySplice => command.arg("-db").arg("-f").arg(&file),
+        Peer::Envoy => {
+            let fixed = ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart", "-c"];
+            command.args(fixed).arg(&file)
+        }
+        Peer::Forwarder | Peer::ForwarderSplice | Peer::Direct => {
+            command.args(["forwarder", "--listen", &address.to_string(), "--to", &setup.backend.to_string()])
+        }
+    };
+    if peer == Peer::ForwarderSplice {
+        command.arg("--splice");
+    }
+    Ok(command)
+}
+
+fn tidegate(setup: &Setup, dir: &Path, address: SocketAddr) -> Result<String, String> {
+    let admin = free_address().map_err(|error| error.to_string())?;
+    let log = if setup.access_log { dir.join("access.log").display().to_string() } else { "off".to_owned() };
+    let (listener, route) = match setup.layer {
+        Layer::Http => ("", "\n[[route]]\nname = \"all\"\nmatch = { path = \"/**\" }\nto = \"backend\"\n"),
+        Layer::Tcp => ("protocol = \"tcp\"\nto = \"backend\"\n", ""),
+    };
+    let backend = setup.backend;
+    Ok(format!(
+        "workers = 1
+
+[admin]
+address = \"{admin}\"
+
+[log]
+access = \"{log}\"
+
+[listen.web]
+address = \"{address}\"
+{listener}
+[service.backend]
+endpoints = [\"{backend}\"]
+{route}"
+    ))
+}
+
+fn nginx(setup: &Setup, dir: &Path, address: SocketAddr, programs: &Programs) -> Result<String, String> {
+    let (dir, backend) = (dir.display(), setup.backend);
+    // As root nginx would drop to a user who cannot enter our private directory.
+    let user = if sys::is_root() { "user root root;" } else { "" };
+    let common = format!(
+        "daemon off;
+{user}
+worker_processes 1;
+worker_rlimit_nofile {files};
+pid {dir}/pid;
+events {{ worker_connections 16384; }}
+",
+        files = setup.open_files
+    );
+    if setup.layer == Layer::Tcp {
+        let module =
+            programs.nginx_stream.as_ref().ok_or("nginx: L4 needs apt-get install libnginx-mod-stream")?;
+        return Ok(format!(
+            "load_module {module};
+{common}
+stream {{
+    server {{ listen {address} backlog=4096; proxy_pass {backend}; tcp_nodelay on; }}
+}}
+",
+            module = module.display()
+        ));
+    }
+    let log = if setup.access_log {
+        format!("{dir}/access.log combined buffer=64k flush=1s")
+    } else {
+        "off".to_owned()
+    };
+    Ok(format!(
+        "{common}
+http {{
+    access_log {log};
+    sendfile on;
+    tcp_nopush on;
+    tcp_nodelay on;
+    keepalive_timeout 300s;
+    keepalive_requests 1000000000;
+    client_max_body_size 0;
+    client_body_temp_path {dir}/body;
+    proxy_temp_path {dir}/proxy;
+    fastcgi_temp_path {dir}/fastcgi;
+    uwsgi_temp_path {dir}/uwsgi;
+    scgi_temp_path {dir}/scgi;
+    upstream backend {{
+        server {backend};
+        keepalive 512;
+        keepalive_timeout 300s;
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen {address} backlog=4096;
+        location / {{
+            proxy_pass http://backend;
+            proxy_http_version 1.1;
+            proxy_set_header Connection \"\";
+            proxy_request_buffering off;
+            proxy_max_temp_file_size 0;
+        }}
+    }}
+}}
+"
+    ))
+}
+
+fn haproxy(setup: &Setup, dir: &Path, address: SocketAddr, splice: bool) -> String {
+    let (dir, backend) = (dir.display(), setup.backend);
+    let (log, log_format) = match (setup.access_log, setup.layer) {
+        (false, _) => ("", ""),
+        (true, Layer::Http) => ("log stdout format raw local0", "log global\n  option httplog"),
+        (true, Layer::Tcp) => ("log stdout format raw local0", "log global\n  option tcplog"),
+    };
+    let (pipes, splicing) = if splice {
+        ("maxpipes 512\n  tune.pipesize 1048576", "option splice-request\n  option splice-response")
+    } else {
+        ("", "")
+    };
+    let (mode, reuse) = match setup.layer {
+        Layer::Http => ("http", "http-reuse always"),
+        Layer::Tcp => ("tcp", ""),
+    };
+    // Each connection needs two descriptors, and each pipe two more.
+    let connections = (setup.open_files / 2).saturating_sub(1200).min(8000);
+    format!(
+        "global
+  nbthread 1
+  maxconn {connections}
+  stats socket {dir}/stats mode 600 level user
+  {log}
+  {pipes}
+defaults
+  mode {mode}
+  {log_format}
+  timeout connect 5s
+  timeout client 300s
+  timeout server 300s
+  {reuse}
+  {splicing}
+frontend web
+  bind {address} backlog 4096
+  default_backend backend
+backend backend
+  server one {backend}
+"
+    )
+}
+
+fn envoy(setup: &Setup, dir: &Path, address: SocketAddr) -> String {
+    let log = match setup.access_log {
+        true => format!(
+            r#", "access_log": [{{"name": "file", "typed_config": {{
+              "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+              "path": "{}/access.log"}}}}]"#,
+            dir.display()
+        ),
+        false => String::new(),
+    };
+    let filter = match setup.layer {
+        Layer::Tcp => format!(
+            r#"{{"name": "tcp", "typed_config": {{
+              "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+              "stat_prefix": "web", "cluster": "backend"{log}}}}}"#
+        ),
+        Layer::Http => format!(
+            r#"{{"name": "http", "typed_config": {{
+              "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+              "stat_prefix": "web", "generate_request_id": false{log},
+              "http_filters": [{{"name": "router", "typed_config": {{
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+                "dynamic_stats": false}}}}],
+              "route_config": {{"virtual_hosts": [{{"name": "all", "domains": ["*"],
+                "routes": [{{"match": {{"prefix": "/"}}, "route": {{"cluster": "backend", "timeout": "0s"}}}}]}}]}}}}}}"#
+        ),
+    };
+    format!(
+        r#"{{"static_resources": {{
+          "listeners": [{{"name": "web", "address": {listen}, "filter_chains": [{{"filters": [{filter}]}}]}}],
+          "clusters": [{{"name": "backend", "type": "STATIC", "connect_timeout": "5s",
+            "circuit_breakers": {{"thresholds": [{{"max_connections": 100000, "max_pending_requests": 100000,
+              "max_requests": 100000}}]}},
+            "load_assignment": {{"cluster_name": "backend", "endpoints": [{{"lb_endpoints": [
+              {{"endpoint": {{"address": {backend}}}}}]}}]}}}}]}}}}"#,
+        listen = envoy_address(address),
+        backend = envoy_address(setup.backend),
+    )
+}
+
+fn envoy_address(address: SocketAddr) -> String {
+    format!(r#"{{"socket_address": {{"address": "{}", "port_value": {}}}}}"#, address.ip(), address.port())
+}

@@ -1,0 +1,220 @@
+//! The proxies under test: how each is found, started on its core, and stopped.
+//! Owns their processes; only what was started here is ever signalled. Configurations are `config`'s.
+
+mod config;
+mod programs;
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::bench::machine::{self, ProcessId};
+use crate::client;
+use crate::sys::{self, SIGKILL, SIGTERM};
+pub use programs::Programs;
+
+const READY_LIMIT: Duration = Duration::from_secs(5);
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Peer {
+    Tidegate,
+    Nginx,
+    Haproxy,
+    HaproxySplice,
+    Envoy,
+    Forwarder,
+    ForwarderSplice,
+    /// No proxy: the load goes to the backend itself and shows what generator and backend can do.
+    Direct,
+}
+
+impl Peer {
+    pub const ALL: [Self; 8] = [
+        Self::Tidegate,
+        Self::Nginx,
+        Self::Haproxy,
+        Self::HaproxySplice,
+        Self::Envoy,
+        Self::Forwarder,
+        Self::ForwarderSplice,
+        Self::Direct,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tidegate => "tidegate",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::HaproxySplice => "haproxy-splice",
+            Self::Envoy => "envoy",
+            Self::Forwarder => "forwarder",
+            Self::ForwarderSplice => "forwarder-splice",
+            Self::Direct => "direct",
+        }
+    }
+
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|peer| peer.name() == name)
+    }
+
+    /// The variant of this peer that matters for large bodies only.
+    pub fn splicing(self) -> Option<Self> {
+        match self {
+            Self::Haproxy => Some(Self::HaproxySplice),
+            Self::Forwarder => Some(Self::ForwarderSplice),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Layer {
+    Http,
+    Tcp,
+}
+
+/// What a proxy is to do.
+pub struct Setup<'a> {
+    pub dir: &'a Path,
+    pub backend: SocketAddr,
+    pub layer: Layer,
+    pub access_log: bool,
+    pub core: usize,
+    pub open_files: u64,
+}
+
+/// A proxy that answers. Dropping it stops it.
+pub struct Running {
+    pub address: SocketAddr,
+    peer: Peer,
+    child: Option<Child>,
+    dir: PathBuf,
+}
+
+impl Running {
+    /// Starts the proxy and waits until a request comes through it.
+    pub fn start(peer: Peer, setup: &Setup, programs: &Programs) -> Result<Self, String> {
+        let dir = setup.dir.join(peer.name());
+        // What an earlier run left; absent at first.
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        if peer == Peer::Direct {
+            return Ok(Self { address: setup.backend, peer, child: None, dir });
+        }
+        let failed = |error: io::Error| format!("{}: {error}", peer.name());
+        let address = free_address().map_err(failed)?;
+        let mut command = config::command(peer, setup, &dir, address, programs)?;
+        let log = File::create(dir.join("stderr")).map_err(failed)?;
+        let out = File::create(dir.join("stdout")).map_err(failed)?;
+        command.stdin(Stdio::null()).stdout(out).stderr(log);
+        // nginx's master takes its worker along only when it is asked to end.
+        sys::bind_child(&mut command, setup.core, if peer == Peer::Nginx { SIGTERM } else { SIGKILL });
+        let child = command.spawn().map_err(failed)?;
+        let mut running = Self { address, peer, child: Some(child), dir };
+        running.wait_ready()?;
+        Ok(running)
+    }
+
+    /// The processes of the proxy; none for `direct`.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// How many bytes HAProxy says it spliced: `option splice-*` alone does not prove that it does.
+    pub fn spliced_bytes(&self) -> Option<u64> {
+        if self.peer != Peer::HaproxySplice {
+            return None;
+        }
+        let mut socket = UnixStream::connect(self.dir.join("stats")).ok()?;
+        socket.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+        socket.write_all(b"show info\n").ok()?;
+        let mut text = String::new();
+        socket.read_to_string(&mut text).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("TotalSplicedBytesOut:"))?;
+        line.trim().parse().ok()
+    }
+
+    fn wait_ready(&mut self) -> Result<(), String> {
+        let begin = Instant::now();
+        let mut last = String::new();
+        while begin.elapsed() < READY_LIMIT {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            if let Some(status) = ended {
+                return Err(format!("{} ended at start ({status}): {}", self.peer.name(), self.complaint()));
+            }
+            match client::get(self.address, "/") {
+                Ok(_) => return Ok(()),
+                Err(error) => last = error.to_string(),
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Err(format!("{} does not answer: {last}; {}", self.peer.name(), self.complaint()))
+    }
+
+    /// The end of what the proxy wrote to its standard error.
+    fn complaint(&self) -> String {
+        let text = fs::read_to_string(self.dir.join("stderr")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().take(5).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.take() {
+            stop(child);
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// One of our own servers (backend, forwarder) on `core`, with the address that it printed.
+pub fn start_own(arguments: &[&str], core: usize) -> io::Result<(Child, SocketAddr)> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+    sys::bind_child(&mut command, core, SIGKILL);
+    let mut child = command.spawn()?;
+    let mut line = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        BufReader::new(stdout).read_line(&mut line)?;
+    }
+    match line.trim().parse() {
+        Ok(address) => Ok((child, address)),
+        Err(_) => {
+            stop(child);
+            Err(io::Error::other(format!("`{}` did not start", arguments.join(" "))))
+        }
+    }
+}
+
+/// Asks the process to end, and kills it and what it started when it does not.
+pub fn stop(mut child: Child) {
+    let family: Vec<ProcessId> = machine::tree(child.id()).into_iter().filter_map(ProcessId::of).collect();
+    sys::kill(child.id(), SIGTERM);
+    let begin = Instant::now();
+    while begin.elapsed() < STOP_LIMIT {
+        if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    if matches!(child.try_wait(), Ok(None)) {
+        sys::kill(child.id(), SIGKILL);
+        let _ = child.wait();
+    }
+    // Workers that outlived their parent; the start time tells them from a reused pid.
+    for process in family.iter().filter(|process| process.is_alive()) {
+        sys::kill(process.pid, SIGKILL);
+    }
+}
+
+/// A port that was free just now. The kernel hands out ephemeral ports in turn, so it stays free long enough.
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}

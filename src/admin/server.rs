@@ -1,0 +1,222 @@
+//! Owns HTTP on the admin socket: which paths there are, what each answers, and the bounds on connections and
+//! time. Runs on the control thread's tokio runtime. Decides nothing about the gateway (`AdminBackend` does).
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+
+use crate::admin::{AdminBackend, Readiness};
+
+type Page = Response<Full<Bytes>>;
+
+/// Serves until dropped.
+pub async fn serve(listener: TcpListener, backend: Arc<dyn AdminBackend>) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Without a free slot the stream drops here: closed at once, never queued.
+                if let Ok(slot) = slots.clone().try_acquire_owned() {
+                    tokio::spawn(connection(stream, backend.clone(), slot));
+                }
+            }
+            // Out of descriptors, most likely: asking again at once would only spin.
+            Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, backend: Arc<dyn AdminBackend>, _slot: OwnedSemaphorePermit) {
+    let service = service_fn(|request| {
+        let backend = backend.clone();
+        async move { Ok::<_, Infallible>(answer_in_time(&request, backend).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    // A client that reads nothing is bounded by the connection's whole life, as hyper has no write timeout.
+    if timeout(CONNECTION_LIFE_MAX, connection.as_mut()).await.is_err() {
+        connection.as_mut().graceful_shutdown();
+        let _ = timeout(ANSWER_TIMEOUT, connection).await;
+    }
+}
+
+async fn answer_in_time(request: &Request<Incoming>, backend: Arc<dyn AdminBackend>) -> Page {
+    match timeout(ANSWER_TIMEOUT, answer(request, backend)).await {
+        Ok(page) => page,
+        Err(_) => problem(StatusCode::GATEWAY_TIMEOUT, "the gateway did not answer in time"),
+    }
+}
+
+async fn answer(request: &Request<Incoming>, backend: Arc<dyn AdminBackend>) -> Page {
+    let Some(endpoint) = Endpoint::of(request.uri().path()) else {
+        return problem(StatusCode::NOT_FOUND, "there is no such path here; GET / lists them");
+    };
+    if !endpoint.allows(request.method()) {
+        let mut page = problem(StatusCode::METHOD_NOT_ALLOWED, "this method is not supported on this path");
+        page.headers_mut().insert(header::ALLOW, HeaderValue::from_static(endpoint.methods()));
+        return page;
+    }
+    match endpoint {
+        Endpoint::Index => text(StatusCode::OK, index(backend.generation())),
+        Endpoint::Metrics => metrics(backend.metrics().await),
+        Endpoint::Health => text(StatusCode::OK, "ok\n"),
+        Endpoint::Ready => ready(backend.readiness()),
+        Endpoint::Reload => match check_same_site(request.headers()) {
+            Ok(()) => reload(backend).await,
+            Err(detail) => problem(StatusCode::FORBIDDEN, detail),
+        },
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endpoint {
+    Index,
+    Metrics,
+    Health,
+    Ready,
+    Reload,
+}
+
+impl Endpoint {
+    fn of(path: &str) -> Option<Endpoint> {
+        Some(match path {
+            "/" => Endpoint::Index,
+            "/metrics" => Endpoint::Metrics,
+            "/healthz" => Endpoint::Health,
+            "/readyz" => Endpoint::Ready,
+            "/reload" => Endpoint::Reload,
+            _ => return None,
+        })
+    }
+
+    fn allows(self, method: &Method) -> bool {
+        match self {
+            Endpoint::Reload => method == Method::POST,
+            _ => method == Method::GET || method == Method::HEAD,
+        }
+    }
+
+    fn methods(self) -> &'static str {
+        match self {
+            Endpoint::Reload => "POST",
+            _ => "GET, HEAD",
+        }
+    }
+}
+
+fn index(generation: u64) -> String {
+    format!(
+        "Tidegate admin, configuration generation {generation}\n\n\
+         GET  /metrics  Prometheus metrics\n\
+         GET  /healthz  200 while the process lives\n\
+         GET  /readyz   200 while traffic is wanted, 503 while starting or draining\n\
+         POST /reload   reload the configuration; 422 with all errors if it is refused\n"
+    )
+}
+
+fn metrics(page: String) -> Page {
+    respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page)
+}
+
+fn ready(readiness: Readiness) -> Page {
+    match readiness {
+        Readiness::Ready => text(StatusCode::OK, "ready\n"),
+        Readiness::Starting(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("starting: {reason}\n")),
+        Readiness::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+    }
+}
+
+/// In a task of its own, so that a client that goes away does not stop a reload halfway.
+async fn reload(backend: Arc<dyn AdminBackend>) -> Page {
+    match tokio::spawn(async move { backend.reload().await }).await {
+        Ok(Ok(report)) => text(StatusCode::OK, report),
+        Ok(Err(diagnostics)) => text(StatusCode::UNPROCESSABLE_ENTITY, diagnostics),
+        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the reload failed unexpectedly; see the log"),
+    }
+}
+
+/// Refuses what a web page can make a browser on this machine send: a name that an attacker's DNS points here
+/// (DNS rebinding; an IP literal or localhost cannot be rebound), or a form posted from another site.
+fn check_same_site(headers: &HeaderMap) -> Result<(), &'static str> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    if !is_literal_or_localhost(host) {
+        return Err("the Host of a POST must be an IP address or localhost");
+    }
+    let is_same_origin = |origin: &HeaderValue| {
+        origin
+            .to_str()
+            .ok()
+            .and_then(|origin| origin.strip_prefix("http://"))
+            .is_some_and(|site| site == host)
+    };
+    match headers.get(header::ORIGIN) {
+        Some(origin) if !is_same_origin(origin) => Err("a POST from another origin is refused"),
+        _ => Ok(()),
+    }
+}
+
+/// `127.0.0.1`, `[::1]`, `localhost`, each with or without a port.
+fn is_literal_or_localhost(host: &str) -> bool {
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split_once(']').is_some_and(|(ip, port)| {
+            ip.parse::<std::net::Ipv6Addr>().is_ok() && (port.is_empty() || port.starts_with(':'))
+        });
+    }
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    name.eq_ignore_ascii_case("localhost") || matches!(name.parse(), Ok(IpAddr::V4(_)))
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Page {
+    respond(status, "text/plain; charset=utf-8", body)
+}
+
+fn problem(status: StatusCode, detail: &str) -> Page {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let body = serde_json::json!({
+        "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail,
+    });
+    respond(status, "application/problem+json", body.to_string())
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Page {
+    let mut page = Response::new(Full::new(body.into()));
+    *page.status_mut() = status;
+    let headers = page.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    page
+}
+
+/// Scrapers, probes and people together; more are closed at once.
+pub const CONNECTIONS_MAX: usize = 64;
+const HEADERS_MAX: usize = 64;
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Also the longest idle wait between two requests, so longer than most scrape intervals.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(35);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECTION_LIFE_MAX: Duration = Duration::from_secs(600);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

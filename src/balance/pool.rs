@@ -1,0 +1,75 @@
+//! Owns the idle upstream connections of one worker. Bounded in all and per endpoint; last in, first out, so
+//! that surplus ages and is closed. A connection waits with its readiness armed: one that the upstream closed
+//! is noticed without a system call. Opens none.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::config::snapshot::{PoolLimits, StableId};
+use crate::http::h1_conn::Reader;
+
+#[derive(Default)]
+pub struct UpstreamPool {
+    by_endpoint: RefCell<HashMap<StableId, VecDeque<Idle>>>,
+    idle: Cell<usize>,
+}
+
+struct Idle {
+    reader: Reader,
+    since: Instant,
+}
+
+impl UpstreamPool {
+    /// The connection that waited shortest and is still good.
+    pub fn take(&self, endpoint: StableId) -> Option<Reader> {
+        let mut by_endpoint = self.by_endpoint.borrow_mut();
+        let waiting = by_endpoint.get_mut(&endpoint)?;
+        while let Some(mut idle) = waiting.pop_back() {
+            self.idle.set(self.idle.get() - 1);
+            if idle.reader.arm_for_idle() {
+                return Some(idle.reader);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose last response is complete, if it is fit and there is room.
+    pub fn put(&self, endpoint: StableId, mut reader: Reader, limits: &PoolLimits, now: Instant) {
+        if !reader.arm_for_idle() || self.idle.get() >= limits.idle_max {
+            return;
+        }
+        let mut by_endpoint = self.by_endpoint.borrow_mut();
+        let waiting = by_endpoint.entry(endpoint).or_default();
+        if waiting.len() < limits.idle_per_endpoint_max {
+            waiting.push_back(Idle { reader, since: now });
+            self.idle.set(self.idle.get() + 1);
+        }
+    }
+
+    /// Idle connections now.
+    pub fn len(&self) -> usize {
+        self.idle.get()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Closes what waited longer than `timeout`, what the upstream closed, and all of endpoints that are not
+    /// `wanted` any more. Called about once a second and after a reload.
+    pub fn sweep(&self, now: Instant, timeout: Duration, wanted: impl Fn(StableId) -> bool) {
+        let mut kept = 0;
+        self.by_endpoint.borrow_mut().retain(|&endpoint, waiting| {
+            if wanted(endpoint) {
+                let is_fresh = |idle: &Idle| now.saturating_duration_since(idle.since) < timeout;
+                waiting.retain_mut(|idle| is_fresh(idle) && idle.reader.arm_for_idle());
+            } else {
+                waiting.clear();
+            }
+            kept += waiting.len();
+            !waiting.is_empty()
+        });
+        self.idle.set(kept);
+    }
+}

@@ -1,0 +1,108 @@
+//! Owns the command line: what may be typed, what each command prints, and its exit code (0 done, 1 failed,
+//! 2 wrong usage). The work is done by `control`, `config` and `proxy`.
+
+mod demo;
+mod explain;
+mod reload;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::config::Registry;
+use crate::control;
+
+const USAGE: &str = "\
+Tidegate, an edge gateway for model servers
+
+usage: tidegate COMMAND
+
+  run -c FILE                            serve by this configuration
+  check -c FILE                          tell everything that is wrong with it, without serving
+  explain -c FILE METHOD URL [-H 'Name: value']...
+                                         tell which route a request takes, and why not the others
+  reload -c FILE                         have the running gateway reload, and tell its answer
+  demo [--dir DIR] [--port PORT]         a gateway before two embedded model servers, nothing to install
+  version                                version and what this machine's driver is
+
+signals to a running gateway:
+  SIGHUP reload   SIGTERM, SIGQUIT drain   SIGINT stop   SIGUSR1 reopen logs
+";
+
+/// Runs the command that the arguments name.
+pub fn main(arguments: &[String]) -> ExitCode {
+    let Some((command, rest)) = arguments.split_first() else {
+        eprint!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match command.as_str() {
+        "run" => with_config(rest, run),
+        "check" => with_config(rest, check),
+        "explain" => explain::explain(rest),
+        "reload" => with_config(rest, reload::reload),
+        "demo" => demo::command::demo(rest),
+        "version" | "--version" | "-V" => version(rest),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        unknown => usage_error(&match nearest(unknown) {
+            Some(known) => format!("unknown command `{unknown}`; did you mean `{known}`?"),
+            None => format!("unknown command `{unknown}`"),
+        }),
+    }
+}
+
+fn run(file: &Path) -> ExitCode {
+    match control::run(file, |summary| eprintln!("{summary}")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(control::Failure(message)) => {
+            eprintln!("{}", message.trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(file: &Path) -> ExitCode {
+    match control::read_config(file, &mut Registry::new()) {
+        Ok((_, warnings)) => {
+            eprint!("{warnings}");
+            println!("{}: ok", file.display());
+            ExitCode::SUCCESS
+        }
+        Err(diagnostics) => {
+            eprintln!("{}", diagnostics.trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn version(rest: &[String]) -> ExitCode {
+    if !rest.is_empty() {
+        return usage_error("`version` takes no arguments");
+    }
+    println!("tidegate {}", env!("CARGO_PKG_VERSION"));
+    match crate::runtime::driver::choose(crate::config::snapshot::DriverChoice::Auto) {
+        Ok(chosen) => println!("driver {}", chosen.driver.word()),
+        Err(error) => println!("driver none: {error}"),
+    }
+    ExitCode::SUCCESS
+}
+
+/// Runs a command whose only argument is `-c FILE`.
+fn with_config(rest: &[String], command: impl FnOnce(&Path) -> ExitCode) -> ExitCode {
+    match rest {
+        [flag, file] if flag == "-c" || flag == "--config" => command(&PathBuf::from(file)),
+        [] => usage_error("which configuration? add `-c FILE`"),
+        _ => usage_error("expected `-c FILE` and nothing else"),
+    }
+}
+
+fn usage_error(message: &str) -> ExitCode {
+    eprintln!("tidegate: {message}\ntry `tidegate help`");
+    ExitCode::from(2)
+}
+
+fn nearest(unknown: &str) -> Option<&'static str> {
+    const COMMANDS: [&str; 7] = ["run", "check", "explain", "reload", "demo", "version", "help"];
+    crate::config::suggest::nearest(unknown, COMMANDS)
+}

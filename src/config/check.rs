@@ -1,0 +1,165 @@
+//! Owns what is wrong between the parts of a file: two of one name or address, references to what is not there,
+//! routes that are never reached, services that are never used.
+//! Every check is linear in the file (hash tables), so that 100,000 routes are checked in time.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use crate::config::diagnostic::{Problem, Report};
+use crate::config::document::Document;
+use crate::config::document_route::{ActionEntry, RouteEntry};
+use crate::config::reach::Reach;
+use crate::config::reader::Located;
+use crate::config::suggest;
+use crate::config::value::shown;
+
+pub fn check(document: &Document<'_>, report: &Report<'_>) {
+    let services: HashSet<&str> = document.services.iter().map(|service| service.name.value).collect();
+    listeners(document, report);
+    route_names(document, report);
+    for route in &document.routes {
+        listeners_of(route, document, report);
+        services_of(route, &services, document, report);
+    }
+    unreached(document, report);
+    unused_services(document, report);
+}
+
+/// Listeners of one file: each is a socket on every worker.
+const LISTENERS_MAX: usize = 1000;
+
+fn listeners(document: &Document<'_>, report: &Report<'_>) {
+    if document.listeners.is_empty() && !report.has_errors() {
+        let help = "add a section `[listen.web]` with `address = \"0.0.0.0:8080\"`";
+        report.absent(0..1, "listen", Problem::new("there is nothing to listen on").help(help));
+    }
+    if let Some(listener) = document.listeners.get(LISTENERS_MAX) {
+        let problem = Problem::new(format!("a file has at most {LISTENERS_MAX} listeners"));
+        report.error(listener.name.span.clone(), "listen", problem);
+    }
+    let mut seen: HashMap<SocketAddr, String> = HashMap::new();
+    if let Some(admin) = document.settings.admin {
+        seen.insert(admin, "`admin`".to_owned());
+    }
+    for listener in &document.listeners {
+        let Some(address) = &listener.address else { continue };
+        let name = format!("`listen.{}`", listener.name.value);
+        if let Some(other) = seen.insert(address.value, name) {
+            let problem = Problem::new(format!("{other} has the address {} already", address.value));
+            let key = format!("listen.{}.address", listener.name.value);
+            report.error(address.span.clone(), key, problem.help("choose another port"));
+        }
+    }
+}
+
+fn route_names(document: &Document<'_>, report: &Report<'_>) {
+    let mut seen: HashMap<&str, &Range<usize>> = HashMap::new();
+    for name in document.routes.iter().filter_map(|route| route.name.as_ref()) {
+        if let Some(earlier) = seen.insert(name.value, &name.span) {
+            let line = report.source.position(earlier.start).0;
+            let problem = Problem::new(format!("the route name \"{}\" is taken on line {line}", name.value));
+            let help = "names keep metrics and logs apart; choose another";
+            report.error(name.span.clone(), "route.name", problem.help(help));
+        }
+    }
+}
+
+fn listeners_of(route: &RouteEntry<'_>, document: &Document<'_>, report: &Report<'_>) {
+    for wanted in &route.listeners {
+        let names = || document.listeners.iter().map(|listener| listener.name.value);
+        if names().any(|name| name == wanted.value) {
+            continue;
+        }
+        let meant = suggest::nearest(wanted.value, names());
+        let help = did_you_mean(meant, || format!("add a section `[listen.{}]`", shown(wanted.value)));
+        let problem = Problem::new(format!("there is no listener \"{}\"", shown(wanted.value)));
+        report.absent(wanted.span.clone(), "route.match.listener", problem.help(help));
+    }
+}
+
+fn services_of(
+    route: &RouteEntry<'_>,
+    services: &HashSet<&str>,
+    document: &Document<'_>,
+    report: &Report<'_>,
+) {
+    let Some(ActionEntry::Forward { to, text, otherwise }) = &route.action else { return };
+    let known = |name: &Located<&str>, key: &str| {
+        if services.contains(name.value) {
+            return;
+        }
+        let meant = suggest::nearest(name.value, document.services.iter().map(|service| service.name.value));
+        let help = did_you_mean(meant, || format!("add a section `[service.{}]`", shown(name.value)));
+        let problem = Problem::new(format!("there is no service \"{}\"", shown(name.value)));
+        report.absent(name.span.clone(), key, problem.help(help));
+    };
+    match to.value.as_literal() {
+        Some(name) => {
+            known(&Located { span: to.span.clone(), value: name }, "route.to");
+            if let Some(otherwise) = otherwise {
+                let problem = Problem::new("`otherwise` is never used: `to` always names the same service");
+                report.warning(otherwise.span.clone(), "route.otherwise", problem.help("remove it"));
+            }
+        }
+        None => template_of(text, to, document, report),
+    }
+    if let Some(otherwise) = otherwise {
+        known(otherwise, "route.otherwise");
+    }
+}
+
+/// A template that no service's name fits is most likely misspelt.
+fn template_of(text: &str, to: &Located<impl Sized>, document: &Document<'_>, report: &Report<'_>) {
+    let start = text.split('{').next().unwrap_or("");
+    let end = text.rsplit('}').next().unwrap_or("");
+    let fits =
+        |name: &str| name.len() > start.len() + end.len() && name.starts_with(start) && name.ends_with(end);
+    if !document.services.iter().any(|service| fits(service.name.value)) {
+        let problem = Problem::new(format!("no service has a name of the form \"{}\"", shown(text)));
+        report.warning(to.span.clone(), "route.to", problem.help("check the part outside the braces"));
+    }
+}
+
+fn did_you_mean(meant: Option<&str>, otherwise: impl FnOnce() -> String) -> String {
+    meant.map_or_else(otherwise, |meant| format!("did you mean \"{meant}\"?"))
+}
+
+fn unreached(document: &Document<'_>, report: &Report<'_>) {
+    let mut reach = Reach::default();
+    for (index, route) in document.routes.iter().enumerate().filter(|(_, route)| route.sound) {
+        let listeners = route.listeners.iter().map(|listener| listener.value);
+        let Some(earlier) = reach.add(index, &route.conditions, listeners) else { continue };
+        let earlier = &document.routes[earlier];
+        let line = report.source.position(earlier.span.start).0;
+        let named = earlier.name.as_ref().map(|name| format!(" \"{}\"", name.value)).unwrap_or_default();
+        let problem = Problem::new(format!(
+            "this route is never reached: the route{named} on line {line} takes all that it matches"
+        ));
+        let help = "the first match wins; move this route above that one, or remove it";
+        report.warning(route.span.clone(), "route.match", problem.help(help));
+    }
+}
+
+fn unused_services(document: &Document<'_>, report: &Report<'_>) {
+    let mut used = HashSet::new();
+    for route in &document.routes {
+        let Some(ActionEntry::Forward { to, otherwise, .. }) = &route.action else { continue };
+        // A template may name any of them.
+        let Some(name) = to.value.as_literal() else { return };
+        used.insert(name);
+        used.extend(otherwise.as_ref().map(|otherwise| otherwise.value));
+    }
+    if report.has_errors() {
+        return;
+    }
+    if document.routes.is_empty() {
+        let problem = Problem::new("there are no routes: every request is answered 404");
+        report.warning(0..1, "route", problem.help("add a section `[[route]]` with `to = \"SERVICE\"`"));
+        return;
+    }
+    for service in document.services.iter().filter(|service| !used.contains(service.name.value)) {
+        let problem = Problem::new(format!("no route uses the service \"{}\"", service.name.value));
+        report.warning(service.name.span.clone(), format!("service.{}", service.name.value), problem);
+    }
+}

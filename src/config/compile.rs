@@ -1,0 +1,280 @@
+//! Owns turning the text of a config file into what the data path reads, or into everything that is wrong with
+//! it. `compile` gives a `Blueprint`: all but the addresses behind DNS names; `Blueprint::snapshot` adds those, as
+//! often as they change. Does no I/O: the caller reads the file and resolves the names.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::balance::pick::{Balance, Picker};
+use crate::config::check;
+use crate::config::diagnostic::{Diagnostics, Problem, Report, Source};
+use crate::config::document::{self, Document, EndpointEntry, ServiceEntry, StartOnly};
+use crate::config::document_route::{ActionEntry, RouteEntry};
+use crate::config::reader;
+use crate::config::registry::Registry;
+use crate::config::route_name::RouteNames;
+use crate::config::snapshot::{
+    Endpoint, Listener, RetryPolicy, Service, ServiceId, Settings, Snapshot, UpstreamTimeouts,
+};
+use crate::config::value::{HostPort, Place};
+use crate::proxy::route::RouteTable;
+use crate::proxy::rule::{Action, Route, Target, To};
+
+/// What became of a file.
+#[derive(Debug)]
+pub struct Compiled {
+    /// `None` if there are errors.
+    pub blueprint: Option<Blueprint>,
+    /// Errors and warnings, all of them.
+    pub diagnostics: Diagnostics,
+}
+
+/// A valid configuration, complete but for the addresses behind DNS names.
+#[derive(Debug)]
+pub struct Blueprint {
+    settings: Settings,
+    listeners: Vec<Listener>,
+    routes: Arc<RouteTable>,
+    services: Vec<ServiceBlueprint>,
+    service_by_name: HashMap<Box<str>, ServiceId>,
+    names_to_resolve: Vec<HostPort>,
+}
+
+#[derive(Debug)]
+struct ServiceBlueprint {
+    name: Arc<str>,
+    endpoints: Vec<EndpointEntry>,
+    balance: Balance,
+    timeouts: UpstreamTimeouts,
+    retry: RetryPolicy,
+}
+
+/// The addresses behind each name, as the control thread last resolved them. A name that is not here has none.
+pub type Resolutions = HashMap<HostPort, Vec<SocketAddr>>;
+
+/// Bytes of a config file: what 100,000 routes need, several times over.
+pub const FILE_BYTES_MAX: usize = 64 << 20;
+
+/// Compiles the text of `file`, whose path is for messages and for what relative paths start from. `previous`,
+/// the snapshot in force, keeps the settings that only a restart changes. Ids come from `registry`; a file with
+/// errors leaves it as it was.
+pub fn compile(file: &Path, text: &str, previous: Option<&Snapshot>, registry: &mut Registry) -> Compiled {
+    if text.len() > FILE_BYTES_MAX {
+        let report = Report::new(Source::new(file, ""));
+        let problem = format!("the file has {} bytes; at most {FILE_BYTES_MAX} are read", text.len());
+        report.error(0..1, "", Problem::new(problem));
+        return Compiled { blueprint: None, diagnostics: report.finish() };
+    }
+    let (report, table) = reader::parse(file, text);
+    let mut document = document::read(file, &report, &table);
+    check::check(&document, &report);
+    if let Some(previous) = previous {
+        keep_start_only(&mut document.settings, &previous.settings, &document.start_only, &report);
+    }
+    let blueprint = (!report.has_errors()).then(|| blueprint(document, registry));
+    Compiled { blueprint, diagnostics: report.finish() }
+}
+
+fn keep_start_only(settings: &mut Settings, before: &Settings, places: &StartOnly, report: &Report<'_>) {
+    let warn = |changed: bool, key: &str, place: &std::ops::Range<usize>| {
+        if changed {
+            let problem = Problem::new(format!("`{key}` has changed and takes effect after a restart"));
+            report.warning(place.clone(), key, problem.help("until then the old value stays"));
+        }
+    };
+    warn(settings.workers != before.workers, "workers", &places.workers);
+    warn(settings.driver != before.driver, "driver", &places.driver);
+    warn(settings.admin != before.admin, "admin.address", &places.admin);
+    settings.workers = before.workers;
+    settings.driver = before.driver;
+    settings.admin = before.admin;
+}
+
+fn blueprint(document: Document<'_>, registry: &mut Registry) -> Blueprint {
+    let listeners: Vec<Listener> = document
+        .listeners
+        .iter()
+        .filter_map(|listener| {
+            let address = listener.address.as_ref()?.value;
+            Some(Listener { name: listener.name.value.into(), address, protocol: listener.protocol })
+        })
+        .collect();
+    let services: Vec<ServiceBlueprint> = document.services.into_iter().map(service).collect();
+    let by_index = services.iter().zip(0..);
+    let service_by_name =
+        by_index.map(|(service, index)| (Box::from(&*service.name), ServiceId(index))).collect();
+    let lookup =
+        Lookup { services: &service_by_name, listeners: &listeners, body_bytes_max: document.body_bytes_max };
+    let mut names =
+        RouteNames::new(document.routes.iter().filter_map(|route| Some(route.name.as_ref()?.value)));
+    let routes =
+        document.routes.into_iter().filter_map(|entry| lookup.route(entry, &mut names, registry)).collect();
+    Blueprint {
+        settings: document.settings,
+        routes: Arc::new(RouteTable::new(routes)),
+        names_to_resolve: names_to_resolve(&services),
+        listeners,
+        services,
+        service_by_name,
+    }
+}
+
+fn service(entry: ServiceEntry<'_>) -> ServiceBlueprint {
+    ServiceBlueprint {
+        name: entry.name.value.into(),
+        endpoints: entry.endpoints,
+        balance: entry.balance,
+        timeouts: entry.timeouts,
+        retry: entry.retry,
+    }
+}
+
+fn names_to_resolve(services: &[ServiceBlueprint]) -> Vec<HostPort> {
+    let places = services.iter().flat_map(|service| &service.endpoints).map(|endpoint| &endpoint.place);
+    let names = places.filter_map(|place| match place {
+        Place::Name(name) => Some(name),
+        Place::Address(_) => None,
+    });
+    let mut seen = HashSet::new();
+    names.filter(|name| seen.insert(*name)).cloned().collect()
+}
+
+/// What routes refer to.
+struct Lookup<'d> {
+    services: &'d HashMap<Box<str>, ServiceId>,
+    listeners: &'d [Listener],
+    body_bytes_max: u64,
+}
+
+impl Lookup<'_> {
+    /// `None` never happens here: `check` has reported every reference to nothing, and `document_route` every
+    /// route without an action.
+    fn route(&self, entry: RouteEntry<'_>, names: &mut RouteNames, registry: &mut Registry) -> Option<Route> {
+        let name = names.name_of(&entry);
+        let named = |wanted: &str| self.listeners.iter().find(|listener| *listener.name == *wanted);
+        let mut conditions = entry.conditions;
+        conditions.listeners =
+            entry.listeners.iter().filter_map(|wanted| Some(named(wanted.value)?.name.clone())).collect();
+        Some(Route {
+            id: registry.route(&name),
+            name,
+            conditions,
+            action: self.action(entry.action?)?,
+            rewrite: entry.rewrite,
+            request_headers: entry.request_headers,
+            response_headers: entry.response_headers,
+            request_timeout: entry.request_timeout,
+            body_bytes_max: entry.body_bytes_max.unwrap_or(self.body_bytes_max),
+        })
+    }
+
+    fn action(&self, entry: ActionEntry<'_>) -> Option<Action> {
+        match entry {
+            ActionEntry::Forward { to, otherwise, .. } => {
+                let to = match to.value.as_literal() {
+                    Some(name) => To::Service(*self.services.get(name)?),
+                    None => To::Template(to.value),
+                };
+                let otherwise = match otherwise {
+                    Some(name) => Some(*self.services.get(name.value)?),
+                    None => None,
+                };
+                Some(Action::Forward(Target { to, otherwise }))
+            }
+            ActionEntry::Redirect { status, location } => Some(Action::Redirect { status, location }),
+            ActionEntry::Respond { status, content_type, body } => {
+                Some(Action::Respond { status, content_type, body })
+            }
+        }
+    }
+}
+
+/// Addresses taken from one name: a resolver's answer is not ours to trust without bound.
+const ADDRESSES_PER_NAME_MAX: usize = 256;
+
+impl Blueprint {
+    /// What `snapshot` wants resolved, each once.
+    pub fn names_to_resolve(&self) -> &[HostPort] {
+        &self.names_to_resolve
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The snapshot after `previous`. States of services and endpoints that it also has are carried over.
+    pub fn snapshot(
+        &self,
+        previous: Option<&Snapshot>,
+        registry: &mut Registry,
+        resolved: &Resolutions,
+    ) -> Snapshot {
+        registry.collect(self.routes.routes().iter().map(|route| &route.name));
+        Snapshot {
+            generation: previous.map_or(1, |previous| previous.generation + 1),
+            settings: self.settings.clone(),
+            listeners: self.listeners.clone(),
+            routes: self.routes.clone(),
+            services: self
+                .services
+                .iter()
+                .map(|service| Arc::new(service.build(registry, resolved)))
+                .collect(),
+            service_by_name: self.service_by_name.clone(),
+        }
+    }
+}
+
+impl ServiceBlueprint {
+    fn build(&self, registry: &mut Registry, resolved: &Resolutions) -> Service {
+        let endpoints = self.resolve(registry, resolved);
+        let (id, state) = registry.service(&self.name);
+        Service {
+            picker: Picker::new(self.balance.clone(), &endpoints),
+            name: self.name.clone(),
+            id,
+            endpoints,
+            timeouts: self.timeouts,
+            retry: self.retry.clone(),
+            state,
+        }
+    }
+
+    /// Each address once, in the order of the file. Those of a name are sorted: resolvers rotate their answers,
+    /// and the order decides what consistent hashing and round robin do.
+    fn resolve(&self, registry: &mut Registry, resolved: &Resolutions) -> Vec<Arc<Endpoint>> {
+        let mut seen = HashSet::new();
+        let mut endpoints = Vec::with_capacity(self.endpoints.len());
+        for entry in &self.endpoints {
+            let label: Arc<str> = entry.place.to_string().into();
+            for address in addresses(&entry.place, resolved) {
+                if seen.insert(address) {
+                    let (id, state) = registry.endpoint(&self.name, address);
+                    endpoints.push(Arc::new(Endpoint {
+                        id,
+                        address,
+                        label: label.clone(),
+                        weight: entry.weight,
+                        state,
+                    }));
+                }
+            }
+        }
+        endpoints
+    }
+}
+
+fn addresses(place: &Place, resolved: &Resolutions) -> Vec<SocketAddr> {
+    match place {
+        Place::Address(address) => vec![*address],
+        Place::Name(name) => {
+            let mut found = resolved.get(name).cloned().unwrap_or_default();
+            found.sort_unstable();
+            found.dedup();
+            found.truncate(ADDRESSES_PER_NAME_MAX);
+            found
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! Owns a config file as its author wrote it: every section read into typed values with their places, the schema's
+//! defaults filled in. Reports what is wrong with a value or inside one table.
+//! Does not compare tables with each other (`check`) and gives out no ids (`compile`). Routes: `document_route`.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::balance::pick::{Balance, HashKey};
+use crate::config::diagnostic::{Problem, Report};
+use crate::config::document_route::{self, RouteEntry};
+use crate::config::reader::{Located, Section};
+use crate::config::snapshot::{
+    ClientTimeouts, DriverChoice, LogTarget, PoolLimits, Protocol, RetryPolicy, Settings, UpstreamTimeouts,
+};
+use crate::config::suggest;
+use crate::config::value::{self, Parsed, Place};
+use crate::http::h1_body::ChunkLimits;
+use crate::http::head::HeadLimits;
+
+#[derive(Debug)]
+pub struct Document<'a> {
+    pub settings: Settings,
+    /// Where the settings that are read at start only are written.
+    pub start_only: StartOnly,
+    pub body_bytes_max: u64,
+    /// In the order of the file, as all of these.
+    pub listeners: Vec<ListenerEntry<'a>>,
+    pub services: Vec<ServiceEntry<'a>>,
+    pub routes: Vec<RouteEntry<'a>>,
+}
+
+#[derive(Debug)]
+pub struct StartOnly {
+    pub workers: Range<usize>,
+    pub driver: Range<usize>,
+    pub admin: Range<usize>,
+}
+
+#[derive(Debug)]
+pub struct ListenerEntry<'a> {
+    pub name: Located<&'a str>,
+    /// `None`: missing or wrong, and reported.
+    pub address: Option<Located<SocketAddr>>,
+    pub protocol: Protocol,
+}
+
+#[derive(Debug)]
+pub struct ServiceEntry<'a> {
+    pub name: Located<&'a str>,
+    pub endpoints: Vec<EndpointEntry>,
+    pub balance: Balance,
+    pub timeouts: UpstreamTimeouts,
+    pub retry: RetryPolicy,
+}
+
+#[derive(Debug, Clone)]
+pub struct EndpointEntry {
+    pub place: Place,
+    pub weight: u32,
+}
+
+/// Reads the whole file, whatever is wrong in it.
+pub fn read<'a>(file: &Path, report: &'a Report<'a>, table: &'a DeTable<'a>) -> Document<'a> {
+    let root = Section::root(report, table);
+    let upstream = upstream_timeouts(&root.table_or_empty("timeouts"));
+    let limits = root.table_or_empty("limits");
+    Document {
+        settings: settings(&root, directory(file)),
+        start_only: StartOnly {
+            workers: root.key_span("workers"),
+            driver: root.key_span("driver"),
+            admin: root.table_or_empty("admin").key_span("address"),
+        },
+        body_bytes_max: limits.value("body", value::size_or_off),
+        listeners: root.named("listen").into_iter().map(|(name, section)| listener(name, &section)).collect(),
+        services: root
+            .named("service")
+            .into_iter()
+            .map(|(name, section)| service(name, &section, upstream))
+            .collect(),
+        routes: document_route::read(&root),
+    }
+}
+
+/// What relative paths in the file start from.
+fn directory(file: &Path) -> PathBuf {
+    file.parent().map(Path::to_owned).unwrap_or_default()
+}
+
+fn settings(root: &Section<'_>, directory: PathBuf) -> Settings {
+    let (limits, pool) = (root.table_or_empty("limits"), root.table_or_empty("pool"));
+    let forward = root.table_or_empty("forward");
+    let head_limits = head_limits(&limits);
+    Settings {
+        workers: root.value("workers", workers),
+        driver: root.value("driver", value::word(DRIVERS)),
+        admin: root
+            .table_or_empty("admin")
+            .optional("address", value::socket_address)
+            .map(|found| found.value),
+        access_log: root.table_or_empty("log").value("access", |value| log_target(value, &directory)),
+        watch: root.table_or_empty("reload").value("watch", value::boolean),
+        drain_deadline: root.table_or_empty("shutdown").value("deadline", value::duration),
+        dns_refresh: root.table_or_empty("dns").value("refresh", dns_refresh),
+        chunk_limits: ChunkLimits {
+            extension_bytes_max: limits.value("chunk_extensions", up_to_1_mib) as usize,
+            trailer_bytes_max: limits.value("trailers", up_to_64_kib) as usize,
+            trailer_fields_max: head_limits.fields_max,
+        },
+        head_limits,
+        connections_max: limits.value("connections", value::integer(1..=1_000_000)) as u32,
+        client_timeouts: client_timeouts(&root.table_or_empty("timeouts")),
+        pool: PoolLimits {
+            idle_max: pool.value("idle", value::integer(0..=1_000_000)) as usize,
+            idle_per_endpoint_max: pool.value("idle_per_endpoint", value::integer(0..=1_000_000)) as usize,
+            idle_timeout: pool.value("idle_timeout", value::duration),
+        },
+        trusted: forward.list("trusted", value::network).into_iter().map(|found| found.value).collect(),
+        forwarded: forward.value("forwarded", value::boolean),
+    }
+}
+
+const DRIVERS: &[(&str, DriverChoice)] = &[
+    ("auto", DriverChoice::Auto),
+    ("uring", DriverChoice::Uring),
+    ("uring-plain", DriverChoice::UringPlain),
+    ("epoll", DriverChoice::Epoll),
+];
+
+fn workers(value: &DeValue<'_>) -> Parsed<Option<usize>> {
+    const WORKERS: std::ops::RangeInclusive<u64> = 1..=1024;
+    match value.as_str() {
+        Some("auto") => Ok(None),
+        Some(text) if text.parse::<u64>().is_err() => {
+            Err(value::wrong_type("\"auto\" or a whole number from 1 to 1024", value))
+        }
+        _ => Ok(Some(value::integer(WORKERS)(value)? as usize)),
+    }
+}
+
+/// Offsets inside a head are u16 (`http::head::Span`).
+const HEAD_BYTES_MAX: u64 = 65_535;
+
+fn up_to_64_kib(value: &DeValue<'_>) -> Parsed<u64> {
+    value::size_within(0..=HEAD_BYTES_MAX, "up to 65535 bytes")(value)
+}
+
+fn up_to_1_mib(value: &DeValue<'_>) -> Parsed<u64> {
+    value::size_within(0..=1 << 20, "up to 1MiB")(value)
+}
+
+fn head_limits(limits: &Section<'_>) -> HeadLimits {
+    let head_bytes = limits.value("head", value::size_within(1024..=HEAD_BYTES_MAX, "1KiB to 65535 bytes"));
+    let uri = limits.located("uri", value::size_within(1..=HEAD_BYTES_MAX, "1 to 65535 bytes"));
+    if uri.value > head_bytes && limits.has("uri") {
+        let problem =
+            Problem::new(format!("a target of {} bytes does not fit a head of {head_bytes}", uri.value));
+        limits.error(uri.span, "uri", problem.help("raise `limits.head`, or lower this"));
+    }
+    HeadLimits {
+        fields_max: limits.value("headers", value::integer(1..=1000)) as usize,
+        head_bytes_max: head_bytes as usize,
+        // A small `head` with the default `uri` means the smaller of both.
+        target_bytes_max: uri.value.min(head_bytes) as usize,
+    }
+}
+
+fn client_timeouts(timeouts: &Section<'_>) -> ClientTimeouts {
+    let read = |key| timeouts.value(key, value::duration);
+    ClientTimeouts {
+        header: read("header"),
+        body: read("body"),
+        idle: read("idle"),
+        write: read("write"),
+        tunnel: read("tunnel"),
+    }
+}
+
+/// What services start from.
+fn upstream_timeouts(timeouts: &Section<'_>) -> UpstreamTimeouts {
+    UpstreamTimeouts {
+        connect: timeouts.value("connect", value::duration),
+        first_byte: timeouts.value("first_byte", value::duration),
+        idle: timeouts.value("upstream_idle", value::duration),
+        request: timeouts.value("request", value::duration_or_off),
+    }
+}
+
+/// Resolving more often than this would load name servers for nothing.
+const DNS_REFRESH_MIN_S: u64 = 1;
+
+fn dns_refresh(value: &DeValue<'_>) -> Parsed<std::time::Duration> {
+    let refresh = value::duration(value)?;
+    if refresh.as_secs() < DNS_REFRESH_MIN_S {
+        return Err(Problem::new("names are resolved at most once a second").help("write \"1s\" or more"));
+    }
+    Ok(refresh)
+}
+
+fn log_target(value: &DeValue<'_>, directory: &Path) -> Parsed<LogTarget> {
+    const WORDS: [&str; 3] = ["off", "stdout", "stderr"];
+    let expected = "\"off\", \"stdout\", \"stderr\" or a path";
+    let text = value.as_str().ok_or_else(|| value::wrong_type(expected, value))?;
+    match text {
+        "off" => return Ok(LogTarget::Off),
+        "stdout" => return Ok(LogTarget::Stdout),
+        "stderr" => return Ok(LogTarget::Stderr),
+        "" => return Err(value::wrong_type(expected, value)),
+        _ if text.contains('\0') => return Err(Problem::new("a path has no NUL")),
+        _ => {}
+    }
+    let looks_like_path = text.contains(['/', '.']) && suggest::value_synonym(text).is_none();
+    if looks_like_path {
+        return Ok(LogTarget::File(directory.join(text)));
+    }
+    let meant = suggest::value_synonym(text).filter(|word| WORDS.contains(word));
+    match meant.or_else(|| suggest::nearest(text, WORDS)) {
+        Some(word) => {
+            let problem = Problem::new(format!(
+                "\"{}\" is none of \"off\", \"stdout\", \"stderr\"",
+                value::shown(text)
+            ));
+            Err(problem.help(format!(
+                "did you mean \"{word}\"? For a file of that name write \"./{}\"",
+                value::shown(text)
+            )))
+        }
+        None => Ok(LogTarget::File(directory.join(text))),
+    }
+}
+
+fn listener<'a>(name: Located<&'a str>, section: &Section<'a>) -> ListenerEntry<'a> {
+    ListenerEntry {
+        name,
+        address: section.required("address", value::socket_address),
+        protocol: section.value("protocol", protocol),
+    }
+}
+
+fn protocol(value: &DeValue<'_>) -> Parsed<Protocol> {
+    const LATER: [&str; 5] = ["https", "tcp", "tls-passthrough", "http2", "udp"];
+    match value.as_str() {
+        Some(text) if LATER.contains(&text) => {
+            let problem = Problem::new(format!("the protocol \"{text}\" is not supported in this version"));
+            Err(problem.help("this version has \"http\""))
+        }
+        _ => value::word(&[("http", Protocol::Http)])(value),
+    }
+}
+
+fn service<'a>(
+    name: Located<&'a str>,
+    section: &Section<'a>,
+    upstream: UpstreamTimeouts,
+) -> ServiceEntry<'a> {
+    if !section.has("endpoints") {
+        section.absent("endpoints");
+    }
+    ServiceEntry {
+        endpoints: endpoints(section),
+        balance: balance(section),
+        timeouts: section
+            .table("timeouts")
+            .map_or(upstream, |timeouts| service_timeouts(&timeouts, upstream)),
+        retry: retry(&section.table_or_empty("retry")),
+        name,
+    }
+}
+
+/// Endpoints of one service.
+const ENDPOINTS_MAX: usize = 10_000;
+
+fn endpoints(section: &Section<'_>) -> Vec<EndpointEntry> {
+    let nodes = section.nodes("endpoints");
+    if nodes.is_empty() && section.has("endpoints") {
+        let problem = Problem::new("a service without endpoints").help("its requests are answered 503");
+        section.warning(section.key_span("endpoints"), "endpoints", problem);
+    }
+    if nodes.len() > ENDPOINTS_MAX {
+        let problem = Problem::new(format!(
+            "a service has at most {ENDPOINTS_MAX} endpoints, this has {}",
+            nodes.len()
+        ));
+        section.error(section.key_span("endpoints"), "endpoints", problem);
+        return Vec::new();
+    }
+    let mut seen: HashMap<Place, u32> = HashMap::new();
+    let read = nodes.iter().filter_map(|node| {
+        let (place, weight) = endpoint(section, node)?;
+        let line = section.report().source.position(place.span.start).0;
+        if let Some(earlier) = seen.insert(place.value.clone(), line) {
+            let problem = Problem::new(format!(
+                "the endpoint \"{}\" stands twice, first on line {earlier}",
+                place.value
+            ));
+            let help = "for a larger share write `{ address = \"...\", weight = 2 }`";
+            section.error(place.span, "endpoints", problem.help(help));
+        }
+        Some(EndpointEntry { place: place.value, weight })
+    });
+    read.collect()
+}
+
+fn endpoint<'a>(section: &Section<'a>, node: &'a Spanned<DeValue<'a>>) -> Option<(Located<Place>, u32)> {
+    if !matches!(node.get_ref(), DeValue::Table(_)) {
+        return Some((section.parsed("endpoints", node, value::place)?, 1));
+    }
+    let table = section.table_of("endpoints", node)?;
+    let weight = table.value("weight", value::integer(0..=1000)) as u32;
+    Some((table.required("address", value::place)?, weight))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BalanceWord {
+    RoundRobin,
+    LeastRequest,
+    Random,
+    Hash,
+}
+
+const BALANCES: &[(&str, BalanceWord)] = &[
+    ("round-robin", BalanceWord::RoundRobin),
+    ("least-request", BalanceWord::LeastRequest),
+    ("random", BalanceWord::Random),
+    ("hash", BalanceWord::Hash),
+];
+
+fn balance(section: &Section<'_>) -> Balance {
+    let word = section.value("balance", value::word(BALANCES));
+    let key = section.value("hash_by", hash_key);
+    if section.has("hash_by") && word != BalanceWord::Hash {
+        let problem = Problem::new("`hash_by` does nothing without `balance = \"hash\"`");
+        let help = if section.has("balance") {
+            "change `balance`, or remove this"
+        } else {
+            "add `balance = \"hash\"`"
+        };
+        section.error(section.key_span("hash_by"), "hash_by", problem.help(help));
+    }
+    match word {
+        BalanceWord::RoundRobin => Balance::RoundRobin,
+        BalanceWord::LeastRequest => Balance::LeastRequest,
+        BalanceWord::Random => Balance::Random,
+        BalanceWord::Hash => Balance::ConsistentHash { key },
+    }
+}
+
+fn hash_key(value: &DeValue<'_>) -> Parsed<HashKey> {
+    const FORMS: [&str; 5] = ["header", "cookie", "client", "path", "query"];
+    let expected = "\"header:NAME\", \"cookie:NAME\", \"client\", \"path\" or \"query:NAME\"";
+    let text = value.as_str().ok_or_else(|| value::wrong_type(expected, value))?;
+    let (form, name) = text.split_once(':').map_or((text, None), |(form, name)| (form, Some(name)));
+    let problem = || Problem::new(format!("\"{}\" is none of {expected}", value::shown(text)));
+    match (form, name) {
+        ("client", None) => Ok(HashKey::ClientAddress),
+        ("path", None) => Ok(HashKey::Path),
+        ("header", Some(name)) if value::is_token(name) => {
+            Ok(HashKey::Header(name.to_ascii_lowercase().into()))
+        }
+        ("cookie", Some(name)) if value::is_token(name) => Ok(HashKey::Cookie(name.into())),
+        ("query", Some(name)) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic()) => {
+            Ok(HashKey::Query(name.into()))
+        }
+        ("header" | "cookie" | "query", _) => {
+            Err(problem().help(format!("write \"{form}:NAME\", NAME being that of the {form}")))
+        }
+        ("client" | "path", Some(_)) => Err(problem().help(format!("write \"{form}\" alone"))),
+        _ => {
+            let meant = suggest::value_synonym(form).filter(|word| FORMS.contains(word));
+            let meant = meant.or_else(|| suggest::nearest(form, FORMS));
+            Err(problem().help_if(meant.map(|meant| format!("did you mean \"{meant}\"?"))))
+        }
+    }
+}
+
+fn service_timeouts(timeouts: &Section<'_>, upstream: UpstreamTimeouts) -> UpstreamTimeouts {
+    let read = |key, default| timeouts.optional(key, value::duration).map_or(default, |found| found.value);
+    UpstreamTimeouts {
+        connect: read("connect", upstream.connect),
+        first_byte: read("first_byte", upstream.first_byte),
+        idle: read("idle", upstream.idle),
+        request: timeouts
+            .optional("request", value::duration_or_off)
+            .map_or(upstream.request, |found| found.value),
+    }
+}
+
+fn retry(section: &Section<'_>) -> RetryPolicy {
+    let mut on_status: Vec<u16> = section
+        .list("on_status", value::integer(400..=599))
+        .into_iter()
+        .map(|found| found.value as u16)
+        .collect();
+    on_status.sort_unstable();
+    on_status.dedup();
+    RetryPolicy {
+        attempts_max: section.value("attempts", value::integer(1..=10)) as u32,
+        on_status,
+        budget_percent: section.value("budget_percent", value::integer(0..=100)) as u32,
+        budget_min: section.value("budget_min", value::integer(0..=1000)) as u32,
+    }
+}

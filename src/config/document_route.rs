@@ -1,0 +1,365 @@
+//! Owns reading `[[route]]`: conditions, the one action, rewrite and header edits, each checked by itself and
+//! against the rest of its own route. Whether services, listeners and other routes fit is `check`'s.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use crate::config::diagnostic::Problem;
+use crate::config::pattern::{self, Edit};
+use crate::config::reader::{Located, Section};
+use crate::config::value::{self, DURATION_MAX, Parsed, shown};
+use crate::proxy::rule::{Conditions, FieldMatch, HeaderEdits, PathMatch, Rewrite, Segment};
+use crate::proxy::template::{Source, Template};
+
+#[derive(Debug)]
+pub struct RouteEntry<'a> {
+    pub span: Range<usize>,
+    /// Nothing in it was wrong, so that it says what its author meant.
+    pub sound: bool,
+    pub name: Option<Located<&'a str>>,
+    /// Without listeners: those are `listeners` until they are known to exist.
+    pub conditions: Conditions,
+    pub listeners: Vec<Located<&'a str>>,
+    /// `None`: missing or wrong, and reported.
+    pub action: Option<ActionEntry<'a>>,
+    pub rewrite: Option<Rewrite>,
+    pub request_headers: HeaderEdits,
+    pub response_headers: HeaderEdits,
+    pub request_timeout: Option<Duration>,
+    /// `None`: as `limits.body` says.
+    pub body_bytes_max: Option<u64>,
+}
+
+#[derive(Debug)]
+pub enum ActionEntry<'a> {
+    Forward { to: Located<Template>, text: &'a str, otherwise: Option<Located<&'a str>> },
+    Redirect { status: u16, location: Template },
+    Respond { status: u16, content_type: Box<str>, body: Arc<[u8]> },
+}
+
+/// Routes of one file.
+const ROUTES_MAX: usize = 1_000_000;
+
+pub fn read<'a>(root: &Section<'a>) -> Vec<RouteEntry<'a>> {
+    let nodes = root.tables("route");
+    if nodes.len() > ROUTES_MAX {
+        let problem =
+            Problem::new(format!("a file has at most {ROUTES_MAX} routes, this has {}", nodes.len()));
+        root.error(root.key_span("route"), "route", problem);
+        return Vec::new();
+    }
+    let read = nodes.iter().filter_map(|node| {
+        let errors_before = root.report().error_count();
+        let mut entry = route(&root.table_of("route", node)?);
+        entry.sound = root.report().error_count() == errors_before;
+        Some(entry)
+    });
+    read.collect()
+}
+
+fn route<'a>(section: &Section<'a>) -> RouteEntry<'a> {
+    let name = section.optional("name", name);
+    let (conditions, listeners) = section.table("match").map(|table| conditions(&table)).unwrap_or_default();
+    let route = RouteEntry {
+        span: section.span(),
+        sound: true,
+        name,
+        listeners,
+        action: action(section),
+        rewrite: section.table("rewrite").and_then(|table| rewrite(&table)),
+        request_headers: header_edits(section, "request_headers", REQUEST_EDITS),
+        response_headers: header_edits(section, "response_headers", RESPONSE_EDITS),
+        request_timeout: section.optional("timeout", timeout).map(|found| found.value),
+        body_bytes_max: section.optional("body_limit", value::size_or_off).map(|found| found.value),
+        conditions,
+    };
+    refuse_useless(section, &route);
+    check_segments(section, &route);
+    route
+}
+
+fn name<'a>(value: &'a DeValue<'a>) -> Parsed<&'a str> {
+    let text = value::text(value)?;
+    value::check_name(text)?;
+    Ok(text)
+}
+
+/// "off" must beat the service's own timeout, so it is a long one rather than none.
+fn timeout(value: &DeValue<'_>) -> Parsed<Duration> {
+    Ok(value::duration_or_off(value)?.unwrap_or(DURATION_MAX))
+}
+
+fn conditions<'a>(table: &Section<'a>) -> (Conditions, Vec<Located<&'a str>>) {
+    for key in ["host", "path", "method", "listener"] {
+        if table.has(key) && table.nodes(key).is_empty() {
+            let problem = Problem::new(format!("an empty list: no request would match `{key}`"));
+            table.error(table.key_span(key), key, problem.help("leave it out to match every request"));
+        }
+    }
+    let conditions = Conditions {
+        hosts: values(table.list("host", pattern::host)),
+        paths: values(table.list("path", pattern::path_match)),
+        methods: values(table.list("method", pattern::method)),
+        headers: table.table("header").map(|headers| field_matches(&headers, true)).unwrap_or_default(),
+        query: table.table("query").map(|query| field_matches(&query, false)).unwrap_or_default(),
+        listeners: Vec::new(),
+    };
+    (conditions, table.list("listener", value::text))
+}
+
+fn values<T>(found: Vec<Located<T>>) -> Vec<T> {
+    found.into_iter().map(|found| found.value).collect()
+}
+
+fn field_matches(table: &Section<'_>, headers: bool) -> Vec<FieldMatch> {
+    let mut found = Vec::new();
+    for (name, node) in table.entries() {
+        if headers && let Err(problem) = pattern::check_header_name(name.value) {
+            table.error(name.span, name.value, problem);
+            continue;
+        }
+        let stored = if headers { name.value.to_ascii_lowercase() } else { name.value.to_owned() };
+        if let Some(test) = table.parsed(name.value, node, pattern::field_test) {
+            found.push(FieldMatch { name: stored.into(), test: test.value });
+        }
+    }
+    found
+}
+
+/// Exactly one of `to`, `redirect` and `respond`.
+fn action<'a>(section: &Section<'a>) -> Option<ActionEntry<'a>> {
+    const ACTIONS: [&str; 3] = ["to", "redirect", "respond"];
+    let mut written: Vec<&str> = ACTIONS.into_iter().filter(|key| section.has(key)).collect();
+    written.sort_by_key(|key| section.key_span(key).start);
+    if let [first, second, ..] = written[..] {
+        let problem = Problem::new(format!("this route has both `{first}` and `{second}`"));
+        section.error(
+            section.key_span(second),
+            second,
+            problem.help("a route does one thing; remove one of them"),
+        );
+    }
+    if written.is_empty() && !ACTIONS.into_iter().any(|key| section.misnames(key)) {
+        let problem =
+            Problem::new("this route does nothing").help("add `to = \"SERVICE\"`, `redirect` or `respond`");
+        section.report().absent(section.span(), "route.to", problem);
+    }
+    if section.has("otherwise") && !section.has("to") {
+        let problem = Problem::new("`otherwise` does nothing without `to`");
+        section.error(section.key_span("otherwise"), "otherwise", problem.help("write `to` instead"));
+    }
+    let forward = forward(section);
+    let redirect = section.table("redirect").and_then(|table| redirect(&table));
+    let respond = section.table("respond").and_then(|table| respond(&table));
+    forward.or(redirect).or(respond)
+}
+
+fn forward<'a>(section: &Section<'a>) -> Option<ActionEntry<'a>> {
+    let otherwise = section.optional("otherwise", |value| {
+        let text = value::text(value)?;
+        let braces = text.contains(['{', '}']);
+        if braces { Err(Problem::new("`otherwise` is a service's name, not a template")) } else { Ok(text) }
+    });
+    let to = section.optional("to", |value| {
+        let listed = matches!(value, DeValue::Array(_)).then(|| {
+            let problem = value::wrong_type("one service", value);
+            problem.help("put the endpoints into one service; it balances between them")
+        });
+        listed.map_or_else(|| pattern::template(value), Err)
+    })?;
+    let text = section.nodes("to").first().and_then(|node| node.get_ref().as_str()).unwrap_or("");
+    Some(ActionEntry::Forward { to, text, otherwise })
+}
+
+const REDIRECTS: [u64; 5] = [301, 302, 303, 307, 308];
+
+fn redirect<'a>(table: &Section<'a>) -> Option<ActionEntry<'a>> {
+    let status = table.value("status", |value| {
+        let status = value::integer(300..=399)(value)?;
+        let known = REDIRECTS.contains(&status);
+        let problem =
+            || Problem::new(format!("{status} is no redirect")).help("use 301, 302, 303, 307 or 308");
+        if known { Ok(status as u16) } else { Err(problem()) }
+    });
+    let location = table.required("to", pattern::location)?.value;
+    Some(ActionEntry::Redirect { status, location })
+}
+
+/// Bytes of a fixed response.
+const RESPOND_BYTES_MAX: usize = 64 * 1024;
+
+fn respond<'a>(table: &Section<'a>) -> Option<ActionEntry<'a>> {
+    let status = table.value("status", value::integer(200..=599)) as u16;
+    let content_type = table.value("content_type", content_type);
+    let body = table.located("body", |value| {
+        let text = value::text(value)?;
+        if text.len() > RESPOND_BYTES_MAX {
+            return Err(Problem::new(format!("a body of {} bytes; at most 64KiB is allowed", text.len())));
+        }
+        Ok(Arc::<[u8]>::from(text.as_bytes()))
+    });
+    if matches!(status, 204 | 205 | 304) && !body.value.is_empty() {
+        table.error(body.span, "body", Problem::new(format!("a response with status {status} has no body")));
+        return None;
+    }
+    Some(ActionEntry::Respond { status, content_type, body: body.value })
+}
+
+fn content_type(value: &DeValue<'_>) -> Parsed<Box<str>> {
+    let text = value::text(value)?;
+    let (kind, rest) = text.split_once('/').unwrap_or((text, ""));
+    let subtype = rest.split([';', ' ']).next().unwrap_or("");
+    let visible = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    if value::is_token(kind) && value::is_token(subtype) && visible {
+        return Ok(text.into());
+    }
+    let problem = Problem::new(format!("\"{}\" is not a media type", shown(text)));
+    Err(problem.help("write it as \"application/json\" or \"text/html; charset=utf-8\""))
+}
+
+fn rewrite(table: &Section<'_>) -> Option<Rewrite> {
+    const KINDS: [&str; 3] = ["path", "strip_prefix", "regex"];
+    let written: Vec<&str> = KINDS.into_iter().filter(|key| table.has(key)).collect();
+    if let [first, second, ..] = written[..] {
+        let problem = Problem::new(format!("a rewrite has either `{first}` or `{second}`"));
+        table.error(table.key_span(second), second, problem.help("remove one of them"));
+    }
+    if written.is_empty() && !KINDS.into_iter().any(|key| table.misnames(key)) {
+        let problem = Problem::new("this rewrite does nothing");
+        let help = "add `path`, `strip_prefix`, or `regex` with `replacement`";
+        table.report().absent(table.span(), "route.rewrite", problem.help(help));
+    }
+    if table.has("replacement") && !table.has("regex") {
+        let problem = Problem::new("`replacement` does nothing without `regex`");
+        table.error(table.key_span("replacement"), "replacement", problem.help("add `regex`, or use `path`"));
+    }
+    let path = table.optional("path", pattern::path_template).map(|found| Rewrite::Path(found.value));
+    let prefix = table.optional("strip_prefix", strip_prefix).map(|found| Rewrite::StripPrefix(found.value));
+    path.or(prefix).or_else(|| regex_rewrite(table))
+}
+
+/// Stored without its last `/`, so that what remains starts with one.
+fn strip_prefix(value: &DeValue<'_>) -> Parsed<Box<str>> {
+    let text = value::text(value)?;
+    let trimmed = text.strip_suffix("/**").unwrap_or(text).trim_end_matches('/');
+    if trimmed.is_empty() {
+        return Err(Problem::new("there is nothing to strip").help("write a prefix such as \"/api\""));
+    }
+    match pattern::path_match(value)? {
+        PathMatch::Exact(_) | PathMatch::Prefix(_) => Ok(trimmed.into()),
+        _ => Err(Problem::new("a prefix to strip has no wildcards").help("use `regex` and `replacement`")),
+    }
+}
+
+fn regex_rewrite(table: &Section<'_>) -> Option<Rewrite> {
+    let pattern = table.optional("regex", |value| {
+        let text = value::text(value)?;
+        // `~` marks a regex elsewhere; here nothing else can stand.
+        let pattern = text.strip_prefix('~').unwrap_or(text);
+        pattern::regex(pattern, text.len() - pattern.len())
+    })?;
+    let replacement = table.required("replacement", |value| {
+        let text = value::text(value)?;
+        pattern::check_replacement(text, &pattern.value)?;
+        Ok(text)
+    })?;
+    Some(Rewrite::Regex { pattern: pattern.value, replacement: replacement.value.as_bytes().into() })
+}
+
+const REQUEST_EDITS: [Edit; 3] = [Edit::RequestRemove, Edit::RequestSet, Edit::RequestAdd];
+const RESPONSE_EDITS: [Edit; 3] = [Edit::ResponseRemove, Edit::ResponseSet, Edit::ResponseAdd];
+
+fn header_edits(section: &Section<'_>, key: &'static str, [remove, set, add]: [Edit; 3]) -> HeaderEdits {
+    let Some(table) = section.table(key) else { return HeaderEdits::default() };
+    let removed = table.list("remove", |value| {
+        let name = pattern::header_name(value)?;
+        pattern::check_edited_header(name, remove)?;
+        Ok(Box::<str>::from(name.to_ascii_lowercase()))
+    });
+    HeaderEdits {
+        remove: values(removed),
+        set: table.table("set").map(|table| header_values(&table, set, false)).unwrap_or_default(),
+        add: table.table("add").map(|table| header_values(&table, add, true)).unwrap_or_default(),
+    }
+}
+
+fn header_values(table: &Section<'_>, edit: Edit, many: bool) -> Vec<(Box<str>, Template)> {
+    let mut seen = HashSet::new();
+    let mut found = Vec::new();
+    for (name, node) in table.entries() {
+        if let Err(problem) = pattern::check_edited_header(name.value, edit) {
+            table.error(name.span.clone(), name.value, Problem { offset: None, ..problem });
+        } else if !seen.insert(name.value.to_ascii_lowercase()) {
+            let problem = Problem::new(format!("`{}` stands twice, in another case", name.value));
+            table.error(name.span.clone(), name.value, problem);
+        }
+        let nodes: &[Spanned<DeValue<'_>>] = match node.get_ref() {
+            DeValue::Array(items) if many => items,
+            _ => std::slice::from_ref(node),
+        };
+        let values = nodes.iter().filter_map(|node| table.parsed(name.value, node, pattern::header_value));
+        found.extend(values.map(|value| (Box::from(name.value), value.value)));
+    }
+    found
+}
+
+/// Edits of a request that is never sent on.
+fn refuse_useless(section: &Section<'_>, route: &RouteEntry<'_>) {
+    if !matches!(route.action, Some(ActionEntry::Redirect { .. } | ActionEntry::Respond { .. })) {
+        return;
+    }
+    for key in ["rewrite", "request_headers", "timeout"] {
+        if section.has(key) {
+            let problem = Problem::new(format!("`{key}` does nothing in a route that answers by itself"));
+            section.error(
+                section.key_span(key),
+                key,
+                problem.help("remove it, or send the request `to` a service"),
+            );
+        }
+    }
+}
+
+/// `{path:NAME}` in a template needs a segment `{NAME}` in every path of the route.
+fn check_segments(section: &Section<'_>, route: &RouteEntry<'_>) {
+    let mut used: Vec<(&str, &Template)> = Vec::new();
+    match &route.action {
+        Some(ActionEntry::Forward { to, .. }) => used.push(("to", &to.value)),
+        Some(ActionEntry::Redirect { location, .. }) => used.push(("redirect", location)),
+        _ => {}
+    }
+    if let Some(Rewrite::Path(template)) = &route.rewrite {
+        used.push(("rewrite", template));
+    }
+    let edits = [("request_headers", &route.request_headers), ("response_headers", &route.response_headers)];
+    for (key, edits) in edits {
+        used.extend(edits.set.iter().chain(&edits.add).map(|(_, template)| (key, template)));
+    }
+    for (key, template) in used {
+        for source in template.sources() {
+            if let Source::PathSegment(name) = source
+                && !names_segment(&route.conditions.paths, name)
+            {
+                let problem =
+                    Problem::new(format!("`{{path:{name}}}` is not named in every path of this route"));
+                let help = format!("write `{{{name}}}` for that segment in `match.path`");
+                section.error(value_span(section, key), key, problem.help(help));
+            }
+        }
+    }
+}
+
+fn names_segment(paths: &[PathMatch], name: &str) -> bool {
+    let named = |segment: &Segment| matches!(segment, Segment::Named(other) if **other == *name);
+    let has = |path: &PathMatch| matches!(path, PathMatch::Segments(segments) if segments.iter().any(named));
+    !paths.is_empty() && paths.iter().all(has)
+}
+
+fn value_span(section: &Section<'_>, key: &str) -> Range<usize> {
+    section.nodes(key).first().map_or_else(|| section.key_span(key), Spanned::span)
+}

@@ -1,0 +1,107 @@
+//! Owns what outlives a reload on the control thread: the number of each route, service and endpoint, and the
+//! shared state behind services and endpoints, found again by name.
+//! Holds states weakly: who uses them (snapshots, in-flight guards) keeps them alive. Never on the request path.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+
+use crate::config::snapshot::{EndpointState, ServiceState, StableId};
+
+/// Ids are counted up for each kind and never given to another name, so that a pooled connection or a histogram
+/// kept by number can never be taken for another's. A name keeps its number while it is in use or among the
+/// last [`Registry::REMOVED_MAX`] removed; after that it would get a new one.
+#[derive(Debug, Default)]
+pub struct Registry {
+    routes: Names<Arc<str>>,
+    services: Names<Arc<str>>,
+    endpoints: Names<(Arc<str>, SocketAddr)>,
+    service_states: HashMap<Arc<str>, Weak<ServiceState>>,
+    endpoint_states: HashMap<(Arc<str>, SocketAddr), Weak<EndpointState>>,
+}
+
+impl Registry {
+    /// Names remembered, of each kind, beyond those in use.
+    pub const REMOVED_MAX: usize = 65_536;
+
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn route(&mut self, name: &Arc<str>) -> StableId {
+        self.routes.id(name)
+    }
+
+    pub fn service(&mut self, name: &Arc<str>) -> (StableId, Arc<ServiceState>) {
+        (self.services.id(name), alive(&mut self.service_states, name))
+    }
+
+    pub fn endpoint(&mut self, service: &Arc<str>, address: SocketAddr) -> (StableId, Arc<EndpointState>) {
+        let key = (service.clone(), address);
+        (self.endpoints.id(&key), alive(&mut self.endpoint_states, &key))
+    }
+
+    /// Forgets what nobody uses any more. `routes` are the names of the configuration in force; services and
+    /// endpoints are in use while their states are alive.
+    pub fn collect<'r>(&mut self, routes: impl Iterator<Item = &'r Arc<str>>) {
+        self.service_states.retain(|_, state| state.strong_count() > 0);
+        self.endpoint_states.retain(|_, state| state.strong_count() > 0);
+        self.services.collect(|name| self.service_states.contains_key(name));
+        self.endpoints.collect(|key| self.endpoint_states.contains_key(key));
+        if self.routes.ids.len() > Self::REMOVED_MAX {
+            let used: HashSet<&Arc<str>> = routes.collect();
+            self.routes.collect(|name| used.contains(name));
+        }
+    }
+}
+
+/// The state of this key, or a new one.
+fn alive<K: Hash + Eq + Clone, S: Default>(states: &mut HashMap<K, Weak<S>>, key: &K) -> Arc<S> {
+    if let Some(state) = states.get(key).and_then(Weak::upgrade) {
+        return state;
+    }
+    let state = Arc::new(S::default());
+    states.insert(key.clone(), Arc::downgrade(&state));
+    state
+}
+
+#[derive(Debug)]
+struct Names<K> {
+    ids: HashMap<K, u32>,
+    next: u32,
+}
+
+impl<K> Default for Names<K> {
+    fn default() -> Self {
+        Names { ids: HashMap::new(), next: 0 }
+    }
+}
+
+impl<K: Hash + Eq + Clone> Names<K> {
+    fn id(&mut self, name: &K) -> StableId {
+        if let Some(&id) = self.ids.get(name) {
+            return StableId(id);
+        }
+        let id = self.next;
+        // At a new endpoint each millisecond this takes 49 days of nothing else; restart before that.
+        self.next = id.checked_add(1).expect("fewer than 2^32 names in the life of a process");
+        self.ids.insert(name.clone(), id);
+        StableId(id)
+    }
+
+    /// Forgets the oldest names that are not in use, beyond [`Registry::REMOVED_MAX`].
+    fn collect(&mut self, in_use: impl Fn(&K) -> bool) {
+        if self.ids.len() <= Registry::REMOVED_MAX {
+            return;
+        }
+        let mut removed: Vec<u32> =
+            self.ids.iter().filter(|(key, _)| !in_use(key)).map(|(_, &id)| id).collect();
+        if removed.len() <= Registry::REMOVED_MAX {
+            return;
+        }
+        removed.sort_unstable();
+        let newest = removed[removed.len() - Registry::REMOVED_MAX];
+        self.ids.retain(|key, id| *id >= newest || in_use(key));
+    }
+}

@@ -1,0 +1,523 @@
+//! Owns the list of every key that a config file may have: its path, type, default and one line of meaning, and
+//! of the keys that a later version will take. The reader refuses what is not here, and docs/configuration.md
+//! prints it. Does not read values: a key's type here is words for people.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::OnceLock;
+
+/// One table of a config file. `*` in a path stands for a name that the operator chooses.
+#[derive(Debug)]
+pub struct Section {
+    pub path: &'static str,
+    /// As written in a file.
+    pub header: &'static str,
+    pub doc: &'static str,
+    pub keys: &'static [Key],
+}
+
+#[derive(Debug)]
+pub struct Key {
+    /// `*`: any name.
+    pub name: &'static str,
+    pub kind: &'static str,
+    /// `required`, `none`, or the value as it would be written.
+    pub default: &'static str,
+    pub doc: &'static str,
+}
+
+/// The section of this path; every path that the reader opens is in the table (a test opens them all).
+pub fn section(path: &str) -> Option<&'static Section> {
+    index().sections.get(path).copied()
+}
+
+/// Whether a section may hold this key, as a value or as a table of its own.
+pub fn knows(path: &str, key: &str) -> bool {
+    index().children.get(path).is_some_and(|known| known.contains(&key) || known.contains(&"*"))
+}
+
+/// The path of the section `key` inside the section `path`. Asked only for sections that are in the table.
+pub fn child(path: &str, key: &str) -> &'static str {
+    let found = index().nested.get(&(path, key)).copied();
+    debug_assert!(found.is_some(), "the schema has no section {path}.{key}");
+    found.unwrap_or("")
+}
+
+/// All names that a section may hold.
+pub fn names(path: &str) -> &'static [&'static str] {
+    index().children.get(path).map_or(&[], |names| names.as_slice())
+}
+
+/// A section, other than `path`, that has a key of this name.
+pub fn elsewhere(path: &str, key: &str) -> Option<&'static Section> {
+    SECTIONS.iter().find(|section| section.path != path && section.keys.iter().any(|known| known.name == key))
+}
+
+/// What a key that this version does not have yet will do.
+pub fn later(path: &str, key: &str) -> Option<&'static str> {
+    LATER.iter().find(|(section, name, _)| *section == path && *name == key).map(|&(_, _, what)| what)
+}
+
+/// The reference part of docs/configuration.md.
+pub fn reference_markdown() -> String {
+    let mut out = String::new();
+    for section in SECTIONS {
+        let _ = write!(out, "### `{}`\n\n{}\n\n", section.header, section.doc);
+        out.push_str("| key | type | default | meaning |\n|---|---|---|---|\n");
+        for key in section.keys {
+            let path = full_path(section, key);
+            let _ = writeln!(
+                out,
+                "| `{path}` | {} | {} | {} |",
+                key.kind,
+                default_markdown(key.default),
+                key.doc
+            );
+        }
+        out.push('\n');
+    }
+    out.push_str("### Not in this version\n\nThese are refused with an error that says so:\n\n");
+    for (path, name, what) in LATER {
+        let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
+        let _ = writeln!(out, "- `{path}`: {what}");
+    }
+    out
+}
+
+fn full_path(section: &Section, key: &Key) -> String {
+    if section.path.is_empty() { key.name.to_owned() } else { format!("{}.{}", section.path, key.name) }
+}
+
+fn default_markdown(default: &str) -> String {
+    match default {
+        "required" | "none" | "every" => default.to_owned(),
+        words if words.contains("of `") => words.to_owned(),
+        value => format!("`{value}`"),
+    }
+}
+
+struct Index {
+    /// (section, key) to the section's path.
+    nested: HashMap<(&'static str, &'static str), &'static str>,
+    sections: HashMap<&'static str, &'static Section>,
+    children: HashMap<&'static str, Vec<&'static str>>,
+}
+
+fn index() -> &'static Index {
+    static INDEX: OnceLock<Index> = OnceLock::new();
+    INDEX.get_or_init(|| {
+        let mut children: HashMap<&str, Vec<&str>> = HashMap::new();
+        let split = |path: &'static str| path.rsplit_once('.').unwrap_or(("", path));
+        let nested = SECTIONS.iter().map(|section| (split(section.path), section.path)).collect();
+        for section in SECTIONS {
+            children.entry(section.path).or_default().extend(section.keys.iter().map(|key| key.name));
+            let mut path = section.path;
+            while !path.is_empty() {
+                let (parent, name) = split(path);
+                let siblings = children.entry(parent).or_default();
+                if !siblings.contains(&name) {
+                    siblings.push(name);
+                }
+                path = parent;
+            }
+        }
+        Index { nested, sections: SECTIONS.iter().map(|section| (section.path, section)).collect(), children }
+    })
+}
+
+const fn key(name: &'static str, kind: &'static str, default: &'static str, doc: &'static str) -> Key {
+    Key { name, kind, default, doc }
+}
+
+/// In the order of the documentation.
+pub const SECTIONS: &[Section] = &[
+    Section {
+        path: "",
+        header: "top of the file",
+        doc: "Before the first `[section]`. Both are read at start only.",
+        keys: &[
+            key(
+                "workers",
+                "`\"auto\"` or 1 to 1024",
+                "\"auto\"",
+                "Worker threads; `auto` is one for each core that affinity and the cgroup quota allow.",
+            ),
+            key(
+                "driver",
+                "`\"auto\"`, `\"uring\"`, `\"uring-plain\"`, `\"epoll\"`",
+                "\"auto\"",
+                "How the workers wait for the kernel; `auto` takes the first that works here.",
+            ),
+        ],
+    },
+    Section {
+        path: "admin",
+        header: "[admin]",
+        doc: "Metrics, health and the admin API. Read at start only.",
+        keys: &[key(
+            "address",
+            "IP address and port",
+            "none",
+            "Where the admin API listens. Without it there is none.",
+        )],
+    },
+    Section {
+        path: "log",
+        header: "[log]",
+        doc: "Where logs go.",
+        keys: &[key(
+            "access",
+            "`\"off\"`, `\"stdout\"`, `\"stderr\"` or a path",
+            "\"stdout\"",
+            "One JSON line for each request. A relative path starts at this file's directory.",
+        )],
+    },
+    Section {
+        path: "reload",
+        header: "[reload]",
+        doc: "SIGHUP and `tidegate reload` always work; this adds to them.",
+        keys: &[key("watch", "boolean", "false", "Reload when the file changes.")],
+    },
+    Section {
+        path: "shutdown",
+        header: "[shutdown]",
+        doc: "What SIGTERM and SIGQUIT do.",
+        keys: &[key("deadline", "duration", "\"30s\"", "How long requests under way may take to finish.")],
+    },
+    Section {
+        path: "dns",
+        header: "[dns]",
+        doc: "Endpoints given by name are resolved with the system's resolver, never on a worker.",
+        keys: &[key(
+            "refresh",
+            "duration, from 1s",
+            "\"30s\"",
+            "How often the names of endpoints are resolved again.",
+        )],
+    },
+    Section {
+        path: "limits",
+        header: "[limits]",
+        doc: "What a client may send. More is answered 431, 414, 413 or 400.",
+        keys: &[
+            key("headers", "1 to 1000", "100", "Header fields in a head, and fields in trailers."),
+            key("head", "size, 1KiB to 65535", "\"32KiB\"", "Bytes of a whole request or response head."),
+            key("uri", "size, up to `limits.head`", "\"8KiB\"", "Bytes of a request target."),
+            key("trailers", "size, up to 65535", "\"16KiB\"", "Bytes of the trailers after a chunked body."),
+            key("chunk_extensions", "size, up to 1MiB", "\"4KiB\"", "Bytes of chunk extensions in one body."),
+            key(
+                "body",
+                "size or `\"off\"`",
+                "\"10MiB\"",
+                "Bytes of a request body. A route may set its own `body_limit`.",
+            ),
+            key(
+                "connections",
+                "1 to 1000000",
+                "65536",
+                "Client connections of one worker; more are closed at once and counted.",
+            ),
+        ],
+    },
+    Section {
+        path: "timeouts",
+        header: "[timeouts]",
+        doc: "The first five are about clients; the others are what services start from.",
+        keys: &[
+            key("header", "duration", "\"10s\"", "From the first byte of a request head to its end."),
+            key("body", "duration", "\"30s\"", "Longest silence while a request body arrives."),
+            key("idle", "duration", "\"75s\"", "Longest wait for the next request on a kept connection."),
+            key(
+                "write",
+                "duration",
+                "\"30s\"",
+                "Longest time a client may read nothing while a response waits for it.",
+            ),
+            key("tunnel", "duration", "\"1h\"", "Longest silence on a WebSocket, other upgrade or CONNECT."),
+            key("connect", "duration", "\"5s\"", "Connecting to an endpoint."),
+            key("first_byte", "duration", "\"60s\"", "From the request sent to the response's head."),
+            key(
+                "upstream_idle",
+                "duration",
+                "\"60s\"",
+                "Longest silence while a response arrives, or while an endpoint takes no request body.",
+            ),
+            key("request", "duration or `\"off\"`", "\"off\"", "The whole request, retries included."),
+        ],
+    },
+    Section {
+        path: "pool",
+        header: "[pool]",
+        doc: "Connections to endpoints that are kept for the next request, by each worker.",
+        keys: &[
+            key("idle", "0 to 1000000", "1000", "Idle connections in all."),
+            key("idle_per_endpoint", "0 to 1000000", "100", "Idle connections to one endpoint."),
+            key("idle_timeout", "duration", "\"90s\"", "How long one is kept."),
+        ],
+    },
+    Section {
+        path: "forward",
+        header: "[forward]",
+        doc: "What endpoints are told about clients.",
+        keys: &[
+            key(
+                "trusted",
+                "list of IP networks",
+                "[]",
+                "Peers whose `x-forwarded-*` and `x-request-id` are kept; those of others are replaced.",
+            ),
+            key("forwarded", "boolean", "false", "Also send `forwarded` (RFC 7239)."),
+        ],
+    },
+    Section {
+        path: "listen.*",
+        header: "[listen.NAME]",
+        doc: "An address that clients connect to. At least one.",
+        keys: &[
+            key("address", "IP address and port", "required", "`\"0.0.0.0:8080\"`, `\"[::]:8080\"`."),
+            key("protocol", "`\"http\"`", "\"http\"", "What clients speak there."),
+        ],
+    },
+    Section {
+        path: "service.*",
+        header: "[service.NAME]",
+        doc: "Endpoints that can do the same work.",
+        keys: &[
+            key(
+                "endpoints",
+                "list of `\"host:port\"` or `{ address, weight }`",
+                "required",
+                "Where the service runs. A DNS name stands for all its addresses.",
+            ),
+            key(
+                "balance",
+                "`\"round-robin\"`, `\"least-request\"`, `\"random\"`, `\"hash\"`",
+                "\"round-robin\"",
+                "How an endpoint is picked. All of them respect weights.",
+            ),
+            key(
+                "hash_by",
+                "`\"header:NAME\"`, `\"cookie:NAME\"`, `\"client\"`, `\"path\"`, `\"query:NAME\"`",
+                "\"client\"",
+                "What `balance = \"hash\"` hashes: equal values go to the same endpoint, unless it is overloaded.",
+            ),
+        ],
+    },
+    Section {
+        path: "service.*.endpoints",
+        header: "service.NAME.endpoints = [{ ... }]",
+        doc: "An endpoint that needs more than its address.",
+        keys: &[
+            key("address", "`\"host:port\"`", "required", "An IP address or a DNS name, with the port."),
+            key("weight", "0 to 1000", "1", "Its share compared with the others; 0 takes no requests."),
+        ],
+    },
+    Section {
+        path: "service.*.timeouts",
+        header: "[service.NAME.timeouts]",
+        doc: "Instead of those in `[timeouts]`.",
+        keys: &[
+            key("connect", "duration", "that of `timeouts.connect`", "Connecting to an endpoint."),
+            key(
+                "first_byte",
+                "duration",
+                "that of `timeouts.first_byte`",
+                "From the request sent to the response's head.",
+            ),
+            key(
+                "idle",
+                "duration",
+                "that of `timeouts.upstream_idle`",
+                "Longest silence while a response arrives, or while an endpoint takes no request body.",
+            ),
+            key(
+                "request",
+                "duration or `\"off\"`",
+                "that of `timeouts.request`",
+                "The whole request, retries included.",
+            ),
+        ],
+    },
+    Section {
+        path: "service.*.retry",
+        header: "[service.NAME.retry]",
+        doc: "Only before a byte of the response was sent, and only what is safe to repeat: requests that no endpoint has seen, and idempotent methods.",
+        keys: &[
+            key("attempts", "1 to 10", "3", "Tries in all; 1 never retries."),
+            key("on_status", "list of 400 to 599", "[]", "Statuses that count as a failed try."),
+            key(
+                "budget_percent",
+                "0 to 100",
+                "20",
+                "Share of the service's requests under way that may be retries.",
+            ),
+            key("budget_min", "0 to 1000", "3", "Retries under way that are always allowed."),
+        ],
+    },
+    Section {
+        path: "route",
+        header: "[[route]]",
+        doc: "The first route that matches takes the request, in the order of the file. It has `to`, `redirect` or `respond`.",
+        keys: &[
+            key("name", "text", "made of what it matches", "For logs, metrics and `tidegate explain`."),
+            key("to", "service, or template", "none", "`\"models\"`, `\"models-{header:x-model-version}\"`."),
+            key(
+                "otherwise",
+                "service",
+                "none",
+                "Where requests go if the template names no service. Without it they are answered 404.",
+            ),
+            key(
+                "timeout",
+                "duration or `\"off\"`",
+                "that of the service",
+                "The whole request, retries included.",
+            ),
+            key("body_limit", "size or `\"off\"`", "that of `limits.body`", "Bytes of a request body."),
+        ],
+    },
+    Section {
+        path: "route.match",
+        header: "route.match = { ... }",
+        doc: "All that is given must hold; without any, every request matches. A list holds if one of its items does.",
+        keys: &[
+            key(
+                "host",
+                "host or list",
+                "every",
+                "`\"api.example.com\"`; `\"*.example.com\"` is any name below it.",
+            ),
+            key(
+                "path",
+                "path or list",
+                "every",
+                "`\"/x\"` exactly; `\"/x/**\"` that and all below; `\"/a/{name}/b\"`, `\"/a/*/b\"` any one segment; `\"~^/v[0-9]+/\"` a regex.",
+            ),
+            key("method", "method or list", "every", "`\"GET\"`, `[\"POST\", \"PUT\"]`."),
+            key("listener", "listener's name or list", "every", "`NAME` of `[listen.NAME]`."),
+        ],
+    },
+    Section {
+        path: "route.match.header",
+        header: "route.match.header = { NAME = ... }",
+        doc: "By header name, in any case.",
+        keys: &[key(
+            "*",
+            "text or boolean",
+            "none",
+            "`\"v2\"` exactly; `\"v2*\"` a prefix; `\"~^v[23]$\"` a regex; `true` there is one; `false` there is none.",
+        )],
+    },
+    Section {
+        path: "route.match.query",
+        header: "route.match.query = { NAME = ... }",
+        doc: "By query parameter, its name as written.",
+        keys: &[key("*", "text or boolean", "none", "As for a header.")],
+    },
+    Section {
+        path: "route.redirect",
+        header: "route.redirect = { ... }",
+        doc: "Answers with another place to go.",
+        keys: &[
+            key("to", "template", "required", "A URL or a path: `\"https://{host}{path}\"`."),
+            key("status", "301, 302, 303, 307 or 308", "307", "Which redirect."),
+        ],
+    },
+    Section {
+        path: "route.respond",
+        header: "route.respond = { ... }",
+        doc: "Answers by itself.",
+        keys: &[
+            key("status", "200 to 599", "200", "The status."),
+            key("body", "text, up to 64KiB", "\"\"", "The body."),
+            key("content_type", "media type", "\"text/plain; charset=utf-8\"", "What the body is."),
+        ],
+    },
+    Section {
+        path: "route.rewrite",
+        header: "route.rewrite = { ... }",
+        doc: "Changes the path that the endpoint sees; the query stays. One of `path`, `strip_prefix`, or `regex` with `replacement`.",
+        keys: &[
+            key("path", "template", "none", "The whole new path."),
+            key("strip_prefix", "path", "none", "Removed from the front; `/` if nothing remains."),
+            key("regex", "regex", "none", "The part of the path to replace."),
+            key(
+                "replacement",
+                "text",
+                "none",
+                "What to put there; `$1` and `${name}` are the regex's groups.",
+            ),
+        ],
+    },
+    Section {
+        path: "route.request_headers",
+        header: "route.request_headers = { ... }",
+        doc: "Edits of the request before it is sent on: first `remove`, then `set`, then `add`.",
+        keys: &[key("remove", "header name or list", "[]", "Removes all fields of the name.")],
+    },
+    Section {
+        path: "route.request_headers.set",
+        header: "route.request_headers.set = { NAME = ... }",
+        doc: "Replaces all fields of the name.",
+        keys: &[key("*", "template", "none", "The value.")],
+    },
+    Section {
+        path: "route.request_headers.add",
+        header: "route.request_headers.add = { NAME = ... }",
+        doc: "Adds a field after those that are there.",
+        keys: &[key("*", "template or list", "none", "The value.")],
+    },
+    Section {
+        path: "route.response_headers",
+        header: "route.response_headers = { ... }",
+        doc: "The same for the response.",
+        keys: &[key("remove", "header name or list", "[]", "Removes all fields of the name.")],
+    },
+    Section {
+        path: "route.response_headers.set",
+        header: "route.response_headers.set = { NAME = ... }",
+        doc: "Replaces all fields of the name.",
+        keys: &[key("*", "template", "none", "The value.")],
+    },
+    Section {
+        path: "route.response_headers.add",
+        header: "route.response_headers.add = { NAME = ... }",
+        doc: "Adds a field after those that are there.",
+        keys: &[key("*", "template or list", "none", "The value.")],
+    },
+];
+
+/// (section, key, what it will do). Refused rather than unknown, so that nobody hunts for a typing mistake.
+pub const LATER: &[(&str, &str, &str)] = &[
+    ("", "auth", "identity by JWT, API key or client certificate"),
+    ("", "limit", "rate limits"),
+    ("", "video", "camera and video sources"),
+    ("", "model", "conversion of inputs for models"),
+    ("", "trace", "trace export by OTLP"),
+    ("", "redis", "limits shared between machines"),
+    ("listen.*", "tls", "TLS towards clients"),
+    ("listen.*", "to", "the service of a TCP listener"),
+    ("listen.*", "sni", "routing by TLS server name"),
+    ("listen.*", "proxy_protocol", "the PROXY protocol from load balancers"),
+    ("service.*", "health", "active health checks"),
+    ("service.*", "outlier", "ejection of failing endpoints"),
+    ("service.*", "breaker", "circuit breaking"),
+    ("service.*", "concurrency", "concurrency limits and the wait queue"),
+    ("service.*", "queue", "concurrency limits and the wait queue"),
+    ("service.*", "slow_start", "slow start of new endpoints"),
+    ("service.*", "protocol", "HTTP/2 and gRPC towards endpoints"),
+    ("service.*", "tls", "TLS towards endpoints"),
+    ("service.*", "proxy_protocol", "the PROXY protocol towards endpoints"),
+    ("service.*.endpoints", "priority", "zones and priorities"),
+    ("service.*.endpoints", "zone", "zones and priorities"),
+    ("route", "auth", "identity by JWT, API key or client certificate"),
+    ("route", "limits", "rate limits"),
+    ("route", "canary", "canary releases"),
+    ("route", "shadow", "mirrored traffic"),
+    ("route", "cors", "CORS"),
+    ("route", "convert", "conversion of inputs for models"),
+    ("route.match", "claim", "routing by verified JWT claims"),
+    ("route.match", "content_type", "routing by content type"),
+    ("route.match", "body", "routing by a field of a JSON body"),
+    ("route.match", "model", "routing by the model named in a JSON body"),
+];

@@ -1,0 +1,192 @@
+//! Owns what the data path reads: one immutable, compiled configuration. Built by `config::compile` only,
+//! published by `config::reload` through arc-swap. Holds no text of the config file and does no I/O.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::Duration;
+
+use crate::balance::pick::Picker;
+use crate::http::h1_body::ChunkLimits;
+use crate::http::head::HeadLimits;
+use crate::proxy::route::RouteTable;
+
+/// Index of a service in one snapshot; never kept across snapshots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceId(pub u32);
+
+/// A dense number that stays with a name (route, service, endpoint) over reloads: pools, counters and
+/// histograms are keyed by it. Numbers are handed out by `config::registry::Registry`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StableId(pub u32);
+
+#[derive(Debug)]
+pub struct Snapshot {
+    /// 1 at start, one more with every published configuration or endpoint change.
+    pub generation: u64,
+    pub settings: Settings,
+    /// By name, in the order of the file.
+    pub listeners: Vec<Listener>,
+    /// Shared by the snapshots of one configuration: a DNS change makes new services, not new routes.
+    pub routes: Arc<RouteTable>,
+    pub services: Vec<Arc<Service>>,
+    pub service_by_name: HashMap<Box<str>, ServiceId>,
+}
+
+impl Snapshot {
+    pub fn service(&self, id: ServiceId) -> &Arc<Service> {
+        &self.services[id.0 as usize]
+    }
+}
+
+/// Process-wide settings. Those marked "at start" are refused to change by a reload (a warning says so).
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// At start. `None` = auto: one per core that the affinity mask and the cgroup quota allow.
+    pub workers: Option<usize>,
+    /// At start.
+    pub driver: DriverChoice,
+    /// At start.
+    pub admin: Option<SocketAddr>,
+    pub access_log: LogTarget,
+    /// Watch the file and reload on change.
+    pub watch: bool,
+    pub drain_deadline: Duration,
+    pub dns_refresh: Duration,
+    pub head_limits: HeadLimits,
+    pub chunk_limits: ChunkLimits,
+    /// Per worker; more accepted connections are closed at once and counted.
+    pub connections_max: u32,
+    pub client_timeouts: ClientTimeouts,
+    pub pool: PoolLimits,
+    /// Peers whose x-forwarded-* and x-request-id are kept.
+    pub trusted: Vec<Cidr>,
+    /// Also send RFC 7239 `forwarded`.
+    pub forwarded: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DriverChoice {
+    Auto,
+    /// io_uring with SINGLE_ISSUER + COOP_TASKRUN + DEFER_TASKRUN.
+    Uring,
+    /// io_uring without flags (kernels 5.6 to 6.0).
+    UringPlain,
+    Epoll,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    Off,
+    Stdout,
+    Stderr,
+    File(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct ClientTimeouts {
+    /// From the first byte of a head to its end.
+    pub header: Duration,
+    /// Longest silence while a request body arrives.
+    pub body: Duration,
+    /// Keep-alive: longest wait for the next request.
+    pub idle: Duration,
+    /// Longest time a client may read nothing while a response waits for it.
+    pub write: Duration,
+    /// Longest silence on a tunnel (Upgrade, CONNECT), both directions together.
+    pub tunnel: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct PoolLimits {
+    /// Idle upstream connections per worker, in all.
+    pub idle_max: usize,
+    pub idle_per_endpoint_max: usize,
+    pub idle_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr {
+    pub network: IpAddr,
+    pub prefix: u8,
+}
+
+#[derive(Debug, Clone)]
+pub struct Listener {
+    pub name: Arc<str>,
+    pub address: SocketAddr,
+    pub protocol: Protocol,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Http,
+}
+
+#[derive(Debug)]
+pub struct Service {
+    pub name: Arc<str>,
+    pub id: StableId,
+    pub endpoints: Vec<Arc<Endpoint>>,
+    pub picker: Picker,
+    pub timeouts: UpstreamTimeouts,
+    pub retry: RetryPolicy,
+    /// Carried over reloads by service name.
+    pub state: Arc<ServiceState>,
+}
+
+/// Shared by all cores, so on cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ServiceState {
+    /// Requests of this service under way, all cores: the base of the retry budget.
+    pub active: AtomicU32,
+    /// Retries of this service under way, all cores.
+    pub retries_active: AtomicU32,
+    pub retries_total: AtomicU64,
+    pub retries_refused_total: AtomicU64,
+}
+
+#[derive(Debug)]
+pub struct Endpoint {
+    pub id: StableId,
+    pub address: SocketAddr,
+    /// As written in the config, for logs and metrics ("models.local:8000" may stand for several addresses).
+    pub label: Arc<str>,
+    pub weight: u32,
+    /// Carried over reloads by (service name, address).
+    pub state: Arc<EndpointState>,
+}
+
+/// Shared by all cores, so on cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct EndpointState {
+    /// Exact: taken and released by `balance::in_flight` guards only.
+    pub in_flight: AtomicU32,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct UpstreamTimeouts {
+    pub connect: Duration,
+    /// From the request sent to the response head complete.
+    pub first_byte: Duration,
+    /// Longest silence while the response body arrives, or while the upstream takes no request body.
+    pub idle: Duration,
+    /// The whole request, retries included. `None` = off.
+    pub request: Option<Duration>,
+}
+
+#[derive(Debug, Clone)]
+pub struct RetryPolicy {
+    /// Tries in all, the first included. 1 = never retry.
+    pub attempts_max: u32,
+    /// Statuses that count as a failed try for idempotent requests (opt-in; empty by default).
+    pub on_status: Vec<u16>,
+    /// Share of active requests that may be retries.
+    pub budget_percent: u32,
+    /// Retries always allowed, whatever the share.
+    pub budget_min: u32,
+}

@@ -1,0 +1,89 @@
+//! Owns what the admin endpoint shows and does, by asking the shared state and the workers. Speaks no HTTP.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::admin::{AdminBackend, Answer, Readiness};
+use crate::observe::report::SharedReport;
+use crate::observe::{CoreReport, GatewayStats, ProcessStats, Scrape, render};
+use crate::runtime::mailbox::{Letter, REPORT_TIMEOUT};
+
+use super::state::{Command, Phase, State};
+
+pub struct Backend(pub Arc<State>);
+
+impl AdminBackend for Backend {
+    fn metrics(&self) -> Answer<'_, String> {
+        Box::pin(async move {
+            let cores = reports(&self.0).await;
+            let shared = SharedReport::of(&self.0.published.load());
+            let scrape = Scrape {
+                cores: &cores,
+                shared: &shared,
+                names: &self.0.names(),
+                gateway: gateway_stats(&self.0),
+                process: ProcessStats::read(),
+            };
+            render(&scrape)
+        })
+    }
+
+    fn readiness(&self) -> Readiness {
+        match self.0.phase() {
+            Phase::Starting => Readiness::Starting("the listeners are not open yet".into()),
+            Phase::Serving => Readiness::Ready,
+            Phase::Draining => Readiness::Draining,
+        }
+    }
+
+    fn reload(&self) -> Answer<'_, Result<String, String>> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let gone = || Err("the gateway is ending".to_owned());
+            if self.0.commands.send(Command::Reload(reply)).await.is_err() {
+                return gone();
+            }
+            answer.await.unwrap_or_else(|_| gone())
+        })
+    }
+
+    fn generation(&self) -> u64 {
+        self.0.published.load().generation
+    }
+}
+
+/// The counters of every worker that answers in time.
+async fn reports(state: &State) -> Vec<CoreReport> {
+    let asked = state.mailboxes().iter().filter_map(|mailbox| {
+        let (reply, answer) = oneshot::channel();
+        mailbox.send(Letter::Report(reply)).then_some(answer)
+    });
+    // All are asked before the first answer is waited for.
+    let asked: Vec<_> = asked.collect();
+    let mut reports = Vec::with_capacity(asked.len());
+    for answer in asked {
+        if let Ok(Ok(report)) = timeout(REPORT_TIMEOUT, answer).await {
+            reports.push(report);
+        }
+    }
+    reports
+}
+
+fn gateway_stats(state: &State) -> GatewayStats {
+    let reloads = state.reloads();
+    let log = state.log.counts();
+    GatewayStats {
+        version: env!("CARGO_PKG_VERSION"),
+        started_unix_seconds: state.started_unix_seconds,
+        workers: state.workers(),
+        reloads_ok: reloads.ok,
+        reloads_failed: reloads.failed,
+        last_reload_ok: reloads.last_ok,
+        last_reload_unix_seconds: reloads.accepted_unix_seconds,
+        access_log_lines: log.lines_written,
+        access_log_dropped: log.lines_dropped,
+        access_log_write_errors: log.write_errors,
+    }
+}

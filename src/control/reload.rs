@@ -1,0 +1,212 @@
+//! Owns going from one configuration to the next: read, compile, resolve, open, and only then swap. On any
+//! error the old one stays whole. The only writer of snapshots after start.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+
+use crate::config::{Blueprint, HostPort, Registry, Resolutions, compile};
+use crate::config::diagnostic;
+use crate::config::snapshot::Snapshot;
+use crate::net::listener;
+use crate::runtime::mailbox::Letter;
+
+use super::dns;
+use super::state::State;
+use super::watch::Watched;
+
+/// A removed listener's sockets are still there for the workers' grace: its port is ours that long.
+const REMOVED_PORT_MEMORY: Duration = Duration::from_secs(5);
+/// How long the last log lines may take at the end.
+const LOG_FINISH_WAIT: Duration = Duration::from_secs(2);
+
+/// Sockets of one address, one per worker.
+pub type Group = (SocketAddr, Vec<Socket>);
+
+pub struct Reloader {
+    file: PathBuf,
+    state: Arc<State>,
+    registry: Registry,
+    blueprint: Blueprint,
+    resolutions: Resolutions,
+    watched: Watched,
+    removed_ports: HashMap<u16, Instant>,
+}
+
+impl Reloader {
+    pub fn new(
+        file: &Path,
+        state: Arc<State>,
+        registry: Registry,
+        blueprint: Blueprint,
+        resolutions: Resolutions,
+    ) -> Reloader {
+        let watched = Watched::new(file);
+        let removed_ports = HashMap::new();
+        Reloader { file: file.to_owned(), state, registry, blueprint, resolutions, watched, removed_ports }
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Reads the file again. Either report is also printed to stderr.
+    pub async fn reload(&mut self) -> Result<String, String> {
+        let begun = Instant::now();
+        let result = self.try_reload().await;
+        self.state.count_reload(result.is_ok());
+        match &result {
+            Ok(report) => eprintln!("tidegate: reloaded {} in {:?}\n{report}", self.file.display(), begun.elapsed()),
+            Err(report) => {
+                eprintln!("tidegate: {} refused, the old configuration stays\n{report}", self.file.display());
+            }
+        }
+        result
+    }
+
+    async fn try_reload(&mut self) -> Result<String, String> {
+        let current = self.state.published.load_full();
+        let (blueprint, warnings) = read(&self.file, Some(&current), &mut self.registry)?;
+        let fresh: Vec<HostPort> = blueprint
+            .names_to_resolve()
+            .iter()
+            .filter(|name| !self.resolutions.contains_key(name))
+            .cloned()
+            .collect();
+        self.resolutions.extend(dns::resolve(&fresh).await);
+        let next = blueprint.snapshot(Some(&current), &mut self.registry, &self.resolutions);
+        let opened = self.open_new_listeners(&current, &next)?;
+        let log = self.state.log.set_target(&next.settings.access_log);
+        log.map_err(|error| format!("error: the access log cannot be opened: {error}"))?;
+        self.resolutions.retain(|name, _| blueprint.names_to_resolve().contains(name));
+        self.blueprint = blueprint;
+        self.swap(&current, next, opened);
+        Ok(warnings)
+    }
+
+    /// Opens a socket per worker for every address that is new, or nothing at all.
+    fn open_new_listeners(&mut self, current: &Snapshot, next: &Snapshot) -> Result<Vec<Group>, String> {
+        self.removed_ports.retain(|_, removed| removed.elapsed() < REMOVED_PORT_MEMORY);
+        let is_known = |address: SocketAddr| current.listeners.iter().any(|known| known.address == address);
+        let ours = |port: u16| {
+            self.removed_ports.contains_key(&port)
+                || current.listeners.iter().any(|known| known.address.port() == port)
+        };
+        let new = next.listeners.iter().filter(|listener| !is_known(listener.address));
+        new.map(|listener| open_group(listener.address, self.state.workers(), ours(listener.address.port())))
+            .collect()
+    }
+
+    /// Publishes, then opens and closes listeners: a connection never meets an address without its routes.
+    fn swap(&mut self, current: &Snapshot, next: Snapshot, opened: Vec<Group>) {
+        let is_wanted = |address: SocketAddr| next.listeners.iter().any(|listener| listener.address == address);
+        let removed: Vec<SocketAddr> =
+            current.listeners.iter().map(|listener| listener.address).filter(|&at| !is_wanted(at)).collect();
+        self.state.publish(next);
+        hand_out(&self.state, opened);
+        for address in removed {
+            self.removed_ports.insert(address.port(), Instant::now());
+            self.state.tell_all(|| Letter::Unlisten { address });
+        }
+    }
+
+    /// Takes new addresses of names; publishes only if something changed.
+    pub fn resolved(&mut self, found: Resolutions) {
+        let wanted = self.blueprint.names_to_resolve();
+        let mut changed = false;
+        for (name, mut addresses) in found {
+            addresses.sort_unstable();
+            addresses.dedup();
+            if wanted.contains(&name) && self.resolutions.get(&name) != Some(&addresses) {
+                changed = true;
+                self.resolutions.insert(name, addresses);
+            }
+        }
+        if changed {
+            let current = self.state.published.load_full();
+            let next = self.blueprint.snapshot(Some(&current), &mut self.registry, &self.resolutions);
+            self.state.publish(next);
+        }
+    }
+
+    pub fn names_to_resolve(&self) -> &[HostPort] {
+        self.blueprint.names_to_resolve()
+    }
+
+    /// Asked every second; always `false` unless the config asks to be watched.
+    pub fn file_changed(&mut self) -> bool {
+        self.watched.changed() && self.blueprint.settings().watch
+    }
+
+    pub fn dns_refresh(&self) -> Duration {
+        self.blueprint.settings().dns_refresh
+    }
+
+    pub fn drain_deadline(&self) -> Duration {
+        self.blueprint.settings().drain_deadline
+    }
+
+    pub fn reopen_logs(&self) {
+        match self.state.log.reopen() {
+            Ok(()) => eprintln!("tidegate: logs reopened"),
+            Err(error) => eprintln!("tidegate: the access log cannot be reopened, the old one stays: {error}"),
+        }
+    }
+
+    pub fn finish_logs(&self) {
+        if !self.state.log.finish(LOG_FINISH_WAIT) {
+            eprintln!("tidegate: the access log's last lines could not be written within {LOG_FINISH_WAIT:?}");
+        }
+    }
+}
+
+/// Reads and compiles. The error is all diagnostics as text; beside the blueprint stand warnings.
+pub fn read(
+    file: &Path,
+    current: Option<&Snapshot>,
+    registry: &mut Registry,
+) -> Result<(Blueprint, String), String> {
+    let bytes = std::fs::read(file).map_err(|error| format!("error: cannot read {}: {error}", file.display()))?;
+    let text = diagnostic::decode(file, &bytes).map_err(|diagnostics| diagnostics.to_string())?;
+    let compiled = compile(file, text, current, registry);
+    match compiled.blueprint {
+        Some(blueprint) => Ok((blueprint, compiled.diagnostics.to_string())),
+        None => Err(compiled.diagnostics.to_string()),
+    }
+}
+
+/// One socket per worker. `ours`: this process has the port already, so that probing it would find ourselves.
+pub fn open_group(address: SocketAddr, workers: usize, ours: bool) -> Result<Group, String> {
+    let opened = || -> std::io::Result<Vec<Socket>> {
+        if !ours {
+            listener::probe_free(address)?;
+        }
+        (0..workers).map(|_| listener::open(address)).collect()
+    };
+    opened().map(|sockets| (address, sockets)).map_err(|error| explain_bind(address, &error))
+}
+
+fn explain_bind(address: SocketAddr, error: &std::io::Error) -> String {
+    let help = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "another process listens there: `ss -ltnp` shows which",
+        std::io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE or root",
+        std::io::ErrorKind::AddrNotAvailable => "no interface of this machine has the address",
+        _ => "see the system's message above",
+    };
+    format!("error: cannot listen on {address}: {error}\n  help: {help}")
+}
+
+/// Gives each worker its socket of every group.
+pub fn hand_out(state: &State, groups: Vec<Group>) {
+    for (address, sockets) in groups {
+        for (mailbox, socket) in state.mailboxes().iter().zip(sockets) {
+            if !mailbox.send(Letter::Listen { address, socket }) {
+                eprintln!("tidegate: a worker does not read its mailbox and will not serve {address}");
+            }
+        }
+    }
+}

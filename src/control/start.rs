@@ -1,0 +1,139 @@
+//! Owns the start: everything that can fail is done before the first worker runs, so a gateway either serves
+//! all of its config or exits with the reason.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::admin;
+use crate::config::Registry;
+use crate::config::snapshot::{Settings, Snapshot};
+use crate::observe::LogWriter;
+use crate::runtime::driver::{self, Driver};
+use crate::runtime::mailbox::{self, Receiver};
+use crate::runtime::worker::{self, Plan};
+use crate::runtime::{cpus, limits};
+
+use super::backend::Backend;
+use super::reload::{self, Reloader};
+use super::signals;
+use super::state::{Command, Phase, State};
+use super::{Failure, dns};
+
+/// Commands waiting for the control loop.
+const COMMANDS_MAX: usize = 16;
+
+pub struct Started {
+    pub reloader: Reloader,
+    pub commands: mpsc::Receiver<Command>,
+    /// The number of each worker whose thread ended.
+    pub ended: mpsc::UnboundedReceiver<usize>,
+    /// One line for people: what runs, how, and where.
+    pub summary: String,
+}
+
+pub async fn start(file: &Path) -> Result<Started, Failure> {
+    let mut registry = Registry::new();
+    let (blueprint, warnings) = reload::read(file, None, &mut registry).map_err(Failure)?;
+    eprint!("{warnings}");
+    for advice in limits::raise_and_check() {
+        eprintln!("tidegate: {advice}");
+    }
+    let settings = blueprint.settings().clone();
+    let driver = choose_driver(&settings)?;
+    let resolutions = dns::resolve(blueprint.names_to_resolve()).await;
+    let snapshot = blueprint.snapshot(None, &mut registry, &resolutions);
+
+    let workers = settings.workers.unwrap_or_else(cpus::worker_count);
+    let groups: Result<Vec<_>, String> = snapshot
+        .listeners
+        .iter()
+        .map(|listener| reload::open_group(listener.address, workers, false))
+        .collect();
+    let groups = groups.map_err(Failure)?;
+    let admin = bind_admin(&settings).await?;
+    let log = signals::with_blocked(|| LogWriter::start(&settings.access_log));
+    let log = log.map_err(|error| Failure(format!("error: the access log cannot be opened: {error}")))?;
+
+    let (mailboxes, receivers) = mailboxes(workers)?;
+    let (commands, commands_receiver) = mpsc::channel(COMMANDS_MAX);
+    let summary = summary(&snapshot, workers, driver);
+    let state = Arc::new(State::new(snapshot, mailboxes, commands, log));
+    let ended = spawn_workers(&state, receivers, driver)?;
+    reload::hand_out(&state, groups);
+    state.set_phase(Phase::Serving);
+    if let Some(listener) = admin {
+        tokio::spawn(admin::serve(listener, Arc::new(Backend(state.clone()))));
+    }
+    let reloader = Reloader::new(file, state, registry, blueprint, resolutions);
+    Ok(Started { reloader, commands: commands_receiver, ended, summary })
+}
+
+fn choose_driver(settings: &Settings) -> Result<Driver, Failure> {
+    let chosen = driver::choose(settings.driver).map_err(|error| Failure(format!("error: {error}")))?;
+    for (passed_over, error) in &chosen.passed_over {
+        eprintln!("tidegate: driver {} cannot be used here: {error}", passed_over.word());
+    }
+    Ok(chosen.driver)
+}
+
+async fn bind_admin(settings: &Settings) -> Result<Option<tokio::net::TcpListener>, Failure> {
+    let Some(address) = settings.admin else { return Ok(None) };
+    match tokio::net::TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) => Err(Failure(format!("error: cannot listen on admin.address {address}: {error}"))),
+    }
+}
+
+fn mailboxes(workers: usize) -> Result<(Vec<mailbox::Sender>, Vec<Receiver>), Failure> {
+    let pairs: std::io::Result<Vec<_>> = (0..workers).map(|_| mailbox::mailbox()).collect();
+    let pairs = pairs.map_err(|error| Failure(format!("error: cannot make the workers' mailboxes: {error}")))?;
+    Ok(pairs.into_iter().unzip())
+}
+
+fn spawn_workers(
+    state: &Arc<State>,
+    receivers: Vec<Receiver>,
+    driver: Driver,
+) -> Result<mpsc::UnboundedReceiver<usize>, Failure> {
+    let cpus = cpus::allowed();
+    let (ends, ended) = mpsc::unbounded_channel();
+    for (id, letters) in receivers.into_iter().enumerate() {
+        let plan = Plan {
+            id,
+            cpu: cpus.get(id % cpus.len()).copied(),
+            driver,
+            published: state.published.clone(),
+            letters,
+            log: state.log.core(),
+        };
+        let ends = ends.clone();
+        let body = move || {
+            let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker::run(plan)));
+            if let Ok(Err(error)) = ran {
+                eprintln!("tidegate: worker {id} failed: {error}");
+            }
+            // The control loop may be gone already.
+            let _ = ends.send(id);
+        };
+        let spawned = signals::with_blocked(|| std::thread::Builder::new().name(format!("worker-{id}")).spawn(body));
+        spawned.map_err(|error| Failure(format!("error: cannot start worker {id}: {error}")))?;
+    }
+    Ok(ended)
+}
+
+fn summary(snapshot: &Snapshot, workers: usize, driver: Driver) -> String {
+    let mut parts = vec![format!(
+        "tidegate {}: {workers} worker{} on {}",
+        env!("CARGO_PKG_VERSION"),
+        if workers == 1 { "" } else { "s" },
+        driver.word()
+    )];
+    let listeners = snapshot.listeners.iter();
+    parts.extend(listeners.map(|listener| format!("{} on http://{}", listener.name, listener.address)));
+    if let Some(admin) = snapshot.settings.admin {
+        parts.push(format!("admin on http://{admin}"));
+    }
+    parts.join(", ")
+}

@@ -1,0 +1,126 @@
+//! Owns what the control thread and the admin endpoint share: the published snapshot, the workers' mailboxes,
+//! names for metrics, and the reload counters. Changes nothing by itself.
+
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::snapshot::Snapshot;
+use crate::observe::{LogWriter, Names};
+use crate::runtime::mailbox::{Letter, Sender};
+
+/// What other tasks may ask of the control loop.
+pub enum Command {
+    Reload(oneshot::Sender<Result<String, String>>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Starting,
+    Serving,
+    Draining,
+}
+
+pub struct State {
+    pub published: Arc<ArcSwap<Snapshot>>,
+    mailboxes: Vec<Sender>,
+    pub commands: mpsc::Sender<Command>,
+    pub log: LogWriter,
+    names: Mutex<Names>,
+    reloads: Mutex<Reloads>,
+    phase: AtomicU8,
+    pub started_unix_seconds: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Reloads {
+    pub ok: u64,
+    pub failed: u64,
+    pub last_ok: bool,
+    /// When the configuration in use was accepted.
+    pub accepted_unix_seconds: f64,
+}
+
+impl State {
+    pub fn new(
+        snapshot: Snapshot,
+        mailboxes: Vec<Sender>,
+        commands: mpsc::Sender<Command>,
+        log: LogWriter,
+    ) -> State {
+        let mut names = Names::default();
+        names.learn(&snapshot);
+        let now = unix_seconds();
+        State {
+            published: Arc::new(ArcSwap::from_pointee(snapshot)),
+            mailboxes,
+            commands,
+            log,
+            names: Mutex::new(names),
+            reloads: Mutex::new(Reloads { ok: 0, failed: 0, last_ok: true, accepted_unix_seconds: now }),
+            phase: AtomicU8::new(Phase::Starting as u8),
+            started_unix_seconds: now,
+        }
+    }
+
+    /// Makes a snapshot the one that requests see from now on.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.names().learn(&snapshot);
+        self.published.store(Arc::new(snapshot));
+        self.tell_all(|| Letter::Published);
+    }
+
+    pub fn workers(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    pub fn mailboxes(&self) -> &[Sender] {
+        &self.mailboxes
+    }
+
+    pub fn tell_all(&self, letter: impl Fn() -> Letter) {
+        for (worker, mailbox) in self.mailboxes.iter().enumerate() {
+            if !mailbox.send(letter()) {
+                eprintln!("tidegate: worker {worker} does not read its mailbox");
+            }
+        }
+    }
+
+    pub fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn reloads(&self) -> Reloads {
+        *self.reloads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn count_reload(&self, ok: bool) {
+        let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        reloads.last_ok = ok;
+        if ok {
+            reloads.ok += 1;
+            reloads.accepted_unix_seconds = unix_seconds();
+        } else {
+            reloads.failed += 1;
+        }
+    }
+
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Relaxed) {
+            phase if phase == Phase::Starting as u8 => Phase::Starting,
+            phase if phase == Phase::Serving as u8 => Phase::Serving,
+            _ => Phase::Draining,
+        }
+    }
+
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+    }
+}
+
+fn unix_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}

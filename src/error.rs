@@ -1,0 +1,135 @@
+//! Owns the one error type of a request: what went wrong, at which stage, whose fault it is, and whether
+//! a retry is safe. Maps each kind to the status that a client sees and to the word that metrics and the
+//! access log carry. Does not render responses (`proxy::problem`) and does not log.
+
+use std::fmt;
+
+/// What went wrong with one request.
+#[derive(Debug)]
+pub struct Error {
+    pub kind: Kind,
+    /// Bytes of the request that may have reached an upstream make a retry of anything but an idempotent
+    /// request unsafe.
+    pub sent: Sent,
+    /// The operating system's or the parser's own words; never shown to clients.
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// How much of the request an upstream may have seen when the error happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// No byte left this process: any request may be tried again.
+    Nothing,
+    /// Some bytes left: only a request that is safe to repeat may be tried again.
+    Something,
+}
+
+/// Who has to change something for the error to go away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    Client,
+    Upstream,
+    Gateway,
+}
+
+/// The stage of the request path (see `proxy::pipeline`) in which an error of a kind arises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Parse,
+    Route,
+    Admit,
+    Balance,
+    Forward,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident, $status:expr, $word:literal, $fault:ident, $stage:ident, $detail:literal;)*) => {
+        /// Every way a request can fail, with its status, word, fault, stage and the detail a client is told.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Kind { $($(#[$doc])* $name,)* }
+
+        impl Kind {
+            /// All kinds, in a fixed order: metrics index by `kind as usize`.
+            pub const ALL: &'static [Kind] = &[$(Kind::$name,)*];
+
+            /// The status code sent to the client, or logged where none can be sent any more.
+            pub const fn status(self) -> u16 { match self { $(Kind::$name => $status,)* } }
+            /// A stable snake_case word for metrics and logs.
+            pub const fn word(self) -> &'static str { match self { $(Kind::$name => $word,)* } }
+            pub const fn fault(self) -> Fault { match self { $(Kind::$name => Fault::$fault,)* } }
+            pub const fn stage(self) -> Stage { match self { $(Kind::$name => Stage::$stage,)* } }
+            /// One sentence for the client.
+            pub const fn detail(self) -> &'static str { match self { $(Kind::$name => $detail,)* } }
+        }
+    };
+}
+
+kinds! {
+    /// The head breaks RFC 9112/9110 or the framing is ambiguous.
+    BadRequest, 400, "bad_request", Client, Parse, "the request head is malformed";
+    /// Chunk framing or trailers of the request body are malformed.
+    BadRequestBody, 400, "bad_request_body", Client, Forward, "the request body's framing is malformed";
+    HeaderTimeout, 408, "header_timeout", Client, Parse, "the request head did not arrive in time";
+    BodyTimeout, 408, "body_timeout", Client, Forward, "the request body stopped arriving";
+    BodyTooLarge, 413, "body_too_large", Client, Admit, "the request body is larger than this route allows";
+    UriTooLong, 414, "uri_too_long", Client, Parse, "the request target is longer than this gateway allows";
+    ExpectationFailed, 417, "expectation_failed", Client, Parse, "only the expectation 100-continue is supported";
+    HeadTooLarge, 431, "head_too_large", Client, Parse, "the request head is larger than this gateway allows";
+    VersionNotSupported, 505, "version_not_supported", Client, Parse, "only HTTP/1.0 and HTTP/1.1 are supported here";
+    NoRoute, 404, "no_route", Client, Route, "no route matches this request";
+    NoService, 404, "no_service", Client, Route, "the route names a service that does not exist";
+    MethodNotAllowed, 405, "method_not_allowed", Client, Route, "this method is not supported here";
+    /// More connections or memory than the gateway may use.
+    Overloaded, 503, "overloaded", Gateway, Admit, "the gateway is at its configured limit";
+    NoEndpoint, 503, "no_endpoint", Upstream, Balance, "the service has no endpoint to send this request to";
+    ConnectFailed, 502, "connect_failed", Upstream, Forward, "the upstream could not be connected";
+    ConnectTimeout, 504, "connect_timeout", Upstream, Forward, "the upstream did not accept a connection in time";
+    /// The upstream closed or reset before a complete response head.
+    UpstreamClosed, 502, "upstream_closed", Upstream, Forward, "the upstream closed the connection before answering";
+    /// The upstream's head or framing is malformed or ambiguous.
+    BadResponse, 502, "bad_response", Upstream, Forward, "the upstream sent a malformed response";
+    /// The body ended early or its chunk framing broke after the head was relayed: the client sees an abort.
+    ResponseTruncated, 502, "response_truncated", Upstream, Forward, "the upstream's response ended early";
+    FirstByteTimeout, 504, "first_byte_timeout", Upstream, Forward, "the upstream did not answer in time";
+    ResponseTimeout, 504, "response_timeout", Upstream, Forward, "the upstream's response stopped arriving";
+    RequestTimeout, 504, "request_timeout", Upstream, Forward, "the request took longer than this route allows";
+    /// The client closed or reset; nothing can be sent (nginx's 499).
+    ClientClosed, 499, "client_closed", Client, Forward, "the client closed the connection";
+    /// The client read nothing for the idle timeout.
+    ClientStalled, 499, "client_stalled", Client, Forward, "the client stopped reading the response";
+    Internal, 500, "internal", Gateway, Forward, "the gateway failed on this request";
+}
+
+impl Error {
+    pub fn new(kind: Kind) -> Self {
+        Error { kind, sent: Sent::Nothing, source: None }
+    }
+
+    pub fn with_source(kind: Kind, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Error { kind, sent: Sent::Nothing, source: Some(source.into()) }
+    }
+
+    /// Marks that bytes of the request may have reached an upstream.
+    pub fn after_sending(mut self) -> Self {
+        self.sent = Sent::Something;
+        self
+    }
+}
+
+impl From<Kind> for Error {
+    fn from(kind: Kind) -> Self {
+        Error::new(kind)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.detail())?;
+        match &self.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

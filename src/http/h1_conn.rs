@@ -1,0 +1,193 @@
+//! Owns the reading half of one HTTP/1 connection, client or upstream: bytes received and not yet used, and
+//! the wait for more. Also writes whole pieces. Does not open the socket, parse, or keep time.
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, IoSlice};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use crate::net::tcp::Stream;
+use crate::net::watch::Watch;
+use crate::runtime::buffer::{Buffer, BufferPool};
+
+pub struct Reader {
+    pub stream: Stream,
+    watch: Watch,
+    buffers: Rc<BufferPool>,
+    /// None while nothing is received: an idle connection holds no buffer.
+    buffer: Option<Buffer>,
+    /// The next buffer taken is a large one.
+    prefers_large: bool,
+}
+
+impl Reader {
+    pub fn new(stream: Stream, buffers: Rc<BufferPool>) -> Reader {
+        let watch = Watch::new(stream.clone());
+        Reader { stream, watch, buffers, buffer: None, prefers_large: false }
+    }
+
+    /// Bytes received and not yet consumed.
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.as_ref().map_or(&[], Buffer::filled)
+    }
+
+    pub fn consume(&mut self, count: usize) {
+        if let Some(buffer) = &mut self.buffer {
+            buffer.consume(count);
+            if buffer.is_empty() {
+                self.buffer = None;
+            }
+        }
+    }
+
+    /// Takes the first `count` bytes as a buffer of its own; what follows them stays here.
+    pub fn split(&mut self, count: usize) -> Buffer {
+        let Some(mut front) = self.buffer.take() else { return self.buffers.take() };
+        let rest = &front.filled()[count..];
+        if !rest.is_empty() {
+            let mut back = if front.is_large() { self.buffers.take_large() } else { self.buffers.take() };
+            back.append(rest);
+            self.buffer = Some(back);
+            front.truncate(count);
+        }
+        front
+    }
+
+    /// No room is left: the caller consumes or grows before it fills again.
+    pub fn is_full(&self) -> bool {
+        self.buffer.as_ref().is_some_and(Buffer::is_full)
+    }
+
+    pub fn is_large(&self) -> bool {
+        self.buffer.as_ref().is_some_and(Buffer::is_large)
+    }
+
+    /// Continues in a large buffer.
+    pub fn grow(&mut self) {
+        match &mut self.buffer {
+            Some(buffer) => buffer.grow(),
+            None => self.buffer = Some(self.buffers.take_large()),
+        }
+    }
+
+    /// Takes large buffers until the connection idles.
+    pub fn prefer_large(&mut self) {
+        self.prefers_large = true;
+    }
+
+    /// Waits for input without taking it: an idle connection stays without a buffer.
+    pub fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.watch.poll(context)
+    }
+
+    /// Receives once. `Ok(0)` is the peer's FIN.
+    pub fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_fill_at_most(context, usize::MAX)
+    }
+
+    /// Receives once, at most `most` bytes, so that bytes of the next message stay in the kernel.
+    pub fn poll_fill_at_most(&mut self, context: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
+        loop {
+            if self.watch.poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            let (buffers, large) = (&self.buffers, self.prefers_large);
+            let take = || if large { buffers.take_large() } else { buffers.take() };
+            let buffer = self.buffer.get_or_insert_with(take);
+            let spare = buffer.spare();
+            let room = spare.len().min(most);
+            debug_assert!(room > 0, "a full reader cannot be filled");
+            match self.stream.try_read(&mut spare[..room]) {
+                Ok(0) => return self.closed(Ok(0)),
+                Ok(count) => {
+                    buffer.fill(count);
+                    // A full read means that more is there: the next one needs no wait.
+                    if count < room {
+                        self.watch.clear();
+                    }
+                    return Poll::Ready(Ok(count));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.release_if_empty(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return self.closed(Err(error)),
+            }
+        }
+    }
+
+    pub async fn fill(&mut self) -> io::Result<usize> {
+        poll_fn(|context| self.poll_fill(context)).await
+    }
+
+    pub async fn fill_at_most(&mut self, most: usize) -> io::Result<usize> {
+        poll_fn(|context| self.poll_fill_at_most(context, most)).await
+    }
+
+    /// Resolves when the peer has gone (FIN or error). Early bytes are kept for later; once the buffer is
+    /// full of them, a FIN behind them cannot be seen.
+    pub async fn gone(&mut self) {
+        poll_fn(|context| {
+            loop {
+                if self.is_full() {
+                    return Poll::Pending;
+                }
+                match self.poll_fill(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(_)) => {}
+                }
+            }
+        })
+        .await
+    }
+
+    /// Arms the wait for FIN while the connection idles in a pool. `false` if it is not fit to idle: it has
+    /// unused bytes or is readable already, which between two responses means closed or confused.
+    pub fn arm_for_idle(&mut self) -> bool {
+        self.prefers_large = false;
+        self.bytes().is_empty() && !self.watch.arm()
+    }
+
+    fn closed(&mut self, result: io::Result<usize>) -> Poll<io::Result<usize>> {
+        if self.bytes().is_empty() {
+            self.buffer = None;
+        }
+        Poll::Ready(result)
+    }
+
+    fn release_if_empty(&mut self) {
+        self.watch.clear();
+        if self.bytes().is_empty() {
+            self.buffer = None;
+        }
+    }
+}
+
+/// Sends all of `bytes`. `progress` is called before each wait, so that the caller can restart its clock.
+pub async fn write_all(stream: &Stream, mut bytes: &[u8], progress: impl Fn()) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.try_write(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                progress();
+                stream.writable().await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Sends `first` and then `second`, in one system call where the kernel takes them.
+pub async fn write_both(stream: &Stream, first: &[u8], second: &[u8], progress: impl Fn()) -> io::Result<()> {
+    let sent = match stream.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
+        Ok(count) => count,
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+        Err(error) => return Err(error),
+    };
+    if sent < first.len() {
+        write_all(stream, &first[sent..], &progress).await?;
+        return write_all(stream, second, progress).await;
+    }
+    write_all(stream, &second[sent - first.len()..], progress).await
+}

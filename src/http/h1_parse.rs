@@ -1,0 +1,534 @@
+//! Owns the grammar and the framing rules of HTTP/1 heads (RFC 9112, RFC 9110): bytes in a buffer become a
+//! `RequestHead` or a `ResponseHead` of offsets into that buffer. Strict: what two readers could understand
+//! differently is an error, never a guess. Incremental: each byte is looked at a bounded number of times
+//! however slowly a head arrives. Does no I/O, keeps no bytes, removes no fields and answers nobody.
+
+mod framing;
+pub mod host;
+
+use std::fmt;
+
+use super::head::{
+    Field, Framing, HeadLimits, Method, Name, RequestHead, ResponseHead, Span, TargetForm, Version,
+};
+use super::scan;
+
+/// Why a head is refused. The connection cannot be used afterwards: where the message ends is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadError {
+    /// Breaks the grammar or is ambiguous (400; 502 for a response).
+    BadRequest(&'static str),
+    /// Longer than `HeadLimits::head_bytes_max` (431).
+    TooLarge,
+    /// Target longer than `HeadLimits::target_bytes_max` (414).
+    TargetTooLong,
+    /// More than `HeadLimits::fields_max` field lines (431).
+    TooManyFields,
+    /// A well-formed HTTP version that is neither 1.0 nor 1.1 (505).
+    Version,
+    /// `Expect` says something else than `100-continue` (417).
+    Expectation,
+}
+
+impl HeadError {
+    /// What is wrong, for logs.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            HeadError::BadRequest(reason) => reason,
+            HeadError::TooLarge => "head too large",
+            HeadError::TargetTooLong => "request target too long",
+            HeadError::TooManyFields => "too many fields",
+            HeadError::Version => "HTTP version is neither 1.0 nor 1.1",
+            HeadError::Expectation => "unknown expectation",
+        }
+    }
+}
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.reason())
+    }
+}
+
+impl std::error::Error for HeadError {}
+
+/// How far one message has been parsed. Start each message with a default one (a completed parse leaves one
+/// behind), and between calls for a message only append to its buffer.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Start of the first line that is not yet parsed; 0 until the start line is.
+    line: usize,
+    /// The unfinished line is known not to end before this. At most `line` if nothing is known.
+    scanned: usize,
+    /// Where the `?` of an unfinished target is; 0 if none was seen.
+    question_mark: usize,
+    seen: framing::Seen,
+}
+
+/// RFC 9110 §9.1 sets no bound; the registered methods have at most 16 bytes.
+const METHOD_BYTES_MAX: usize = 32;
+
+/// Parses the request head at the start of `buffer`: `true` once `head` is complete, `false` if more bytes
+/// are needed. `head` is cleared first, and means nothing until `true`.
+pub fn parse_request(
+    buffer: &[u8],
+    progress: &mut Progress,
+    limits: &HeadLimits,
+    head: &mut RequestHead,
+) -> Result<bool, HeadError> {
+    let window = window(buffer, limits);
+    if progress.line == 0 {
+        head.fields.clear();
+        if !request_line(window, progress, limits, head)? {
+            return unfinished(window, limits);
+        }
+    }
+    if !field_lines::<true>(window, progress, limits, head.version, &mut head.fields)? {
+        return unfinished(window, limits);
+    }
+    framing::finish_request(window, &progress.seen, progress.line, head)?;
+    *progress = Progress::default();
+    Ok(true)
+}
+
+/// Parses the response head at the start of `buffer`, like `parse_request`.
+pub fn parse_response(
+    buffer: &[u8],
+    progress: &mut Progress,
+    limits: &HeadLimits,
+    head: &mut ResponseHead,
+) -> Result<bool, HeadError> {
+    let window = window(buffer, limits);
+    if progress.line == 0 {
+        head.fields.clear();
+        if !status_line(window, progress, head)? {
+            return unfinished(window, limits);
+        }
+    }
+    if !field_lines::<false>(window, progress, limits, head.version, &mut head.fields)? {
+        return unfinished(window, limits);
+    }
+    framing::finish_response(window, &progress.seen, progress.line, head)?;
+    *progress = Progress::default();
+    Ok(true)
+}
+
+/// How the body after `head` is delimited, given the request it answers (RFC 9112 §6.3). After a 2xx to
+/// CONNECT, and after 101, what follows is no body but a tunnel.
+pub fn response_framing(head: &ResponseHead, request_method: Method) -> Framing {
+    match (request_method, head.status) {
+        (_, 100..=199 | 204 | 304) | (Method::Head, _) | (Method::Connect, 200..=299) => Framing::None,
+        _ => head.framing,
+    }
+}
+
+/// The part of the buffer that a head may occupy. Offsets are u16, whatever the configured limit.
+fn window<'a>(buffer: &'a [u8], limits: &HeadLimits) -> &'a [u8] {
+    &buffer[..buffer.len().min(limits.head_bytes_max).min(u16::MAX as usize)]
+}
+
+/// A window that is full without holding a whole head never will.
+#[cold]
+fn unfinished(window: &[u8], limits: &HeadLimits) -> Result<bool, HeadError> {
+    if window.len() == limits.head_bytes_max.min(u16::MAX as usize) {
+        Err(HeadError::TooLarge)
+    } else {
+        Ok(false)
+    }
+}
+
+/// Offsets stay below `window`'s bound of 65,535.
+#[inline(always)]
+fn span(start: usize, end: usize) -> Span {
+    Span { start: start as u16, len: (end - start) as u16 }
+}
+
+/// `method SP request-target SP HTTP-version CRLF` (RFC 9112 §3), with exactly these spaces.
+#[inline(never)]
+fn request_line(
+    window: &[u8],
+    progress: &mut Progress,
+    limits: &HeadLimits,
+    head: &mut RequestHead,
+) -> Result<bool, HeadError> {
+    // RFC 9112 §2.2: a server should ignore at least one empty line before the request line.
+    let start = match window {
+        [b'\r', b'\n', ..] => 2,
+        [] | [b'\r'] => return Ok(false),
+        _ => 0,
+    };
+    let Some((method, method_len)) = method(&window[start..])? else { return Ok(false) };
+    let target = start + method_len + 1;
+    let Some(target_end) = target_end(window, target, progress, limits)? else { return Ok(false) };
+    let Some(version) = request_version(&window[target_end + 1..])? else { return Ok(false) };
+
+    head.method = method;
+    head.method_span = span(start, start + method_len);
+    head.target = span(target, target_end);
+    head.version = version;
+    head.has_query = progress.question_mark != 0;
+    let path_end = if head.has_query { progress.question_mark } else { target_end };
+    head.path = span(target, path_end);
+    head.query = if head.has_query { span(path_end + 1, target_end) } else { Span::default() };
+    if method != Method::Connect && window[target] == b'/' {
+        head.target_form = TargetForm::Origin;
+        head.authority = Span::default();
+    } else {
+        uncommon_target(window, head)?;
+    }
+    progress.line = target_end + 1 + VERSION_LINE_LEN;
+    Ok(true)
+}
+
+/// The method and its length, once the space after it is there. Methods are case-sensitive (RFC 9110 §9.1).
+#[inline(always)]
+fn method(line: &[u8]) -> Result<Option<(Method, usize)>, HeadError> {
+    match line {
+        [b'G', b'E', b'T', b' ', ..] => Ok(Some((Method::Get, 3))),
+        [b'P', b'O', b'S', b'T', b' ', ..] => Ok(Some((Method::Post, 4))),
+        _ => uncommon_method(line),
+    }
+}
+
+fn uncommon_method(line: &[u8]) -> Result<Option<(Method, usize)>, HeadError> {
+    let len = line.iter().take(METHOD_BYTES_MAX + 1).take_while(|&&byte| scan::is_token(byte)).count();
+    if len > METHOD_BYTES_MAX {
+        return Err(HeadError::BadRequest("method too long"));
+    }
+    match line.get(len) {
+        None => return Ok(None),
+        Some(b' ') if len > 0 => {}
+        Some(_) if len == 0 => {
+            return Err(HeadError::BadRequest("request line does not begin with a method"));
+        }
+        Some(_) => return Err(HeadError::BadRequest("forbidden byte in method")),
+    }
+    let method = match &line[..len] {
+        b"GET" => Method::Get,
+        b"HEAD" => Method::Head,
+        b"POST" => Method::Post,
+        b"PUT" => Method::Put,
+        b"DELETE" => Method::Delete,
+        b"CONNECT" => Method::Connect,
+        b"OPTIONS" => Method::Options,
+        b"TRACE" => Method::Trace,
+        b"PATCH" => Method::Patch,
+        _ => Method::Other,
+    };
+    Ok(Some((method, len)))
+}
+
+/// The index of the space after the target, once it is there; notes where the query begins.
+#[inline(always)]
+fn target_end(
+    window: &[u8],
+    target: usize,
+    progress: &mut Progress,
+    limits: &HeadLimits,
+) -> Result<Option<usize>, HeadError> {
+    let mut end = target.max(progress.scanned).min(window.len());
+    if progress.question_mark == 0 {
+        end += scan::path_len(&window[end..]);
+        if window.get(end) == Some(&b'?') {
+            progress.question_mark = end;
+        }
+    }
+    if progress.question_mark != 0 {
+        end += scan::query_len(&window[end..]);
+    }
+    if end - target > limits.target_bytes_max {
+        return Err(HeadError::TargetTooLong);
+    }
+    progress.scanned = end;
+    match window.get(end) {
+        Some(b' ') if end > target => Ok(Some(end)),
+        None => Ok(None),
+        Some(&byte) => Err(target_error(byte)),
+    }
+}
+
+#[cold]
+fn target_error(byte: u8) -> HeadError {
+    HeadError::BadRequest(match byte {
+        b' ' => "two spaces before the target",
+        b'\r' | b'\n' => "no version in request line",
+        b'#' => "fragment in target",
+        b'\\' => "backslash in path",
+        _ => "forbidden byte in target",
+    })
+}
+
+/// `HTTP/1.1` and CRLF.
+const VERSION_LINE_LEN: usize = 10;
+
+#[inline(always)]
+fn request_version(rest: &[u8]) -> Result<Option<Version>, HeadError> {
+    match rest.first_chunk::<VERSION_LINE_LEN>() {
+        Some(b"HTTP/1.1\r\n") => Ok(Some(Version::Http11)),
+        Some(b"HTTP/1.0\r\n") => Ok(Some(Version::Http10)),
+        _ => uncommon_version(rest, b"\r\n"),
+    }
+}
+
+/// Tells a version that is cut short from one that is malformed or unknown. `after` is what follows it.
+#[cold]
+fn uncommon_version(rest: &[u8], after: &[u8]) -> Result<Option<Version>, HeadError> {
+    for (index, &byte) in rest.iter().enumerate().take(8 + after.len()) {
+        let expected = match index {
+            0..5 => byte == b"HTTP/"[index],
+            5 | 7 => byte.is_ascii_digit(),
+            6 => byte == b'.',
+            _ => byte == after[index - 8],
+        };
+        if !expected {
+            return Err(HeadError::BadRequest(version_error(index, byte)));
+        }
+    }
+    if rest.len() < 8 + after.len() { Ok(None) } else { Err(HeadError::Version) }
+}
+
+fn version_error(index: usize, byte: u8) -> &'static str {
+    match (index, byte) {
+        (0, b' ') => "two spaces before the version",
+        (0, b'\r' | b'\n') => "empty line where a version belongs",
+        (8.., b'\n') => "bare LF",
+        (9.., _) => "bare CR",
+        _ => "malformed HTTP version",
+    }
+}
+
+/// Absolute-, authority- and asterisk-form (RFC 9112 §3.2.2 to §3.2.4), each only where it is allowed.
+fn uncommon_target(window: &[u8], head: &mut RequestHead) -> Result<(), HeadError> {
+    let target = head.target.of(window);
+    if head.method == Method::Connect {
+        // RFC 9110 §9.3.6: CONNECT needs a host and a valid port; there is no default one.
+        let authority = host::parse(target).map_err(HeadError::BadRequest)?;
+        if authority.port.unwrap_or(0) == 0 {
+            return Err(HeadError::BadRequest("CONNECT needs a host and a port"));
+        }
+        head.target_form = TargetForm::Authority;
+        head.authority = head.target;
+        head.path = Span::default();
+        return Ok(());
+    }
+    if target == b"*" {
+        head.target_form = TargetForm::Asterisk;
+        head.authority = Span::default();
+        return match head.method {
+            Method::Options => Ok(()),
+            _ => Err(HeadError::BadRequest("target * with another method than OPTIONS")),
+        };
+    }
+    absolute_target(window, head)
+}
+
+/// `http://authority[/path][?query]`. Its authority replaces Host (RFC 9112 §3.2.2), so it has to be valid.
+fn absolute_target(window: &[u8], head: &mut RequestHead) -> Result<(), HeadError> {
+    let target = head.target.of(window);
+    let begins_with =
+        |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|text| text.eq_ignore_ascii_case(scheme));
+    let scheme_len = match () {
+        _ if begins_with(b"http://") => 7,
+        _ if begins_with(b"https://") => 8,
+        _ => return Err(HeadError::BadRequest("target is neither a path nor an http URI")),
+    };
+    let rest = &target[scheme_len..];
+    let authority_len = rest.iter().position(|&byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    host::check(&rest[..authority_len]).map_err(HeadError::BadRequest)?;
+    let authority = head.target.start as usize + scheme_len;
+    head.target_form = TargetForm::Absolute;
+    head.authority = span(authority, authority + authority_len);
+    head.path = span(authority + authority_len, head.path.end());
+    Ok(())
+}
+
+/// `HTTP-version SP status-code SP [ reason-phrase ] CRLF` (RFC 9112 §4). The space before an absent reason
+/// may be absent too, as old servers leave it out and nothing is ambiguous without it.
+fn status_line(window: &[u8], progress: &mut Progress, head: &mut ResponseHead) -> Result<bool, HeadError> {
+    if !may_be_complete(window, progress) {
+        return Ok(false);
+    }
+    head.version = match window.first_chunk::<9>() {
+        Some(b"HTTP/1.1 ") => Version::Http11,
+        Some(b"HTTP/1.0 ") => Version::Http10,
+        _ => match uncommon_version(window, b" ")? {
+            Some(version) => version,
+            None => return Ok(false),
+        },
+    };
+    let Some(status) = status_code(&window[9..])? else { return Ok(false) };
+    let (reason, end) = match window.get(12) {
+        None => return Ok(false),
+        Some(b' ') => (13, 13 + scan::value_len(&window[13..])),
+        Some(b'\r') => (12, 12),
+        Some(b'\n') => return Err(HeadError::BadRequest("bare LF")),
+        Some(_) => return Err(HeadError::BadRequest("malformed status code")),
+    };
+    if !line_ends(&window[end..])? {
+        progress.scanned = window.len();
+        return Ok(false);
+    }
+    head.status = status;
+    head.reason = span(reason, end);
+    progress.line = end + 2;
+    Ok(true)
+}
+
+/// RFC 9110 §15: values outside 100 to 599 are invalid. A gateway that relayed them would have its client
+/// choose what they mean.
+fn status_code(rest: &[u8]) -> Result<Option<u16>, HeadError> {
+    let mut status = 0;
+    for (index, &byte) in rest.iter().take(3).enumerate() {
+        if !byte.is_ascii_digit() {
+            return Err(HeadError::BadRequest("malformed status code"));
+        }
+        status = status * 10 + u16::from(byte - b'0');
+        if index == 0 && !(1..=5).contains(&status) {
+            return Err(HeadError::BadRequest("status code outside 100 to 599"));
+        }
+    }
+    Ok((rest.len() >= 3).then_some(status))
+}
+
+/// After a line was found cut short, it is parsed again only when its LF is there: otherwise a head that
+/// arrives byte by byte would cost the square of its length.
+#[inline(always)]
+fn may_be_complete(window: &[u8], progress: &mut Progress) -> bool {
+    progress.scanned <= progress.line || finds_newline(window, progress)
+}
+
+#[cold]
+fn finds_newline(window: &[u8], progress: &mut Progress) -> bool {
+    progress.scanned += window.get(progress.scanned..).map_or(0, scan::line_len);
+    progress.scanned < window.len()
+}
+
+/// Is there a whole line end at the start of `rest`, which is where a value stopped?
+#[inline(always)]
+fn line_ends(rest: &[u8]) -> Result<bool, HeadError> {
+    if rest.first_chunk() == Some(b"\r\n") { Ok(true) } else { no_line_end(rest) }
+}
+
+#[cold]
+fn no_line_end(rest: &[u8]) -> Result<bool, HeadError> {
+    match rest {
+        [] | [b'\r'] => Ok(false),
+        [byte, ..] => Err(value_error(*byte)),
+    }
+}
+
+fn value_error(byte: u8) -> HeadError {
+    HeadError::BadRequest(match byte {
+        b'\r' => "bare CR",
+        b'\n' => "bare LF",
+        0 => "NUL in field value",
+        _ => "control byte in field value",
+    })
+}
+
+/// One `field-line CRLF`, as offsets into it. Its name begins at 0.
+pub(super) struct Line {
+    pub(super) name_len: usize,
+    value: usize,
+    value_len: usize,
+    pub(super) len: usize,
+}
+
+impl Line {
+    /// As offsets into the buffer in which the line begins at `start`.
+    #[inline(always)]
+    fn field(&self, start: usize) -> Field {
+        let value = start + self.value;
+        Field {
+            name: span(start, start + self.name_len),
+            value: span(value, value + self.value_len),
+            line: span(start, start + self.len),
+            ..Field::default()
+        }
+    }
+}
+
+/// `field-name ":" OWS field-value OWS CRLF` (RFC 9112 §5) at the start of `text`; `None` if it is cut short.
+/// Also the grammar of a trailer line.
+#[inline(always)]
+pub(super) fn field_line(text: &[u8]) -> Result<Option<Line>, HeadError> {
+    let name_len = scan::name_len(text);
+    let mut rest = match &text[name_len..] {
+        [b':', rest @ ..] if name_len > 0 => rest,
+        [] => return Ok(None),
+        [byte, ..] => return Err(name_error(*byte, name_len == 0)),
+    };
+    while let [b' ' | b'\t', more @ ..] = rest {
+        rest = more;
+    }
+    let value = text.len() - rest.len();
+    let line_end = scan::value_len(rest);
+    if !line_ends(&rest[line_end..])? {
+        return Ok(None);
+    }
+    let mut value_bytes = &rest[..line_end];
+    while let [less @ .., b' ' | b'\t'] = value_bytes {
+        value_bytes = less;
+    }
+    Ok(Some(Line { name_len, value, value_len: value_bytes.len(), len: value + line_end + 2 }))
+}
+
+#[cold]
+fn name_error(byte: u8, empty: bool) -> HeadError {
+    HeadError::BadRequest(match (byte, empty) {
+        (b':', _) => "empty field name",
+        // RFC 9112 §2.2 before the first field, §5.2 (obs-fold) after one.
+        (b' ' | b'\t', true) => "line begins with white space",
+        // RFC 9112 §5.1: has been used to hide a field from one of two readers.
+        (b' ' | b'\t', false) => "white space before colon",
+        (b'\r', _) => "bare CR",
+        (b'\n', _) => "bare LF",
+        _ => "forbidden byte in field name",
+    })
+}
+
+/// All field lines and the empty line; `true` once they are there, with `progress.line` behind them.
+#[inline(always)]
+fn field_lines<const REQUEST: bool>(
+    window: &[u8],
+    progress: &mut Progress,
+    limits: &HeadLimits,
+    version: Version,
+    fields: &mut Vec<Field>,
+) -> Result<bool, HeadError> {
+    if !may_be_complete(window, progress) {
+        return Ok(false);
+    }
+    let mut start = progress.line;
+    loop {
+        if let Some(b'\r') = window.get(start) {
+            break;
+        }
+        let text = window.get(start..).unwrap_or_default();
+        if fields.len() >= limits.fields_max && !text.is_empty() {
+            return Err(HeadError::TooManyFields);
+        }
+        let Some(line) = field_line(text)? else {
+            (progress.line, progress.scanned) = (start, window.len());
+            return Ok(false);
+        };
+        fields.push(line.field(start));
+        if Name::may_be_known(&text[..line.name_len])
+            && let Some(field) = fields.last_mut()
+        {
+            framing::known_field::<REQUEST>(window, version, field, &mut progress.seen)?;
+        }
+        start += line.len;
+    }
+    progress.line = start;
+    match window.get(start + 1) {
+        Some(b'\n') => progress.line = start + 2,
+        None => return Ok(false),
+        Some(_) => return Err(HeadError::BadRequest("bare CR")),
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+#[path = "h1_parse_tests.rs"]
+mod tests;

@@ -1,0 +1,341 @@
+//! Owns the parsed form of an HTTP/1 head: offsets into the buffer that holds it, and what the framing
+//! headers mean. Holds no bytes and does no I/O; `h1_parse` fills it, `proxy` reads it.
+
+/// A range of the head's buffer. Heads are bounded to 64 KiB, so two u16 do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    pub start: u16,
+    pub len: u16,
+}
+
+impl Span {
+    /// The bytes of this span in `buffer`, the buffer that was parsed.
+    #[inline]
+    pub fn of(self, buffer: &[u8]) -> &[u8] {
+        &buffer[self.start as usize..self.start as usize + self.len as usize]
+    }
+    #[inline]
+    pub fn end(self) -> usize {
+        self.start as usize + self.len as usize
+    }
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+}
+
+/// Field names that the proxy acts on; recognised once, while parsing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Name {
+    #[default]
+    Other,
+    Host,
+    Connection,
+    ContentLength,
+    TransferEncoding,
+    Te,
+    Trailer,
+    Upgrade,
+    Expect,
+    KeepAlive,
+    ProxyConnection,
+    ProxyAuthenticate,
+    ProxyAuthorization,
+    XForwardedFor,
+    XForwardedProto,
+    XForwardedHost,
+    Forwarded,
+    XRequestId,
+    Date,
+    Server,
+}
+
+/// What a field name turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recognised {
+    /// This name, in any case; or `Name::Other`.
+    Name(Name),
+    /// Not this name, but read as it by software that maps `_` (CGI, WSGI) or any other punctuation to `-`.
+    LookAlike(Name),
+}
+
+impl Name {
+    /// `name` has to be a token (RFC 9110 §5.6.2).
+    pub fn recognise(name: &[u8]) -> Recognised {
+        let Some(slot) = name_slot(name) else { return Recognised::Name(Name::Other) };
+        let entry = &NAMES[slot];
+        if entry.text.len() != name.len() {
+            return Recognised::Name(Name::Other);
+        }
+        if same_letters(entry.text, name) {
+            return Recognised::Name(entry.name);
+        }
+        let alike = entry.text.iter().zip(name).all(|(&known, &byte)| match byte.is_ascii_alphanumeric() {
+            true => known == byte.to_ascii_lowercase(),
+            false => known == b'-',
+        });
+        if alike { Recognised::LookAlike(entry.name) } else { Recognised::Name(Name::Other) }
+    }
+
+    /// `false` if `recognise` would say `Name::Other`: the cheap question that most fields need only.
+    #[inline(always)]
+    pub fn may_be_known(name: &[u8]) -> bool {
+        name_slot(name).is_some_and(|slot| NAME_LENGTHS[slot] as usize == name.len())
+    }
+}
+
+struct NameEntry {
+    text: &'static [u8],
+    name: Name,
+}
+
+/// Where in `NAMES` a name would be, by its length, first and last letter: at most one candidate for any
+/// name, so one comparison. Look-alikes meet their original there, because these names begin and end with
+/// letters.
+#[inline(always)]
+const fn name_slot(name: &[u8]) -> Option<usize> {
+    match name {
+        [first, .., last] => {
+            let (first, last) = ((*first | 0x20) as usize, (*last | 0x20) as usize);
+            Some((name.len() * 32 + first + last * 2) % NAME_SLOTS)
+        }
+        _ => None,
+    }
+}
+
+const NAME_SLOTS: usize = 64;
+
+#[rustfmt::skip]
+const KNOWN_NAMES: [(&str, Name); 19] = [
+    ("host", Name::Host), ("connection", Name::Connection), ("content-length", Name::ContentLength),
+    ("transfer-encoding", Name::TransferEncoding), ("te", Name::Te), ("trailer", Name::Trailer),
+    ("upgrade", Name::Upgrade), ("expect", Name::Expect), ("keep-alive", Name::KeepAlive),
+    ("proxy-connection", Name::ProxyConnection), ("proxy-authenticate", Name::ProxyAuthenticate),
+    ("proxy-authorization", Name::ProxyAuthorization), ("x-forwarded-for", Name::XForwardedFor),
+    ("x-forwarded-proto", Name::XForwardedProto), ("x-forwarded-host", Name::XForwardedHost),
+    ("forwarded", Name::Forwarded), ("x-request-id", Name::XRequestId), ("date", Name::Date),
+    ("server", Name::Server),
+];
+
+static NAMES: [NameEntry; NAME_SLOTS] = name_table();
+static NAME_LENGTHS: [u8; NAME_SLOTS] = name_lengths();
+
+const fn name_lengths() -> [u8; NAME_SLOTS] {
+    let mut lengths = [0; NAME_SLOTS];
+    let mut slot = 0;
+    while slot < NAME_SLOTS {
+        lengths[slot] = name_table()[slot].text.len() as u8;
+        slot += 1;
+    }
+    lengths
+}
+
+const fn name_table() -> [NameEntry; NAME_SLOTS] {
+    let mut table = [const { NameEntry { text: b"", name: Name::Other } }; NAME_SLOTS];
+    let mut index = 0;
+    while index < KNOWN_NAMES.len() {
+        let (text, name) = KNOWN_NAMES[index];
+        let text = text.as_bytes();
+        let slot = name_slot(text).expect("no name is a single letter");
+        assert!(table[slot].text.is_empty(), "two names in one slot: choose other factors in name_slot");
+        table[slot] = NameEntry { text, name };
+        index += 1;
+    }
+    table
+}
+
+/// Are two names of one length the same but for case? Among token bytes, only the upper and lower case of a
+/// letter meet under `| 0x20`, and nothing meets `-`. Compares overlapping words instead of bytes.
+#[inline(always)]
+fn same_letters(known: &[u8], name: &[u8]) -> bool {
+    let word = |text: &[u8], at: usize| text[at..].first_chunk::<8>().map(|word| u64::from_le_bytes(*word));
+    let half = |text: &[u8], at: usize| text[at..].first_chunk::<4>().map(|half| u32::from_le_bytes(*half));
+    let differs = |at: usize| match (word(known, at), word(name, at)) {
+        (Some(known), Some(name)) => known ^ (name | 0x2020_2020_2020_2020),
+        _ => 1,
+    };
+    let half_differs = |at: usize| match (half(known, at), half(name, at)) {
+        (Some(known), Some(name)) => known ^ (name | 0x2020_2020),
+        _ => 1,
+    };
+    match known.len() {
+        len @ 8..=16 => differs(0) | differs(len - 8) == 0,
+        len @ 17..=24 => differs(0) | differs(8) | differs(len - 8) == 0,
+        len @ 4..=7 => half_differs(0) | half_differs(len - 4) == 0,
+        _ => known.iter().zip(name).all(|(&known, &byte)| known == byte | 0x20),
+    }
+}
+
+/// One field line. `line` covers name, colon, value and CRLF, so that runs of kept lines copy as one piece.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Field {
+    pub name: Span,
+    /// Without leading and trailing OWS.
+    pub value: Span,
+    pub line: Span,
+    pub known: Name,
+    /// This field ends at this hop, although its name alone does not say so: Connection names it (RFC 9110
+    /// §7.6.1), or it is a look-alike of a known name, or a Content-Length on a response without content.
+    pub hop_by_hop: bool,
+}
+
+/// How the body after a head is delimited (RFC 9112 §6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Framing {
+    #[default]
+    None,
+    /// Exactly this many bytes; never 0 (that is `None`).
+    Length(u64),
+    Chunked,
+    /// Until the connection closes; responses only.
+    Close,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Version {
+    Http10,
+    #[default]
+    Http11,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Method {
+    #[default]
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Connect,
+    Options,
+    Trace,
+    Patch,
+    /// Any other token of at most 32 bytes.
+    Other,
+}
+
+impl Method {
+    /// RFC 9110 §9.2.2: repeating it has the same intended effect as doing it once.
+    pub fn is_idempotent(self) -> bool {
+        matches!(
+            self,
+            Method::Get | Method::Head | Method::Put | Method::Delete | Method::Options | Method::Trace
+        )
+    }
+}
+
+/// The four forms of RFC 9112 §3.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TargetForm {
+    #[default]
+    Origin,
+    Absolute,
+    Authority,
+    Asterisk,
+}
+
+/// Bounds of a head. Defaults are the product's: 100 fields, 32 KiB, 8 KiB target.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadLimits {
+    pub fields_max: usize,
+    pub head_bytes_max: usize,
+    pub target_bytes_max: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        HeadLimits { fields_max: 100, head_bytes_max: 32 * 1024, target_bytes_max: 8 * 1024 }
+    }
+}
+
+/// A request head, valid for the buffer it was parsed from. Reused between requests: `h1_parse` clears it.
+#[derive(Debug, Default)]
+pub struct RequestHead {
+    pub method: Method,
+    pub method_span: Span,
+    pub target: Span,
+    pub target_form: TargetForm,
+    /// Path without query. For absolute-form, of the URI inside (may be empty: then it means "/").
+    pub path: Span,
+    /// After `?`, without it. `has_query` tells an empty query from none.
+    pub query: Span,
+    pub has_query: bool,
+    /// Authority this request is for: absolute-form or authority-form target wins over Host (RFC 9112 §3.2.2).
+    /// `uri-host[:port]`, validated. Empty only on an HTTP/1.0 request without Host. Where it comes from the
+    /// target, the Host field that is forwarded has to be replaced by it.
+    pub authority: Span,
+    pub version: Version,
+    pub fields: Vec<Field>,
+    pub framing: Framing,
+    /// The client wants (HTTP/1.1) or allows (HTTP/1.0 with keep-alive) another request after this one.
+    pub keep_alive: bool,
+    /// `Expect: 100-continue` on an HTTP/1.1 request that has content to wait with.
+    pub expect_continue: bool,
+    /// `Connection: upgrade` with an `Upgrade` field, on HTTP/1.1.
+    pub upgrade: bool,
+    /// `TE: trailers` was said (and named in Connection or not).
+    pub te_trailers: bool,
+    /// Bytes of the head, the empty line included.
+    pub head_len: usize,
+}
+
+/// A response head, valid for the buffer it was parsed from.
+#[derive(Debug, Default)]
+pub struct ResponseHead {
+    pub status: u16,
+    pub reason: Span,
+    pub version: Version,
+    pub fields: Vec<Field>,
+    /// What the fields say; the request's method is taken into account by `h1_parse::response_framing`.
+    pub framing: Framing,
+    /// The backend allows another request on this connection; `false` where `framing` is `Close`.
+    pub keep_alive: bool,
+    /// `keep_alive` before framing is considered: for HEAD, whose responses may say nothing about length.
+    pub persistent: bool,
+    /// `Connection: upgrade` with an `Upgrade` field, on HTTP/1.1. Means a switch only with status 101.
+    pub upgrade: bool,
+    /// Bytes of the head, the empty line included.
+    pub head_len: usize,
+}
+
+impl RequestHead {
+    /// The values of all fields with this name (any case), in order.
+    pub fn field<'a>(&'a self, buffer: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        values(&self.fields, buffer, name)
+    }
+
+    /// The first field that was recognised as `known`.
+    pub fn first(&self, known: Name) -> Option<&Field> {
+        self.fields.iter().find(|field| field.known == known)
+    }
+
+    /// The method as sent.
+    pub fn method_bytes<'a>(&self, buffer: &'a [u8]) -> &'a [u8] {
+        self.method_span.of(buffer)
+    }
+}
+
+impl ResponseHead {
+    /// The values of all fields with this name (any case), in order.
+    pub fn field<'a>(&'a self, buffer: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        values(&self.fields, buffer, name)
+    }
+
+    /// The first field that was recognised as `known`.
+    pub fn first(&self, known: Name) -> Option<&Field> {
+        self.fields.iter().find(|field| field.known == known)
+    }
+
+    /// May the connection carry another request once the answer to a `request_method` is complete?
+    pub fn allows_reuse_after(&self, request_method: Method) -> bool {
+        self.keep_alive || (self.persistent && request_method == Method::Head)
+    }
+}
+
+fn values<'a>(fields: &'a [Field], buffer: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    fields
+        .iter()
+        .filter(move |field| field.name.of(buffer).eq_ignore_ascii_case(name.as_bytes()))
+        .map(move |field| field.value.of(buffer))
+}

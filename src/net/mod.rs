@@ -1,0 +1,6 @@
+//! Owns sockets as the data plane uses them. Nothing outside `net` and `runtime` names monoio.
+//! Parses nothing and decides nothing.
+
+pub mod listener;
+pub mod tcp;
+pub mod watch;

@@ -1,0 +1,22 @@
+//! Seeing it: what a core counts, how long things took, and one log line per request.
+//! Each worker owns a `CoreMetrics` and an `AccessLog` and shares neither; a scrape asks every worker for a
+//! `CoreReport` and the control thread merges and renders them. Nothing here waits, and nothing here decides.
+
+pub mod access_log;
+pub mod clock;
+pub mod histogram;
+pub mod json;
+pub mod log_writer;
+pub mod metrics;
+pub mod names;
+pub mod process;
+pub mod prometheus;
+pub mod report;
+
+pub use access_log::{AccessLog, LogLine};
+pub use log_writer::LogWriter;
+pub use metrics::{CoreMetrics, ListenerIndex, Outcome};
+pub use names::Names;
+pub use process::ProcessStats;
+pub use prometheus::{GatewayStats, Scrape, render};
+pub use report::CoreReport;

@@ -1,0 +1,351 @@
+//! Owns the text that Prometheus reads (exposition format 0.0.4): every family's name, help, type and labels.
+//! Renders what others counted; counts nothing itself and answers no requests (`admin` does).
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt::{Display, Write};
+
+use crate::error::Kind;
+use crate::observe::histogram::{BUCKETS_SECONDS, LatencyTotal};
+use crate::observe::names::{Names, OTHER};
+use crate::observe::process::ProcessStats;
+use crate::observe::report::{
+    ConnectionCounts, CoreReport, EndpointCounts, RequestCounts, SeriesId, ServiceReport, SharedReport,
+    Totals,
+};
+
+/// Everything that one scrape shows.
+#[derive(Debug, Clone, Copy)]
+pub struct Scrape<'a> {
+    /// One of each worker.
+    pub cores: &'a [CoreReport],
+    /// `SharedReport::of` the snapshot in use.
+    pub shared: &'a SharedReport,
+    pub names: &'a Names,
+    pub gateway: GatewayStats,
+    pub process: ProcessStats,
+}
+
+/// What the control thread knows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GatewayStats {
+    pub version: &'static str,
+    pub started_unix_seconds: f64,
+    /// As configured or found; `cores` may hold fewer reports if a worker did not answer in time.
+    pub workers: usize,
+    pub reloads_ok: u64,
+    pub reloads_failed: u64,
+    /// Of the last attempt; true before the first one, because the start-up configuration was accepted.
+    pub last_reload_ok: bool,
+    /// When the configuration in use was accepted.
+    pub last_reload_unix_seconds: f64,
+    pub access_log_lines: u64,
+    pub access_log_dropped: u64,
+    pub access_log_write_errors: u64,
+}
+
+/// The whole page.
+pub fn render(scrape: &Scrape<'_>) -> String {
+    let totals = Totals::of(scrape.cores);
+    let mut page = Page::default();
+    gateway(&mut page, scrape);
+    workers(&mut page, scrape);
+    connections(&mut page, &totals);
+    requests(&mut page, &totals, scrape.names);
+    endpoints(&mut page, &totals, scrape);
+    upstream(&mut page, &totals, scrape.shared);
+    latencies(&mut page, totals, scrape.names);
+    access_log(&mut page, &scrape.gateway);
+    process(&mut page, &scrape.process);
+    page.text
+}
+
+fn gateway(page: &mut Page, scrape: &Scrape<'_>) {
+    let stats = &scrape.gateway;
+    page.gauge("tidegate_build_info", "Always 1; the version is in the label.");
+    page.sample(&[("version", stats.version)], 1);
+    page.gauge("tidegate_start_time_seconds", "When this process started, in seconds since 1970.");
+    page.sample(&[], stats.started_unix_seconds);
+    page.gauge("tidegate_config_generation", "Generation of the configuration in use.");
+    page.sample(&[], scrape.shared.generation);
+    page.counter("tidegate_config_reloads_total", "Attempts to reload the configuration.");
+    page.sample(&[("result", "ok")], stats.reloads_ok);
+    page.sample(&[("result", "error")], stats.reloads_failed);
+    page.gauge(
+        "tidegate_config_last_reload_success",
+        "Whether the last reload was accepted (1) or refused (0).",
+    );
+    page.sample(&[], u8::from(stats.last_reload_ok));
+    page.gauge(
+        "tidegate_config_last_reload_timestamp_seconds",
+        "When the configuration in use was accepted, in seconds since 1970.",
+    );
+    page.sample(&[], stats.last_reload_unix_seconds);
+}
+
+fn workers(page: &mut Page, scrape: &Scrape<'_>) {
+    page.gauge("tidegate_workers", "Worker threads, one per core.");
+    page.sample(&[], scrape.gateway.workers);
+    page.gauge("tidegate_workers_reporting", "Workers whose counters are in this scrape.");
+    page.sample(&[], scrape.cores.len());
+    page.gauge(
+        "tidegate_worker_driver_info",
+        "Always 1; the driver that each worker runs on is in the label.",
+    );
+    for core in scrape.cores {
+        page.sample(&[("worker", &core.core.to_string()), ("driver", core.driver)], 1);
+    }
+    page.gauge("tidegate_worker_connections_active", "Client connections open now, by worker.");
+    for core in scrape.cores {
+        let active: u64 = core.listeners.iter().map(|listener| listener.counts.active()).sum();
+        page.sample(&[("worker", &core.core.to_string())], active);
+    }
+    page.counter("tidegate_panics_total", "Tasks that panicked and were contained.");
+    page.sample(&[], scrape.cores.iter().map(|core| core.panics_total).sum::<u64>());
+}
+
+fn connections(page: &mut Page, totals: &Totals) {
+    let by_listener = |page: &mut Page, value: fn(&ConnectionCounts) -> u64| {
+        for (name, counts) in &totals.listeners {
+            page.sample(&[("listener", name)], value(counts));
+        }
+    };
+    page.counter("tidegate_connections_total", "Client connections accepted and served.");
+    by_listener(page, |counts| counts.opened);
+    page.gauge("tidegate_connections_active", "Client connections open now.");
+    by_listener(page, ConnectionCounts::active);
+    page.counter("tidegate_connections_refused_total", "Client connections closed at once, over the limit.");
+    by_listener(page, |counts| counts.refused);
+    page.counter("tidegate_accept_errors_total", "Failed attempts to accept a connection.");
+    by_listener(page, |counts| counts.accept_failed);
+    page.counter("tidegate_tunnels_total", "Upgrade and CONNECT tunnels opened.");
+    page.sample(&[], totals.tunnels_total);
+    page.gauge("tidegate_tunnels_active", "Upgrade and CONNECT tunnels open now.");
+    page.sample(&[], totals.tunnels_active);
+}
+
+fn requests(page: &mut Page, totals: &Totals, names: &Names) {
+    // By text, since several ids may share a label value (`_removed`) and no series may appear twice.
+    let mut by_series = BTreeMap::<(&str, &str, Status), RequestCounts>::new();
+    let mut by_route = BTreeMap::<&str, RequestCounts>::new();
+    for (&(route, service, status), counts) in &totals.series {
+        let route = names.route(route);
+        by_series.entry((route, names.service(service), Status::of(status))).or_default().add(counts);
+        by_route.entry(route).or_default().add(counts);
+    }
+    page.counter("tidegate_requests_total", "Requests finished. An empty route or service: none was chosen.");
+    for ((route, service, status), counts) in &by_series {
+        page.sample(&[("route", route), ("service", service), ("status", &status.text())], counts.requests);
+    }
+    page.gauge("tidegate_requests_active", "Requests under way now.");
+    page.sample(&[], totals.requests_active);
+    page.counter(
+        "tidegate_request_errors_total",
+        "Requests that the gateway ended with an error of its own.",
+    );
+    for (&kind, &count) in Kind::ALL.iter().zip(&totals.errors) {
+        page.sample(&[("kind", kind.word())], count);
+    }
+    page.counter("tidegate_request_bytes_total", "Request body bytes read from clients.");
+    for (route, counts) in &by_route {
+        page.sample(&[("route", route)], counts.request_bytes);
+    }
+    page.counter("tidegate_response_bytes_total", "Response body bytes sent to clients.");
+    for (route, counts) in &by_route {
+        page.sample(&[("route", route)], counts.response_bytes);
+    }
+}
+
+/// A status code a client may see, or anything else an upstream made up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Status(Option<u16>);
+
+impl Status {
+    fn of(status: u16) -> Self {
+        Status((100..600).contains(&status).then_some(status))
+    }
+
+    fn text(self) -> String {
+        self.0.map_or_else(|| OTHER.to_owned(), |status| status.to_string())
+    }
+}
+
+fn latencies(page: &mut Page, totals: Totals, names: &Names) {
+    let by_route = by_name(totals.durations, |id| names.route(id));
+    page.family(
+        "tidegate_request_duration_seconds",
+        "histogram",
+        "First byte of the request to last of the response.",
+    );
+    for (route, latency) in &by_route {
+        page.histogram("route", route, latency);
+    }
+    let by_service = by_name(totals.first_bytes, |id| names.service(id));
+    page.family(
+        "tidegate_upstream_duration_seconds",
+        "histogram",
+        "Begin of a try to the first byte of its response.",
+    );
+    for (service, latency) in &by_service {
+        page.histogram("service", service, latency);
+    }
+}
+
+fn by_name<'n>(
+    latencies: BTreeMap<SeriesId, LatencyTotal>,
+    name: impl Fn(SeriesId) -> &'n str,
+) -> BTreeMap<&'n str, LatencyTotal> {
+    let mut named = BTreeMap::<&str, LatencyTotal>::new();
+    for (id, latency) in latencies {
+        match named.entry(name(id)) {
+            // Moved, not added: a histogram is 26 KiB.
+            Entry::Vacant(entry) => drop(entry.insert(latency)),
+            Entry::Occupied(mut entry) => entry.get_mut().merge(&latency),
+        }
+    }
+    named
+}
+
+fn endpoints(page: &mut Page, totals: &Totals, scrape: &Scrape<'_>) {
+    let mut in_flight = BTreeMap::new();
+    let mut counted = BTreeMap::<(&str, &str), EndpointCounts>::new();
+    for endpoint in scrape.shared.services.iter().flat_map(|service| &service.endpoints) {
+        let id = SeriesId::Known(endpoint.id);
+        let name = scrape.names.endpoint(id);
+        in_flight.insert((name, id), endpoint.in_flight);
+        // Counters exist from the start, so that the first failure is a step and not a birth.
+        counted.entry(name).or_default();
+    }
+    for (&id, counts) in &totals.endpoints {
+        counted.entry(scrape.names.endpoint(id)).or_default().add(counts);
+    }
+    page.gauge("tidegate_endpoint_in_flight", "Requests under way to this endpoint now.");
+    for (((service, endpoint), _), requests) in &in_flight {
+        page.sample(&[("service", service), ("endpoint", endpoint)], requests);
+    }
+    let by_endpoint = |page: &mut Page, value: fn(&EndpointCounts) -> u64| {
+        for ((service, endpoint), counts) in &counted {
+            page.sample(&[("service", service), ("endpoint", endpoint)], value(counts));
+        }
+    };
+    page.counter(
+        "tidegate_endpoint_requests_total",
+        "Requests finished whose last try went to this endpoint.",
+    );
+    by_endpoint(page, |counts| counts.requests);
+    page.counter("tidegate_endpoint_connections_total", "Connections made to this endpoint.");
+    by_endpoint(page, |counts| counts.connections);
+    page.counter("tidegate_endpoint_connect_failures_total", "Connections to this endpoint that failed.");
+    by_endpoint(page, |counts| counts.connect_failures);
+}
+
+fn upstream(page: &mut Page, totals: &Totals, shared: &SharedReport) {
+    page.counter("tidegate_upstream_connections_opened_total", "Connections made to endpoints.");
+    page.sample(&[], totals.upstream.opened);
+    page.counter("tidegate_upstream_connections_reused_total", "Tries sent over a pooled connection.");
+    page.sample(&[], totals.upstream.reused);
+    page.gauge("tidegate_upstream_idle_connections", "Pooled connections idle now.");
+    page.sample(&[], totals.upstream.idle);
+    let by_service = |page: &mut Page, value: fn(&ServiceReport) -> u64| {
+        for service in &shared.services {
+            page.sample(&[("service", &service.name)], value(service));
+        }
+    };
+    page.counter("tidegate_retries_total", "Tries after the first one.");
+    by_service(page, |service| service.retries_total);
+    page.counter("tidegate_retries_refused_total", "Retries not made because the retry budget was spent.");
+    by_service(page, |service| service.retries_refused_total);
+}
+
+fn access_log(page: &mut Page, stats: &GatewayStats) {
+    page.counter("tidegate_access_log_lines_total", "Access log lines written.");
+    page.sample(&[], stats.access_log_lines);
+    page.counter(
+        "tidegate_access_log_dropped_total",
+        "Access log lines dropped: full queue or failed write.",
+    );
+    page.sample(&[], stats.access_log_dropped);
+    page.counter("tidegate_access_log_write_errors_total", "Failed writes of the access log.");
+    page.sample(&[], stats.access_log_write_errors);
+}
+
+fn process(page: &mut Page, stats: &ProcessStats) {
+    if let Some(bytes) = stats.resident_bytes {
+        page.gauge("process_resident_memory_bytes", "Resident memory.");
+        page.sample(&[], bytes);
+    }
+    if let Some(fds) = stats.open_fds {
+        page.gauge("process_open_fds", "Open file descriptors.");
+        page.sample(&[], fds);
+    }
+    if let Some(seconds) = stats.cpu_seconds {
+        page.counter("process_cpu_seconds_total", "User and system CPU time used.");
+        page.sample(&[], seconds);
+    }
+}
+
+/// The text, and the family that samples now belong to.
+#[derive(Debug, Default)]
+struct Page {
+    text: String,
+    family: &'static str,
+}
+
+type Labels<'a> = &'a [(&'static str, &'a str)];
+
+impl Page {
+    fn counter(&mut self, name: &'static str, help: &str) {
+        self.family(name, "counter", help);
+    }
+
+    fn gauge(&mut self, name: &'static str, help: &str) {
+        self.family(name, "gauge", help);
+    }
+
+    fn family(&mut self, name: &'static str, kind: &str, help: &str) {
+        self.family = name;
+        // Writing to a String cannot fail, here and below.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, labels: Labels<'_>, value: impl Display) {
+        self.suffixed("", labels, value);
+    }
+
+    fn histogram(&mut self, label: &'static str, name: &str, latency: &LatencyTotal) {
+        for (bound, count) in BUCKETS_SECONDS.iter().zip(latency.cumulative()) {
+            self.suffixed("_bucket", &[(label, name), ("le", &bound.to_string())], count);
+        }
+        self.suffixed("_bucket", &[(label, name), ("le", "+Inf")], latency.count());
+        self.suffixed("_sum", &[(label, name)], latency.sum_seconds());
+        self.suffixed("_count", &[(label, name)], latency.count());
+    }
+
+    fn suffixed(&mut self, suffix: &str, labels: Labels<'_>, value: impl Display) {
+        let _ = write!(self.text, "{}{suffix}", self.family);
+        for (i, (name, value)) in labels.iter().enumerate() {
+            let open = if i == 0 { '{' } else { ',' };
+            let _ = write!(self.text, "{open}{name}=\"");
+            self.escaped(value);
+            self.text.push('"');
+        }
+        let close = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.text, "{close} {value}");
+    }
+
+    /// The format escapes exactly these three in label values.
+    fn escaped(&mut self, value: &str) {
+        for c in value.chars() {
+            match c {
+                '\\' => self.text.push_str("\\\\"),
+                '"' => self.text.push_str("\\\""),
+                '\n' => self.text.push_str("\\n"),
+                c => self.text.push(c),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "prometheus_tests.rs"]
+mod tests;

@@ -1,0 +1,141 @@
+//! Tests of the exposition: promtool's and an own reading of it, escaping, and that no series appears twice.
+//! Counters come from real `CoreMetrics`; nothing here needs a snapshot.
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::config::snapshot::StableId;
+use crate::observe::metrics::{CoreMetrics, Outcome};
+use crate::observe::names::{EndpointName, REMOVED};
+use crate::observe::report::EndpointReport;
+
+const ODD: &str = "a\\b\"c\nd é";
+
+fn names() -> Names {
+    let mut names = Names::default();
+    names.learn_routes([(StableId(0), "models".into()), (StableId(1), ODD.into())].into_iter());
+    names.learn_services([(StableId(0), "stable".into())].into_iter());
+    let endpoint = EndpointName { service: "stable".into(), address: "127.0.0.1:8000".into() };
+    names.learn_endpoints([(StableId(0), endpoint)].into_iter());
+    names
+}
+
+fn shared() -> SharedReport {
+    let name: Arc<str> = "stable".into();
+    let endpoints = vec![EndpointReport { id: StableId(0), in_flight: 7 }];
+    let service = ServiceReport { name, retries_total: 3, retries_refused_total: 1, endpoints };
+    SharedReport { generation: 4, services: vec![service] }
+}
+
+fn core(index: usize) -> CoreMetrics {
+    let metrics = CoreMetrics::new(index);
+    metrics.set_driver("uring");
+    metrics.connection_opened(metrics.listener("web"));
+    // Ids 7 and 8 have no name any more: both become `_removed`.
+    for (route, status) in
+        [(Some(0), 200), (Some(0), 999), (Some(1), 404), (Some(7), 200), (Some(8), 200), (None, 400)]
+    {
+        metrics.request_started();
+        metrics.request(&Outcome {
+            route: route.map(StableId),
+            service: route.map(StableId),
+            endpoint: route.map(StableId),
+            status,
+            error: (status == 400).then_some(Kind::BadRequest),
+            request_bytes: 1,
+            response_bytes: 2,
+            duration: Duration::from_millis(2),
+            upstream_first_byte: route.map(|_| Duration::from_micros(800)),
+            tries: 1,
+        });
+    }
+    metrics
+}
+
+fn page() -> String {
+    let cores = [core(0).report(), core(1).report()];
+    let gateway = GatewayStats {
+        version: "1.2.3",
+        workers: 2,
+        last_reload_ok: true,
+        reloads_ok: 3,
+        ..Default::default()
+    };
+    let (shared, names) = (shared(), names());
+    render(&Scrape { cores: &cores, shared: &shared, names: &names, gateway, process: ProcessStats::read() })
+}
+
+#[test]
+fn the_page_says_what_was_counted() {
+    let page = page();
+    for line in [
+        r#"tidegate_build_info{version="1.2.3"} 1"#,
+        r#"tidegate_config_generation 4"#,
+        r#"tidegate_config_reloads_total{result="ok"} 3"#,
+        r#"tidegate_worker_driver_info{worker="1",driver="uring"} 1"#,
+        r#"tidegate_connections_total{listener="web"} 2"#,
+        r#"tidegate_requests_total{route="models",service="stable",status="200"} 2"#,
+        r#"tidegate_requests_total{route="models",service="stable",status="_other"} 2"#,
+        r#"tidegate_requests_total{route="",service="",status="400"} 2"#,
+        r#"tidegate_requests_total{route="_removed",service="_removed",status="200"} 4"#,
+        r#"tidegate_requests_total{route="a\\b\"c\nd é",service="_removed",status="404"} 2"#,
+        r#"tidegate_request_errors_total{kind="bad_request"} 2"#,
+        r#"tidegate_request_errors_total{kind="internal"} 0"#,
+        r#"tidegate_request_bytes_total{route="models"} 4"#,
+        r#"tidegate_request_duration_seconds_bucket{route="models",le="0.001"} 0"#,
+        r#"tidegate_request_duration_seconds_bucket{route="models",le="0.0025"} 4"#,
+        r#"tidegate_request_duration_seconds_bucket{route="models",le="+Inf"} 4"#,
+        r#"tidegate_request_duration_seconds_sum{route="models"} 0.008"#,
+        r#"tidegate_request_duration_seconds_count{route="_removed"} 4"#,
+        r#"tidegate_upstream_duration_seconds_bucket{service="stable",le="0.001"} 4"#,
+        r#"tidegate_endpoint_in_flight{service="stable",endpoint="127.0.0.1:8000"} 7"#,
+        r#"tidegate_endpoint_requests_total{service="stable",endpoint="127.0.0.1:8000"} 4"#,
+        r#"tidegate_endpoint_connect_failures_total{service="stable",endpoint="127.0.0.1:8000"} 0"#,
+        r#"tidegate_retries_total{service="stable"} 3"#,
+    ] {
+        assert!(page.lines().any(|have| have == line), "missing: {line}\n{page}");
+    }
+    assert!(page.contains(REMOVED));
+}
+
+#[test]
+fn no_series_appears_twice_and_all_have_a_type() {
+    let page = page();
+    let mut series = HashSet::new();
+    let mut families = HashSet::new();
+    for line in page.lines() {
+        if let Some(family) = line.strip_prefix("# TYPE ") {
+            assert!(families.insert(family.split(' ').next().unwrap()), "twice: {family}");
+        } else if !line.starts_with('#') {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+            assert!(series.insert(name), "twice: {name}");
+            let family = name.split('{').next().unwrap();
+            let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| family.strip_suffix(suffix));
+            assert!(families.contains(family) || base.is_some_and(|base| families.contains(base)), "{line}");
+        }
+    }
+}
+
+#[test]
+fn promtool_finds_nothing_to_say() {
+    let Ok(mut promtool) = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+    else {
+        eprintln!("promtool is not installed: skipped");
+        return;
+    };
+    promtool.stdin.take().unwrap().write_all(page().as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}

@@ -1,0 +1,218 @@
+//! Owns the copy of one core's counters that crosses threads on a scrape, the sum of all cores, and a reading
+//! of what the cores share. Plain data by id: names come in with `observe::names`, text with
+//! `observe::prometheus`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::config::snapshot::{Service, Snapshot, StableId};
+use crate::error::Kind;
+use crate::observe::histogram::{Latency, LatencyTotal};
+
+/// One core's counters at one moment.
+#[derive(Debug, Clone)]
+pub struct CoreReport {
+    pub core: usize,
+    pub driver: &'static str,
+    pub listeners: Vec<ListenerReport>,
+    pub requests_active: u64,
+    pub series: Vec<SeriesReport>,
+    /// Whole request, by route.
+    pub durations: Vec<(SeriesId, Latency)>,
+    /// To the first byte of the response head, by service.
+    pub first_bytes: Vec<(SeriesId, Latency)>,
+    /// By `Kind as usize`.
+    pub errors: [u64; Kind::ALL.len()],
+    pub endpoints: Vec<(SeriesId, EndpointCounts)>,
+    pub upstream: UpstreamCounts,
+    pub tunnels_total: u64,
+    pub tunnels_active: u64,
+    pub panics_total: u64,
+}
+
+/// Whose counter it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SeriesId {
+    Known(StableId),
+    /// No route matched, or no service was asked.
+    None,
+    /// Beyond the bound on different ids.
+    Other,
+}
+
+#[derive(Debug, Clone)]
+pub struct ListenerReport {
+    pub name: Box<str>,
+    pub counts: ConnectionCounts,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConnectionCounts {
+    pub opened: u64,
+    pub closed: u64,
+    pub refused: u64,
+    pub accept_failed: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct SeriesReport {
+    pub route: SeriesId,
+    pub service: SeriesId,
+    pub status: u16,
+    pub counts: RequestCounts,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RequestCounts {
+    pub requests: u64,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EndpointCounts {
+    pub requests: u64,
+    pub connections: u64,
+    pub connect_failures: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UpstreamCounts {
+    pub opened: u64,
+    pub reused: u64,
+    /// A gauge.
+    pub idle: u64,
+}
+
+/// All cores together.
+#[derive(Debug, Default)]
+pub struct Totals {
+    pub listeners: BTreeMap<Box<str>, ConnectionCounts>,
+    pub requests_active: u64,
+    pub series: BTreeMap<(SeriesId, SeriesId, u16), RequestCounts>,
+    pub durations: BTreeMap<SeriesId, LatencyTotal>,
+    pub first_bytes: BTreeMap<SeriesId, LatencyTotal>,
+    pub errors: [u64; Kind::ALL.len()],
+    pub endpoints: BTreeMap<SeriesId, EndpointCounts>,
+    pub upstream: UpstreamCounts,
+    pub tunnels_total: u64,
+    pub tunnels_active: u64,
+    pub panics_total: u64,
+}
+
+/// What all cores share, read from a snapshot's state. Relaxed: each number is right by itself.
+#[derive(Debug, Clone, Default)]
+pub struct SharedReport {
+    pub generation: u64,
+    pub services: Vec<ServiceReport>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ServiceReport {
+    pub name: Arc<str>,
+    pub retries_total: u64,
+    pub retries_refused_total: u64,
+    pub endpoints: Vec<EndpointReport>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct EndpointReport {
+    pub id: StableId,
+    pub in_flight: u32,
+}
+
+impl SharedReport {
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let services = snapshot.services.iter().map(|service| ServiceReport::of(service)).collect();
+        SharedReport { generation: snapshot.generation, services }
+    }
+}
+
+impl ServiceReport {
+    fn of(service: &Service) -> Self {
+        let endpoints = service.endpoints.iter().map(|endpoint| EndpointReport {
+            id: endpoint.id,
+            in_flight: endpoint.state.in_flight.load(Relaxed),
+        });
+        ServiceReport {
+            name: service.name.clone(),
+            retries_total: service.state.retries_total.load(Relaxed),
+            retries_refused_total: service.state.retries_refused_total.load(Relaxed),
+            endpoints: endpoints.collect(),
+        }
+    }
+}
+
+impl Totals {
+    pub fn of(reports: &[CoreReport]) -> Self {
+        let mut totals = Totals::default();
+        for report in reports {
+            totals.add(report);
+        }
+        totals
+    }
+
+    fn add(&mut self, report: &CoreReport) {
+        for listener in &report.listeners {
+            self.listeners.entry(listener.name.clone()).or_default().add(&listener.counts);
+        }
+        for series in &report.series {
+            self.series.entry((series.route, series.service, series.status)).or_default().add(&series.counts);
+        }
+        for (route, latency) in &report.durations {
+            self.durations.entry(*route).or_default().add(latency);
+        }
+        for (service, latency) in &report.first_bytes {
+            self.first_bytes.entry(*service).or_default().add(latency);
+        }
+        for (total, errors) in self.errors.iter_mut().zip(report.errors) {
+            *total += errors;
+        }
+        for (endpoint, counts) in &report.endpoints {
+            self.endpoints.entry(*endpoint).or_default().add(counts);
+        }
+        self.upstream.add(&report.upstream);
+        self.requests_active += report.requests_active;
+        self.tunnels_total += report.tunnels_total;
+        self.tunnels_active += report.tunnels_active;
+        self.panics_total += report.panics_total;
+    }
+}
+
+impl ConnectionCounts {
+    pub fn active(&self) -> u64 {
+        self.opened.saturating_sub(self.closed)
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.opened += other.opened;
+        self.closed += other.closed;
+        self.refused += other.refused;
+        self.accept_failed += other.accept_failed;
+    }
+}
+
+impl RequestCounts {
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.request_bytes += other.request_bytes;
+        self.response_bytes += other.response_bytes;
+    }
+}
+
+impl EndpointCounts {
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.connections += other.connections;
+        self.connect_failures += other.connect_failures;
+    }
+}
+
+impl UpstreamCounts {
+    fn add(&mut self, other: &Self) {
+        self.opened += other.opened;
+        self.reused += other.reused;
+        self.idle += other.idle;
+    }
+}

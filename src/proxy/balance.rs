@@ -1,0 +1,120 @@
+//! Owns the stage that turns a service into one connection: which endpoint, and a pooled or new connection to
+//! it. Sends nothing.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::balance::in_flight::InFlight;
+use crate::balance::pick::{HashKey, sticky_hash};
+use crate::config::snapshot::{Endpoint, Service};
+use crate::error::{Error, Kind};
+use crate::http::h1_conn::Reader;
+use crate::http::head::Method;
+use crate::net::tcp::Stream;
+use crate::runtime::core::Core;
+
+use super::client::Client;
+use super::deadline::supervised;
+use super::exchange::Exchange;
+use super::input;
+use super::path::query_values;
+use super::retry::Tries;
+
+/// An endpoint that was picked; counted in flight until this drops.
+pub struct Chosen {
+    pub endpoint: Arc<Endpoint>,
+    pub in_flight: InFlight,
+}
+
+/// Picks an endpoint that this request has not tried.
+pub fn choose(exchange: &Exchange, service: &Arc<Service>, tries: &mut Tries) -> Result<Chosen, Error> {
+    let hash = service.picker.hash_key().and_then(|key| hash_of(exchange, key));
+    let pick = |tries: &Tries| {
+        exchange.core.with_pick_state(service.id, |state| service.pick(state, hash, tries.tried()))
+    };
+    let mut picked = pick(tries);
+    if picked.is_none() && tries.forget_tried() {
+        picked = pick(tries);
+    }
+    let index = picked.ok_or(Kind::NoEndpoint)?;
+    let endpoint = Arc::clone(&service.endpoints[index]);
+    let in_flight = InFlight::take(&endpoint.state, &service.state);
+    exchange.saw_endpoint(&endpoint);
+    Ok(Chosen { endpoint, in_flight })
+}
+
+fn hash_of(exchange: &Exchange, key: &HashKey) -> Option<u64> {
+    let (head, bytes) = (&*exchange.head, exchange.bytes());
+    match key {
+        HashKey::Header(name) => {
+            let mut fields = head.fields.iter();
+            let field = fields.find(|field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()));
+            field.map(|field| sticky_hash(field.value.of(bytes)))
+        }
+        HashKey::Cookie(name) => input::cookie(head, bytes, name).map(sticky_hash),
+        HashKey::ClientAddress => match exchange.client.peer.ip() {
+            std::net::IpAddr::V4(address) => Some(sticky_hash(&address.octets())),
+            std::net::IpAddr::V6(address) => Some(sticky_hash(&address.octets())),
+        },
+        HashKey::Path => Some(sticky_hash(exchange.path())),
+        HashKey::Query(name) => query_values(exchange.query(), name).next().map(sticky_hash),
+    }
+}
+
+/// A connection to the endpoint, and whether it was used before.
+pub struct Upstream {
+    pub reader: Reader,
+    pub was_pooled: bool,
+}
+
+/// Takes a pooled connection or opens one within the connect timeout. A client that leaves ends the wait.
+pub async fn connect(
+    exchange: &Exchange,
+    client: &mut Client,
+    service: &Service,
+    endpoint: &Endpoint,
+    fresh: bool,
+) -> Result<Upstream, Error> {
+    let core = &exchange.core;
+    if !fresh && let Some(reader) = pooled(core, endpoint, exchange.head.method) {
+        core.metrics.upstream_reused();
+        return Ok(Upstream { reader, was_pooled: true });
+    }
+    let Client { reader, deadline, .. } = client;
+    deadline.start(Kind::ConnectTimeout, service.timeouts.connect);
+    let opened = supervised(
+        async {
+            let connected = Stream::connect(endpoint.address).await;
+            connected.map_err(|error| Error::with_source(Kind::ConnectFailed, error))
+        },
+        async {
+            reader.gone().await;
+            Kind::ClientClosed.into()
+        },
+        deadline,
+    )
+    .await;
+    match opened {
+        Ok(stream) => {
+            core.metrics.upstream_connected(endpoint.id);
+            Ok(Upstream { reader: Reader::new(stream, core.buffers.clone()), was_pooled: false })
+        }
+        Err(error) => {
+            if matches!(error.kind, Kind::ConnectFailed | Kind::ConnectTimeout) {
+                core.metrics.upstream_connect_failed(endpoint.id);
+            }
+            Err(error)
+        }
+    }
+}
+
+fn pooled(core: &Rc<Core>, endpoint: &Endpoint, method: Method) -> Option<Reader> {
+    while let Some(reader) = core.pool.take(endpoint.id) {
+        // The armed readiness tells most closed connections, not one whose FIN the driver has yet to report.
+        // A request that cannot be repeated pays a system call to be sure.
+        if method.is_idempotent() || !reader.stream.has_input_or_is_closed() {
+            return Some(reader);
+        }
+    }
+    None
+}

@@ -1,0 +1,199 @@
+//! Owns the life of one client connection: waiting idle with little memory, reading heads, handing each
+//! request to the pipeline, and closing so that the last answer arrives. Judges no request.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use crate::config::snapshot::Settings;
+use crate::error::{Error, Kind};
+use crate::http::h1_conn::Reader;
+use crate::http::h1_parse::{self, HeadError, Progress};
+use crate::net::tcp::Stream;
+use crate::runtime::core::Core;
+
+use super::deadline::{Deadline, bounded};
+use super::exchange::{ClientInfo, Exchange};
+use super::pipeline;
+use super::problem;
+
+/// An idle connection is closed this long after a drain began; whoever sends within it is still answered.
+const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
+/// After the last answer: how long and how much unread input is discarded, so that the kernel does not
+/// answer it with a reset that destroys the answer on its way (RFC 9112 §9.6).
+const LINGER_TIME: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// Requests served in a row before the connection lets others run.
+const REQUESTS_PER_TURN: u32 = 32;
+
+pub struct Client {
+    pub reader: Reader,
+    pub deadline: Deadline,
+    pub info: Rc<ClientInfo>,
+}
+
+/// What becomes of a client connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// Another request may follow.
+    KeepAlive,
+    /// The answer is complete and said that it is the last.
+    Close,
+    /// Both directions have ended already.
+    Closed,
+    /// The answer could not be completed: the connection ends in the middle of it.
+    Abort,
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>) {
+    let deadline = Deadline::new(core.timers.timer());
+    let mut client = Client { reader: Reader::new(stream, core.buffers.clone()), deadline, info };
+    while wait_for_input(&core, &mut client).await {
+        // The large future of a request lives only while there is one: an idle connection is a small task.
+        match Box::pin(serve_requests(&core, &mut client)).await {
+            After::KeepAlive => {}
+            After::Close => return linger(&mut client).await,
+            After::Closed | After::Abort => return,
+        }
+    }
+}
+
+/// `false` when the connection is to be closed instead: idle too long, or draining.
+async fn wait_for_input(core: &Rc<Core>, client: &mut Client) -> bool {
+    if !client.reader.bytes().is_empty() {
+        return true;
+    }
+    let idle = core.snapshot().settings.client_timeouts.idle;
+    client.deadline.start(Kind::HeaderTimeout, idle);
+    let mut draining = false;
+    poll_fn(|context| {
+        if client.reader.poll_readable(context).is_ready() {
+            return Poll::Ready(true);
+        }
+        if core.draining.get() && !draining {
+            draining = true;
+            client.deadline.start(Kind::HeaderTimeout, DRAIN_IDLE_GRACE.min(idle));
+        }
+        client.deadline.poll(context).map(|_| false)
+    })
+    .await
+}
+
+/// Serves what has arrived; returns `KeepAlive` when the connection idles again.
+async fn serve_requests(core: &Rc<Core>, client: &mut Client) -> After {
+    let mut served = 0;
+    loop {
+        // FIN or reset between two requests is how connections end, not a request.
+        if client.reader.bytes().is_empty() && !matches!(first_bytes(client).await, Ok(1..)) {
+            return After::Close;
+        }
+        let snapshot = core.snapshot();
+        let mut exchange = Exchange::new(core.clone(), client.info.clone(), snapshot.clone());
+        let read = read_head(client, &mut exchange, &snapshot.settings).await;
+        drop(snapshot);
+        let after = match read {
+            Ok(()) => pipeline::handle(&mut exchange, client).await,
+            Err(error) => problem::answer(&exchange, client, error).await,
+        };
+        drop(exchange);
+        if after != After::KeepAlive || client.reader.bytes().is_empty() {
+            return after;
+        }
+        served += 1;
+        if served % REQUESTS_PER_TURN == 0 {
+            // A wait for writability comes back through the driver; waking ourselves would starve I/O.
+            let _ = client.reader.stream.writable().await;
+        }
+    }
+}
+
+/// The input that woke this connection.
+async fn first_bytes(client: &mut Client) -> Result<usize, Error> {
+    let Client { reader, deadline, .. } = client;
+    let fill = async { reader.fill().await.map_err(|error| Error::with_source(Kind::ClientClosed, error)) };
+    bounded(fill, deadline).await
+}
+
+/// Reads one head into the exchange.
+async fn read_head(client: &mut Client, exchange: &mut Exchange, settings: &Settings) -> Result<(), Error> {
+    client.deadline.bound_request(None);
+    let Client { reader, deadline, .. } = client;
+    let mut progress = Progress::default();
+    let mut waiting = false;
+    loop {
+        let head = &mut exchange.head;
+        match h1_parse::parse_request(reader.bytes(), &mut progress, &settings.head_limits, head) {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(error) => {
+                // Nothing of an unreadable head is believed or logged.
+                exchange.forget_head();
+                return Err(head_error(error));
+            }
+        }
+        if !waiting {
+            // Most heads arrive whole: the clock starts only for those that do not.
+            waiting = true;
+            deadline.start(Kind::HeaderTimeout, settings.client_timeouts.header);
+        }
+        if let Err(error) = bounded(more_of_head(reader), deadline).await {
+            exchange.forget_head();
+            return Err(error);
+        }
+    }
+    let bytes = reader.split(exchange.head.head_len);
+    exchange.set_bytes(bytes);
+    Ok(())
+}
+
+async fn more_of_head(reader: &mut Reader) -> Result<(), Error> {
+    if reader.is_full() {
+        if reader.is_large() {
+            return Err(Kind::HeadTooLarge.into());
+        }
+        reader.grow();
+    }
+    match reader.fill().await {
+        Ok(0) => Err(Kind::ClientClosed.into()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::with_source(Kind::ClientClosed, error)),
+    }
+}
+
+fn head_error(error: HeadError) -> Error {
+    let kind = match error {
+        HeadError::BadRequest(_) => Kind::BadRequest,
+        HeadError::TooLarge | HeadError::TooManyFields => Kind::HeadTooLarge,
+        HeadError::TargetTooLong => Kind::UriTooLong,
+        HeadError::Version => Kind::VersionNotSupported,
+        HeadError::Expectation => Kind::ExpectationFailed,
+    };
+    Error::with_source(kind, error)
+}
+
+/// Closes after a complete answer: FIN, then reads and forgets what the client still sends.
+async fn linger(client: &mut Client) {
+    let stream = client.reader.stream.clone();
+    stream.shutdown_write();
+    client.deadline.bound_request(None);
+    client.deadline.start(Kind::ClientClosed, LINGER_TIME);
+    let Client { reader, deadline, .. } = client;
+    let _ = bounded(
+        async {
+            let mut discarded = 0;
+            let until = Instant::now() + LINGER_TIME;
+            while discarded < LINGER_BYTES_MAX && Instant::now() < until {
+                reader.consume(reader.bytes().len());
+                match reader.fill().await {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => discarded += count,
+                }
+            }
+            Ok(())
+        },
+        deadline,
+    )
+    .await;
+}

@@ -1,0 +1,90 @@
+//! Owns the one running clock of a connection: which phase it is in, what error its end means, and the bound
+//! of the whole request above all phases. Also the way a piece of work is supervised by it.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Kind};
+use crate::runtime::timer::Timer;
+
+pub struct Deadline {
+    timer: Timer,
+    phase: Cell<Kind>,
+    /// End of the whole request, if its route bounds it.
+    request_end: Cell<Option<Instant>>,
+}
+
+impl Deadline {
+    pub fn new(timer: Timer) -> Deadline {
+        Deadline { timer, phase: Cell::new(Kind::Internal), request_end: Cell::new(None) }
+    }
+
+    /// Begins a phase; `kind` is the error if it lasts longer than `bound`.
+    pub fn start(&self, kind: Kind, bound: Duration) {
+        let now = Instant::now();
+        let (kind, bound) = match self.request_end.get() {
+            Some(end) if end < now + bound => (Kind::RequestTimeout, end.saturating_duration_since(now)),
+            _ => (kind, bound),
+        };
+        self.phase.set(kind);
+        self.timer.set(now, bound);
+    }
+
+    /// No phase is running; only the whole request's bound holds.
+    pub fn pause(&self) {
+        match self.request_end.get() {
+            Some(end) => {
+                let now = Instant::now();
+                self.phase.set(Kind::RequestTimeout);
+                self.timer.set(now, end.saturating_duration_since(now));
+            }
+            None => self.timer.clear(),
+        }
+    }
+
+    /// Bounds the whole request from now on; `None` lifts it.
+    pub fn bound_request(&self, bound: Option<Duration>) {
+        self.request_end.set(bound.map(|bound| Instant::now() + bound));
+    }
+
+    pub fn poll(&self, context: &mut Context<'_>) -> Poll<Error> {
+        self.timer.poll(context).map(|()| Error::new(self.phase.get()))
+    }
+}
+
+/// Drives `work` until it ends, `beside` ends it, or the deadline's phase runs out.
+pub async fn supervised<T>(
+    work: impl Future<Output = Result<T, Error>>,
+    beside: impl Future<Output = Error>,
+    deadline: &Deadline,
+) -> Result<T, Error> {
+    let mut work = pin!(work);
+    let mut beside = pin!(beside);
+    poll_fn(|context| {
+        // Work first: a response that is there counts even if the client left at the same moment.
+        if let Poll::Ready(result) = work.as_mut().poll(context) {
+            return Poll::Ready(result);
+        }
+        if let Poll::Ready(error) = beside.as_mut().poll(context) {
+            return Poll::Ready(Err(error));
+        }
+        deadline.poll(context).map(Err)
+    })
+    .await
+}
+
+/// Drives `work` until it ends or the deadline's phase runs out.
+pub async fn bounded<T>(
+    work: impl Future<Output = Result<T, Error>>,
+    deadline: &Deadline,
+) -> Result<T, Error> {
+    let mut work = pin!(work);
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(result) => Poll::Ready(result),
+        Poll::Pending => deadline.poll(context).map(Err),
+    })
+    .await
+}

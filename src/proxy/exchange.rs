@@ -1,0 +1,259 @@
+//! Owns one request while the gateway has it: its bytes and head, who sent it, which configuration it sees,
+//! and the facts of its outcome. Born when a head begins to arrive; its drop counts and logs it, so that every
+//! exit is seen. Decides nothing.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::snapshot::{Cidr, Endpoint, Service, StableId};
+use crate::error::Kind;
+use crate::http::head::{Name, RequestHead, Version};
+use crate::observe::{AccessLog, ListenerIndex, LogLine, Outcome};
+use crate::runtime::buffer::Buffer;
+use crate::runtime::core::{Core, SnapshotRef};
+
+use super::request_id::RequestId;
+use super::rule::Route;
+
+/// Who is at the other end of a client connection; shared by its requests.
+pub struct ClientInfo {
+    pub peer: SocketAddr,
+    pub listener: Arc<str>,
+    pub listener_index: ListenerIndex,
+    /// Cleared when a reload removes the listener: its connections then end with their next answer.
+    pub listener_open: Rc<Cell<bool>>,
+}
+
+pub struct Exchange {
+    pub core: Rc<Core>,
+    pub client: Rc<ClientInfo>,
+    pub head: Box<RequestHead>,
+    /// Holds exactly the head's bytes, which `head`'s spans index.
+    bytes: Option<Buffer>,
+    /// The path that routes see and upstreams get, where it differs from the one sent.
+    pub normalised_path: Option<Vec<u8>>,
+    pub id: RequestId,
+    started: Instant,
+    seen: RefCell<Seen>,
+    pub facts: Facts,
+}
+
+/// What is known of an outcome so far. Cells: both directions of a stream add to it.
+#[derive(Default)]
+pub struct Facts {
+    pub status: Cell<u16>,
+    pub error: Cell<Option<Kind>>,
+    pub request_bytes: Cell<u64>,
+    pub response_bytes: Cell<u64>,
+    pub tries: Cell<u32>,
+    pub first_byte: Cell<Option<Duration>>,
+    /// A response head has begun to go to the client: from now on an error can only abort.
+    pub answered: Cell<bool>,
+}
+
+/// The configuration that a request sees, until it needs only names of it.
+enum Seen {
+    Whole { snapshot: SnapshotRef, route: Option<usize>, service: Option<Arc<Service>>, endpoint: Option<Arc<Endpoint>> },
+    /// A long stream: holds no snapshot, or every reload would pin one more.
+    Names { route: Option<(StableId, Arc<str>)>, service: Option<(StableId, Arc<str>)>, endpoint: Option<(StableId, Arc<str>)> },
+}
+
+impl Exchange {
+    pub fn new(core: Rc<Core>, client: Rc<ClientInfo>, snapshot: SnapshotRef) -> Exchange {
+        let mut head = core.request_heads.take();
+        clear(&mut head);
+        let id = core.request_ids.make();
+        core.metrics.request_started();
+        Exchange {
+            head,
+            bytes: None,
+            normalised_path: None,
+            id,
+            started: Instant::now(),
+            seen: RefCell::new(Seen::Whole { snapshot, route: None, service: None, endpoint: None }),
+            facts: Facts::default(),
+            core,
+            client,
+        }
+    }
+
+    /// The head's bytes; empty while none could be read.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.as_ref().map_or(&[], Buffer::filled)
+    }
+
+    pub fn set_bytes(&mut self, bytes: Buffer) {
+        self.bytes = Some(bytes);
+    }
+
+    /// The head turned out to be unreadable: its spans mean nothing.
+    pub fn forget_head(&mut self) {
+        clear(&mut self.head);
+        self.bytes = None;
+    }
+
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The path in normal form.
+    pub fn path(&self) -> &[u8] {
+        match &self.normalised_path {
+            Some(path) => path,
+            None => self.head.path.of(self.bytes()),
+        }
+    }
+
+    pub fn query(&self) -> Option<&[u8]> {
+        self.head.has_query.then(|| self.head.query.of(self.bytes()))
+    }
+
+    pub fn method(&self) -> &[u8] {
+        self.head.method_span.of(self.bytes())
+    }
+
+    pub fn authority(&self) -> &[u8] {
+        self.head.authority.of(self.bytes())
+    }
+
+    /// The snapshot, before `let_go_of_snapshot`.
+    pub fn snapshot(&self) -> Option<SnapshotRef> {
+        match &*self.seen.borrow() {
+            Seen::Whole { snapshot, .. } => Some(Rc::clone(snapshot)),
+            Seen::Names { .. } => None,
+        }
+    }
+
+    pub fn saw_route(&self, index: usize) {
+        if let Seen::Whole { route, .. } = &mut *self.seen.borrow_mut() {
+            *route = Some(index);
+        }
+    }
+
+    pub fn saw_service(&self, chosen: &Arc<Service>) {
+        if let Seen::Whole { service, .. } = &mut *self.seen.borrow_mut() {
+            *service = Some(Arc::clone(chosen));
+        }
+    }
+
+    pub fn saw_endpoint(&self, chosen: &Arc<Endpoint>) {
+        if let Seen::Whole { endpoint, .. } = &mut *self.seen.borrow_mut() {
+            *endpoint = Some(Arc::clone(chosen));
+        }
+    }
+
+    /// Keeps names only; called once a stream has outlived its head.
+    pub fn let_go_of_snapshot(&self) {
+        let mut seen = self.seen.borrow_mut();
+        let Seen::Whole { snapshot, route, service, endpoint } = &*seen else { return };
+        let route: Option<&Route> = route.map(|index| &snapshot.routes.routes()[index]);
+        let names = Seen::Names {
+            route: route.map(|route| (route.id, route.name.clone())),
+            service: service.as_ref().map(|service| (service.id, service.name.clone())),
+            endpoint: endpoint.as_ref().map(|endpoint| (endpoint.id, endpoint.label.clone())),
+        };
+        *seen = names;
+    }
+
+    /// Whether this peer's x-forwarded-* and x-request-id are believed.
+    pub fn is_trusted_peer(&self, trusted: &[Cidr]) -> bool {
+        !trusted.is_empty() && trusted.iter().any(|network| network.contains(self.client.peer.ip()))
+    }
+
+    pub fn is_listener_open(&self) -> bool {
+        self.client.listener_open.get()
+    }
+
+    pub fn client_is_http10(&self) -> bool {
+        self.head.version == Version::Http10
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let seen = self.seen.borrow();
+        let (route, service, endpoint) = match &*seen {
+            Seen::Whole { snapshot, route, service, endpoint } => {
+                let route = route.map(|index| &snapshot.routes.routes()[index]);
+                (
+                    route.map(|route| (route.id, &*route.name)),
+                    service.as_ref().map(|service| (service.id, &*service.name)),
+                    endpoint.as_ref().map(|endpoint| (endpoint.id, &*endpoint.label)),
+                )
+            }
+            Seen::Names { route, service, endpoint } => (
+                route.as_ref().map(|(id, name)| (*id, &**name)),
+                service.as_ref().map(|(id, name)| (*id, &**name)),
+                endpoint.as_ref().map(|(id, name)| (*id, &**name)),
+            ),
+        };
+        let outcome = self.outcome(route.map(|r| r.0), service.map(|s| s.0), endpoint.map(|e| e.0));
+        let names = (route.map(|r| r.1), service.map(|s| s.1), endpoint.map(|e| e.1));
+        self.core.observe(&outcome, |log| self.log(log, &outcome, names));
+        self.core.request_heads.give_back(std::mem::take(&mut self.head));
+    }
+}
+
+impl Exchange {
+    fn outcome(
+        &self,
+        route: Option<StableId>,
+        service: Option<StableId>,
+        endpoint: Option<StableId>,
+    ) -> Outcome {
+        let facts = &self.facts;
+        // Dropped before anything was decided: the connection's task was ended under it.
+        let error = facts.error.get().or((facts.status.get() == 0).then_some(Kind::ClientClosed));
+        let status = if facts.status.get() == 0 { Kind::ClientClosed.status() } else { facts.status.get() };
+        Outcome {
+            route,
+            service,
+            endpoint,
+            status,
+            error,
+            request_bytes: facts.request_bytes.get(),
+            response_bytes: facts.response_bytes.get(),
+            duration: self.started.elapsed(),
+            upstream_first_byte: facts.first_byte.get(),
+            tries: facts.tries.get(),
+        }
+    }
+
+    fn log(&self, log: &AccessLog, outcome: &Outcome, names: (Option<&str>, Option<&str>, Option<&str>)) {
+        let (route, service, endpoint) = names;
+        let bytes = self.bytes();
+        let user_agent = self.head.fields.iter().find(|field| {
+            field.known == Name::Other && field.name.of(bytes).eq_ignore_ascii_case(b"user-agent")
+        });
+        log.record(&LogLine {
+            request_id: self.id.as_bytes(),
+            client: self.client.peer,
+            listener: &self.client.listener,
+            method: self.method(),
+            host: self.authority(),
+            path: self.head.target.of(bytes),
+            protocol: if self.client_is_http10() { "HTTP/1.0" } else { "HTTP/1.1" },
+            status: outcome.status,
+            route,
+            service,
+            endpoint,
+            tries: outcome.tries,
+            duration: outcome.duration,
+            upstream_first_byte: outcome.upstream_first_byte,
+            request_bytes: outcome.request_bytes,
+            response_bytes: outcome.response_bytes,
+            error: outcome.error,
+            user_agent: user_agent.map(|field| field.value.of(bytes)),
+        });
+    }
+}
+
+/// A recycled head as good as new, its list's memory kept.
+fn clear(head: &mut RequestHead) {
+    let mut fields = std::mem::take(&mut head.fields);
+    fields.clear();
+    *head = RequestHead { fields, ..RequestHead::default() };
+}

@@ -1,0 +1,237 @@
+//! Owns the tries of one request: balance → forward, again while that is safe. One try sends the request,
+//! relays the body up and the response down at the same time, and decides what becomes of both connections.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::snapshot::{ClientTimeouts, PoolLimits, Service};
+use crate::error::{Error, Kind};
+use crate::http::h1_body::ChunkLimits;
+use crate::http::h1_conn::{Reader, write_all};
+use crate::http::head::HeadLimits;
+use crate::net::tcp::Stream;
+
+use super::balance::{self, Chosen};
+use super::body::{Progress, Upload, Uplink};
+use super::client::{After, Client};
+use super::deadline::{Deadline, supervised};
+use super::exchange::Exchange;
+use super::relay::{self, Downlink, Ended};
+use super::retry::{Failure, Tries};
+use super::routed::Routed;
+use super::{transform, tunnel};
+
+/// How a try ended without an error.
+enum Tried {
+    Finished(After),
+    /// The response was given up for another try.
+    Again,
+}
+
+/// Sends the request to its service until a response is relayed or nothing more may be tried.
+pub async fn forward(
+    exchange: &Exchange,
+    client: &mut Client,
+    routed: Routed,
+    upload: Upload,
+) -> Result<After, Error> {
+    let Some(service) = routed.service().cloned() else { return Err(Kind::NoService.into()) };
+    client.deadline.bound_request(routed.rule().request_timeout.or(service.timeouts.request));
+    let mut tries = Tries::new();
+    let mut routed = Some(routed);
+    loop {
+        let chosen = balance::choose(exchange, &service, &mut tries)?;
+        exchange.facts.tries.set(tries.begin());
+        let endpoint = chosen.endpoint.id;
+        let mut attempt =
+            Attempt { exchange, service: &service, upload, tries: &mut tries, progress: Progress::default(), was_pooled: false };
+        let result = attempt.run(client, &mut routed, chosen).await;
+        let (was_pooled, upload_begun) = (attempt.was_pooled, attempt.progress.upload_begun.get());
+        match result {
+            Ok(Tried::Finished(after)) => return Ok(after),
+            Ok(Tried::Again) => {}
+            Err(error) => {
+                let failure = Failure {
+                    error: &error,
+                    method: exchange.head.method,
+                    is_replayable: !upload_begun,
+                    was_pooled,
+                    is_answered: exchange.facts.answered.get(),
+                };
+                if !tries.again(&failure, endpoint, &service) {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// What a try keeps of the settings when it has let go of the snapshot.
+struct Bounds {
+    client_timeouts: ClientTimeouts,
+    head_limits: HeadLimits,
+    chunk_limits: ChunkLimits,
+    pool: PoolLimits,
+}
+
+impl Bounds {
+    fn of(plan: &Routed) -> Bounds {
+        let settings = &plan.snapshot().settings;
+        Bounds {
+            client_timeouts: settings.client_timeouts,
+            head_limits: settings.head_limits,
+            chunk_limits: settings.chunk_limits,
+            pool: settings.pool,
+        }
+    }
+}
+
+struct Attempt<'a> {
+    exchange: &'a Exchange,
+    service: &'a Arc<Service>,
+    upload: Upload,
+    tries: &'a mut Tries,
+    progress: Progress,
+    was_pooled: bool,
+}
+
+impl Attempt<'_> {
+    /// `routed` is taken once the response's head is relayed: a long stream keeps no snapshot.
+    async fn run(
+        &mut self,
+        client: &mut Client,
+        routed: &mut Option<Routed>,
+        chosen: Chosen,
+    ) -> Result<Tried, Error> {
+        let exchange = self.exchange;
+        let Some(plan) = routed.as_ref() else { return Err(Kind::Internal.into()) };
+        let bounds = Bounds::of(plan);
+        let fresh = self.tries.fresh_connection;
+        let connected = balance::connect(exchange, client, self.service, &chosen.endpoint, fresh).await?;
+        self.was_pooled = connected.was_pooled;
+        let mut upstream = connected.reader;
+
+        let mut head = exchange.core.scratch.take();
+        transform::request_head(exchange, plan, &mut head);
+        if let Upload::Whole(length) = self.upload {
+            head.extend_from_slice(&client.reader.bytes()[..length]);
+        }
+        let ended = self.converse(client, routed, &bounds, &mut upstream, &head, &chosen).await;
+        exchange.core.scratch.give_back(head);
+        match ended {
+            Ok(Ended::Complete { upstream_reusable, after }) => {
+                self.finish(client, upstream, upstream_reusable, &bounds.pool, &chosen);
+                Ok(Tried::Finished(after))
+            }
+            Ok(Ended::GivenUp) => Ok(Tried::Again),
+            Ok(Ended::Switched) => {
+                tunnel::run(exchange, client, upstream, bounds.client_timeouts.tunnel).await;
+                Ok(Tried::Finished(After::Closed))
+            }
+            Err(error) => {
+                // The upstream learns at once that nobody waits any more.
+                upstream.stream.shutdown_both();
+                Err(error)
+            }
+        }
+    }
+
+    /// Both directions of one try, side by side in this task.
+    async fn converse(
+        &mut self,
+        client: &mut Client,
+        routed: &mut Option<Routed>,
+        bounds: &Bounds,
+        upstream: &mut Reader,
+        head: &[u8],
+        chosen: &Chosen,
+    ) -> Result<Ended, Error> {
+        let Self { exchange, service, upload, tries, progress, .. } = self;
+        let Some(plan) = routed.as_ref() else { return Err(Kind::Internal.into()) };
+        let Client { reader, deadline, .. } = client;
+        let client_stream = reader.stream.clone();
+        let upstream_stream = upstream.stream.clone();
+        let uplink = Uplink {
+            exchange,
+            progress,
+            upload: *upload,
+            body_bytes_max: plan.rule().body_bytes_max,
+            chunk_limits: bounds.chunk_limits,
+            client_timeouts: bounds.client_timeouts,
+            upstream_timeouts: service.timeouts,
+            response_deadline: deadline,
+        };
+        let downlink = Downlink {
+            exchange,
+            progress,
+            upload: *upload,
+            deadline,
+            client: &client_stream,
+            client_timeouts: bounds.client_timeouts,
+            upstream_timeouts: service.timeouts,
+            head_limits: bounds.head_limits,
+            chunk_limits: bounds.chunk_limits,
+            started: Instant::now(),
+        };
+        let down = async {
+            send_head(&upstream_stream, head, deadline, &downlink).await?;
+            progress.head_sent.set(true);
+            let head = downlink.receive_head(upstream).await?;
+            let is_replayable = !progress.upload_begun.get();
+            let method = exchange.head.method;
+            if tries.again_for_status(head.status, method, is_replayable, chosen.endpoint.id, service) {
+                return Ok(Ended::GivenUp);
+            }
+            relay::relay(&downlink, routed, upstream, head).await
+        };
+        supervised(down, uplink.run(reader, &upstream_stream), deadline).await
+    }
+
+    /// The response is complete: both connections may serve again, if nothing is left over on them.
+    fn finish(
+        &self,
+        client: &mut Client,
+        upstream: Reader,
+        reusable: bool,
+        pool: &PoolLimits,
+        chosen: &Chosen,
+    ) {
+        if let Upload::Whole(length) = self.upload {
+            client.reader.consume(length);
+        }
+        if reusable && upstream.bytes().is_empty() {
+            let core = &self.exchange.core;
+            core.pool.put(chosen.endpoint.id, upstream, pool, Instant::now());
+        } else {
+            upstream.stream.shutdown_both();
+        }
+    }
+}
+
+/// Sends the head, with a whole body behind it. Tells apart whether a byte may have reached the upstream.
+async fn send_head(
+    upstream: &Stream,
+    bytes: &[u8],
+    deadline: &Deadline,
+    downlink: &Downlink<'_>,
+) -> Result<(), Error> {
+    let first = match upstream.try_write(bytes) {
+        Ok(count) => count,
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
+        Err(error) => return Err(Error::with_source(Kind::UpstreamClosed, error)),
+    };
+    if first < bytes.len() {
+        let restart = || deadline.start(Kind::ResponseTimeout, downlink.upstream_timeouts.idle);
+        restart();
+        let sent = write_all(upstream, &bytes[first..], restart).await;
+        sent.map_err(|error| Error::with_source(Kind::UpstreamClosed, error).after_sending())?;
+    }
+    match downlink.upload {
+        Upload::Stream => deadline.pause(),
+        _ => {
+            downlink.progress.upload_done.set(true);
+            deadline.start(Kind::FirstByteTimeout, downlink.upstream_timeouts.first_byte);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,24 @@
+//! Owns a request from its head to its last byte. `pipeline` names the stages; every other file is one stage
+//! or what stages share. Parses no bytes.
+
+pub mod balance;
+pub mod body;
+pub mod client;
+pub mod deadline;
+pub mod exchange;
+pub mod forward;
+pub mod input;
+pub mod pipeline;
+pub mod path;
+pub mod problem;
+pub mod relay;
+pub mod request_id;
+pub mod respond;
+pub mod retry;
+pub mod route;
+pub mod routed;
+pub mod rule;
+pub mod status;
+pub mod template;
+pub mod transform;
+pub mod tunnel;

@@ -1,0 +1,35 @@
+//! Owns the order of a request's stages. Each stage takes what the one before made and adds one thing; retries
+//! loop only over balance → forward, inside `forward`. This screen is the request path.
+
+use super::client::{After, Client};
+use super::exchange::Exchange;
+use super::rule::Action;
+use super::{body, forward, problem, respond, routed, transform};
+use crate::error::Error;
+
+/// Serves the request whose head has been read. The exchange's drop observes whatever happens here.
+pub async fn handle(exchange: &mut Exchange, client: &mut Client) -> After {
+    match run(exchange, client).await {
+        Ok(after) => after,
+        Err(error) => problem::answer(exchange, client, error).await,
+    }
+}
+
+async fn run(exchange: &mut Exchange, client: &mut Client) -> Result<After, Error> {
+    // Before routing: no two spellings of a path may route differently.
+    transform::normalise_path(exchange)?;
+    // A peer that is not trusted names itself neither here nor in what upstreams see.
+    transform::adopt_request_id(exchange);
+    let routed = routed::route(exchange)?;
+    // Size is judged by what the head says, before a byte of the body is read.
+    let upload = body::admit(exchange, client, routed.rule())?;
+    match &routed.rule().action {
+        Action::Forward(_) => forward::forward(exchange, client, routed, upload).await,
+        Action::Redirect { status, location } => {
+            respond::redirect(exchange, client, routed.rule(), *status, location).await
+        }
+        Action::Respond { status, content_type, body } => {
+            respond::fixed(exchange, client, routed.rule(), *status, content_type, body).await
+        }
+    }
+}

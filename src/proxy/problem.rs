@@ -1,0 +1,47 @@
+//! Owns how an error reaches the client: an RFC 9457 problem document with the request id while no byte of a
+//! response was sent, an abort afterwards. Notes the error in the exchange's facts.
+
+use crate::error::{Error, Fault, Kind};
+
+use super::client::{After, Client};
+use super::exchange::Exchange;
+use super::respond;
+use super::status;
+
+pub async fn answer(exchange: &Exchange, client: &mut Client, error: Error) -> After {
+    let kind = error.kind;
+    exchange.facts.error.set(Some(kind));
+    if exchange.facts.answered.get() {
+        // Whatever is sent now would pass for a part of the response. A length or chunk framing shows that the
+        // rest is missing; a body that ends with its connection needs a reset to show it.
+        if exchange.client_is_http10() {
+            client.reader.stream.reset_on_close();
+        }
+        return After::Abort;
+    }
+    exchange.facts.status.set(kind.status());
+    if kind.status() == Kind::ClientClosed.status() {
+        return After::Abort;
+    }
+    let body = document(kind, &error, exchange.id.as_str());
+    let sent = respond::send(exchange, client, kind.status(), "application/problem+json", b"", &body).await;
+    sent.unwrap_or(After::Abort)
+}
+
+/// RFC 9457. The reason behind a client's own mistake is told; what lies behind an upstream's is not.
+fn document(kind: Kind, error: &Error, request_id: &str) -> Vec<u8> {
+    let detail = match (&error.source, kind.fault()) {
+        (Some(source), Fault::Client) => format!("{}: {source}", kind.detail()),
+        _ => kind.detail().to_owned(),
+    };
+    let document = serde_json::json!({
+        "type": format!("urn:tidegate:error:{}", kind.word()),
+        "title": status::reason(kind.status()),
+        "status": kind.status(),
+        "detail": detail,
+        "instance": request_id,
+    });
+    let mut text = document.to_string().into_bytes();
+    text.push(b'\n');
+    text
+}

@@ -1,0 +1,318 @@
+//! Owns the response on its way down: the upstream's head, informational ones before it, and the body, each
+//! piece validated before it is passed on. A body that ends early ends the client's connection visibly.
+//! Does not choose, retry or pool.
+
+use std::time::Instant;
+
+use crate::config::snapshot::{ClientTimeouts, UpstreamTimeouts};
+use crate::error::{Error, Kind};
+use crate::http::h1_body::{ChunkLimits, ChunkedDecoder};
+use crate::http::h1_conn::{Reader, write_all, write_both};
+use crate::http::h1_parse::{self, HeadError, Progress as HeadProgress};
+use crate::http::head::{Framing, HeadLimits, Method, ResponseHead};
+use crate::net::tcp::Stream;
+
+use super::body::{Progress, Upload};
+use super::client::After;
+use super::deadline::Deadline;
+use super::exchange::Exchange;
+use super::routed::Routed;
+use super::transform::{self, Answer};
+
+/// Informational responses relayed before the final one; more is an attack or a loop.
+const INFORMATIONAL_MAX: u32 = 32;
+/// Reads relayed in a row without waiting, before other connections get a turn.
+const READS_PER_TURN: u32 = 16;
+
+/// The upstream's direction of a try.
+pub struct Downlink<'a> {
+    pub exchange: &'a Exchange,
+    pub progress: &'a Progress,
+    pub upload: Upload,
+    pub deadline: &'a Deadline,
+    pub client: &'a Stream,
+    pub client_timeouts: ClientTimeouts,
+    pub upstream_timeouts: UpstreamTimeouts,
+    pub head_limits: HeadLimits,
+    pub chunk_limits: ChunkLimits,
+    /// When this try began.
+    pub started: Instant,
+}
+
+/// How the two directions of a try ended together.
+pub enum Ended {
+    /// The response is with the client, whole.
+    Complete { upstream_reusable: bool, after: After },
+    /// The response was not wanted: another try follows.
+    GivenUp,
+    /// 101, or 2xx to CONNECT: from here on bytes only.
+    Switched,
+}
+
+/// A response head with the upstream connection it came from; its spans index the reader's first bytes.
+pub struct Received {
+    head: Box<ResponseHead>,
+    pub status: u16,
+}
+
+impl Downlink<'_> {
+    /// The final response head (or 101), relaying informational ones. Leaves the head's bytes in `upstream`.
+    pub async fn receive_head(&self, upstream: &mut Reader) -> Result<Received, Error> {
+        let mut head = self.exchange.core.response_heads.take();
+        for _ in 0..=INFORMATIONAL_MAX {
+            self.receive_one_head(upstream, &mut head).await?;
+            self.note_first_byte();
+            if !is_informational(head.status) {
+                self.progress.head_received.set(true);
+                return Ok(Received { status: head.status, head });
+            }
+            if !self.exchange.client_is_http10() {
+                let mut out = self.exchange.core.scratch.take();
+                transform::informational(upstream.bytes(), &head, &mut out);
+                self.to_client(&out).await?;
+                self.exchange.core.scratch.give_back(out);
+            }
+            upstream.consume(head.head_len);
+            if self.progress.upload_done.get() {
+                self.deadline.start(Kind::FirstByteTimeout, self.upstream_timeouts.first_byte);
+            } else {
+                self.deadline.pause();
+            }
+        }
+        Err(Error::with_source(Kind::BadResponse, "too many informational responses"))
+    }
+
+    async fn receive_one_head(&self, upstream: &mut Reader, head: &mut ResponseHead) -> Result<(), Error> {
+        let mut progress = HeadProgress::default();
+        loop {
+            if !upstream.bytes().is_empty() {
+                match h1_parse::parse_response(upstream.bytes(), &mut progress, &self.head_limits, head) {
+                    Ok(true) => return Ok(()),
+                    Ok(false) => {}
+                    Err(error) => return Err(bad_response(error)),
+                }
+            }
+            if upstream.is_full() {
+                if upstream.is_large() {
+                    return Err(bad_response(HeadError::TooLarge));
+                }
+                upstream.grow();
+            }
+            match upstream.fill().await {
+                Ok(0) if upstream.bytes().is_empty() => {
+                    return Err(Error::new(Kind::UpstreamClosed).after_sending());
+                }
+                Ok(0) => return Err(Error::with_source(Kind::BadResponse, "the head ended early").after_sending()),
+                Ok(_) => {}
+                Err(error) => return Err(Error::with_source(Kind::UpstreamClosed, error).after_sending()),
+            }
+        }
+    }
+
+    fn note_first_byte(&self) {
+        if !self.progress.head_received.get() {
+            self.exchange.facts.first_byte.set(Some(self.started.elapsed()));
+        }
+    }
+
+    /// Sends to the client; the clock runs only while the client takes nothing.
+    async fn to_client(&self, bytes: &[u8]) -> Result<(), Error> {
+        let sent = write_all(self.client, bytes, || self.client_is_slow()).await;
+        sent.map_err(|error| Error::with_source(Kind::ClientClosed, error))
+    }
+
+    async fn both_to_client(&self, first: &[u8], second: &[u8]) -> Result<(), Error> {
+        let sent = write_both(self.client, first, second, || self.client_is_slow()).await;
+        sent.map_err(|error| Error::with_source(Kind::ClientClosed, error))
+    }
+
+    fn client_is_slow(&self) {
+        self.deadline.start(Kind::ClientStalled, self.client_timeouts.write);
+    }
+
+    fn sent(&self, payload_bytes: usize) {
+        let total = &self.exchange.facts.response_bytes;
+        total.set(total.get() + payload_bytes as u64);
+    }
+}
+
+fn is_informational(status: u16) -> bool {
+    (100..200).contains(&status) && status != 101
+}
+
+fn bad_response(error: HeadError) -> Error {
+    Error::with_source(Kind::BadResponse, error).after_sending()
+}
+
+/// Relays a response whose head is complete. Takes `routed` as soon as the head is rendered.
+pub async fn relay(
+    link: &Downlink<'_>,
+    routed: &mut Option<Routed>,
+    upstream: &mut Reader,
+    received: Received,
+) -> Result<Ended, Error> {
+    let exchange = link.exchange;
+    let head = received.head;
+    let switched = is_switch(exchange, &head)?;
+    let framing = if switched { Framing::None } else { h1_parse::response_framing(&head, exchange.head.method) };
+    let answer = Answer::new(exchange, framing, switched, link.progress.upload_done.get());
+    let mut out = exchange.core.scratch.take();
+    if let Some(plan) = routed.as_ref() {
+        transform::response_head(exchange, plan, upstream.bytes(), &head, &answer, &mut out);
+    }
+    let upstream_keeps_alive = head.keep_alive;
+    upstream.consume(head.head_len);
+    exchange.facts.status.set(head.status);
+    exchange.facts.answered.set(true);
+    exchange.core.response_heads.give_back(head);
+
+    let mut body = Body { link, head: out, routed };
+    match framing {
+        Framing::None => body.none().await?,
+        Framing::Length(length) => body.length(upstream, length).await?,
+        Framing::Chunked => body.chunked(upstream, answer.decodes_chunks).await?,
+        Framing::Close => body.until_close(upstream, answer.encodes_chunks).await?,
+    }
+    let out = std::mem::take(&mut body.head);
+    exchange.core.scratch.give_back(out);
+    if switched {
+        return Ok(Ended::Switched);
+    }
+    let upload_done = link.progress.upload_done.get();
+    let upstream_reusable = upstream_keeps_alive && upload_done && framing != Framing::Close;
+    let after = if answer.keep_alive && upload_done { After::KeepAlive } else { After::Close };
+    Ok(Ended::Complete { upstream_reusable, after })
+}
+
+/// Whether the connection changes protocol; an unasked 101 is refused (RFC 9110 §15.2.2).
+fn is_switch(exchange: &Exchange, head: &ResponseHead) -> Result<bool, Error> {
+    match head.status {
+        101 if exchange.head.upgrade && head.upgrade => Ok(true),
+        101 => Err(Error::with_source(Kind::BadResponse, "101 to a request that asked for no upgrade")),
+        200..=299 => Ok(exchange.head.method == Method::Connect),
+        _ => Ok(false),
+    }
+}
+
+/// The relay of one body. The head waits in `head` to leave together with the first piece.
+struct Body<'a, 'l> {
+    link: &'a Downlink<'l>,
+    head: Box<Vec<u8>>,
+    routed: &'a mut Option<Routed>,
+}
+
+impl Body<'_, '_> {
+    async fn none(&mut self) -> Result<(), Error> {
+        self.send(&[]).await
+    }
+
+    async fn length(&mut self, upstream: &mut Reader, length: u64) -> Result<(), Error> {
+        let mut remaining = length;
+        let mut reads = 0;
+        loop {
+            let piece = upstream.bytes().len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
+            self.send(&upstream.bytes()[..piece]).await?;
+            self.link.sent(piece);
+            upstream.consume(piece);
+            remaining -= piece as u64;
+            if remaining == 0 {
+                return Ok(());
+            }
+            self.receive(upstream, remaining, &mut reads).await?.ok_or(Kind::ResponseTruncated)?;
+        }
+    }
+
+    /// Chunk framing passes through as it is, or is taken off for an HTTP/1.0 client.
+    async fn chunked(&mut self, upstream: &mut Reader, decodes: bool) -> Result<(), Error> {
+        let mut decoder = ChunkedDecoder::new(self.link.chunk_limits);
+        let mut payload = Vec::new();
+        let mut reads = 0;
+        loop {
+            let before = decoder.payload_bytes();
+            payload.clear();
+            let advance = decoder.advance(upstream.bytes(), |piece| {
+                if decodes {
+                    payload.extend_from_slice(piece);
+                }
+            });
+            let advance = advance.map_err(|error| Error::with_source(Kind::ResponseTruncated, error))?;
+            match decodes {
+                true => self.send(&payload).await?,
+                false => self.send(&upstream.bytes()[..advance.consumed]).await?,
+            }
+            self.link.sent((decoder.payload_bytes() - before) as usize);
+            upstream.consume(advance.consumed);
+            if advance.complete {
+                return Ok(());
+            }
+            self.receive(upstream, u64::MAX, &mut reads).await?.ok_or(Kind::ResponseTruncated)?;
+        }
+    }
+
+    /// The end of the connection is the end of the body. An HTTP/1.1 client gets it chunked.
+    async fn until_close(&mut self, upstream: &mut Reader, encodes: bool) -> Result<(), Error> {
+        let mut reads = 0;
+        loop {
+            let piece = upstream.bytes();
+            if encodes && !piece.is_empty() {
+                self.head.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+                self.head.extend_from_slice(piece);
+                self.head.extend_from_slice(b"\r\n");
+                self.send(&[]).await?;
+            } else {
+                self.send(piece).await?;
+            }
+            let count = upstream.bytes().len();
+            self.link.sent(count);
+            upstream.consume(count);
+            if self.receive(upstream, u64::MAX, &mut reads).await?.is_none() {
+                return if encodes { self.send(b"0\r\n\r\n").await } else { Ok(()) };
+            }
+        }
+    }
+
+    /// Sends what waits in `head`, and `piece` behind it.
+    async fn send(&mut self, piece: &[u8]) -> Result<(), Error> {
+        if self.head.is_empty() {
+            return self.link.to_client(piece).await;
+        }
+        // One copy of a small piece is cheaper than a second element of a vectored send.
+        const COPIED_BYTES_MAX: usize = 4096;
+        if piece.len() <= COPIED_BYTES_MAX {
+            self.head.extend_from_slice(piece);
+            self.link.to_client(&self.head).await?;
+        } else {
+            self.link.both_to_client(&self.head, piece).await?;
+        }
+        self.head.clear();
+        Ok(())
+    }
+
+    /// More of the body, at most `most` bytes; `None` at the upstream's FIN.
+    async fn receive(&mut self, upstream: &mut Reader, most: u64, reads: &mut u32) -> Result<Option<()>, Error> {
+        // Whoever waits for a second piece may be a long stream.
+        if self.routed.take().is_some() {
+            self.link.exchange.let_go_of_snapshot();
+        }
+        *reads += 1;
+        if reads.is_multiple_of(READS_PER_TURN) {
+            let _ = self.link.client.writable().await;
+        }
+        if upstream.is_full() {
+            if upstream.is_large() {
+                return Err(Error::with_source(Kind::ResponseTruncated, "chunk line or trailer too long"));
+            }
+            upstream.grow();
+        }
+        if *reads > 1 {
+            // A body that keeps coming is better moved in large pieces.
+            upstream.prefer_large();
+        }
+        self.link.deadline.start(Kind::ResponseTimeout, self.link.upstream_timeouts.idle);
+        match upstream.fill_at_most(usize::try_from(most).unwrap_or(usize::MAX)).await {
+            Ok(0) => Ok(None),
+            Ok(_) => Ok(Some(())),
+            Err(error) => Err(Error::with_source(Kind::ResponseTruncated, error)),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Owns answers that the gateway makes itself by a route: redirects and fixed responses. Errors are
+//! `problem`'s.
+
+use crate::error::{Error, Kind};
+use crate::http::h1_conn::write_all;
+use crate::http::head::{Framing, Method};
+
+use super::client::{After, Client};
+use super::deadline::bounded;
+use super::exchange::Exchange;
+use super::routed::values;
+use super::rule::Route;
+use super::status;
+use super::template::Template;
+use super::transform::{append_edits, connection_field, field};
+
+/// Longest time the client may take nothing of a small answer of our own.
+pub const ANSWER_STALL: std::time::Duration = std::time::Duration::from_secs(10);
+
+pub async fn redirect(
+    exchange: &Exchange,
+    client: &mut Client,
+    route: &Route,
+    status: u16,
+    location: &Template,
+) -> Result<After, Error> {
+    let mut extra = b"location: ".to_vec();
+    location.render(&values(exchange, route), &mut extra);
+    extra.extend_from_slice(b"\r\n");
+    append_edits(&route.response_headers, &values(exchange, route), &mut extra);
+    send(exchange, client, status, "", &extra, b"").await
+}
+
+pub async fn fixed(
+    exchange: &Exchange,
+    client: &mut Client,
+    route: &Route,
+    status: u16,
+    content_type: &str,
+    body: &[u8],
+) -> Result<After, Error> {
+    let mut extra = Vec::new();
+    append_edits(&route.response_headers, &values(exchange, route), &mut extra);
+    send(exchange, client, status, content_type, &extra, body).await
+}
+
+/// Sends a whole answer. A request body that has not arrived is not waited for: the connection closes.
+pub async fn send(
+    exchange: &Exchange,
+    client: &mut Client,
+    status: u16,
+    content_type: &str,
+    extra: &[u8],
+    body: &[u8],
+) -> Result<After, Error> {
+    let keep_alive = exchange.head.keep_alive
+        && exchange.head.framing == Framing::None
+        && !exchange.core.draining.get()
+        && exchange.is_listener_open();
+    let mut out = exchange.core.scratch.take();
+    out.clear();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    status::append_code(status, &mut out);
+    out.push(b' ');
+    out.extend_from_slice(status::reason(status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    // 204 and 304 have no body, and 204 may not even say a length (RFC 9110 §8.6).
+    let has_body = !matches!(status, 204 | 304);
+    if has_body {
+        field(&mut out, b"content-length", body.len().to_string().as_bytes());
+        if !content_type.is_empty() {
+            field(&mut out, b"content-type", content_type.as_bytes());
+        }
+    }
+    field(&mut out, b"x-request-id", exchange.id.as_bytes());
+    out.extend_from_slice(extra);
+    connection_field(exchange, keep_alive, &mut out);
+    out.extend_from_slice(b"\r\n");
+    if has_body && exchange.head.method != Method::Head {
+        out.extend_from_slice(body);
+        exchange.facts.response_bytes.set(body.len() as u64);
+    }
+    exchange.facts.status.set(status);
+    exchange.facts.answered.set(true);
+    let Client { reader, deadline, .. } = client;
+    deadline.bound_request(None);
+    deadline.start(Kind::ClientStalled, ANSWER_STALL);
+    let sent = write_all(&reader.stream, &out, || {});
+    let sent = bounded(
+        async { sent.await.map_err(|error| Error::with_source(Kind::ClientClosed, error)) },
+        deadline,
+    )
+    .await;
+    exchange.core.scratch.give_back(out);
+    sent.map(|()| if keep_alive { After::KeepAlive } else { After::Close })
+}

@@ -1,0 +1,82 @@
+//! Owns the stage that finds a request's route and service in its snapshot. Changes nothing.
+
+use std::sync::Arc;
+
+use crate::config::snapshot::{Service, Snapshot};
+use crate::error::{Error, Kind};
+use crate::runtime::core::SnapshotRef;
+
+use super::exchange::Exchange;
+use super::input::{RequestView, Values};
+use super::rule::{Action, Route, Target, To};
+
+/// A request's route, and the service it goes to if the route forwards.
+pub struct Routed {
+    snapshot: SnapshotRef,
+    rule: usize,
+    service: Option<Arc<Service>>,
+}
+
+impl Routed {
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    pub fn rule(&self) -> &Route {
+        &self.snapshot.routes.routes()[self.rule]
+    }
+
+    pub fn service(&self) -> Option<&Arc<Service>> {
+        self.service.as_ref()
+    }
+}
+
+/// First match in file order, then the service that its `to` names for this request.
+pub fn route(exchange: &Exchange) -> Result<Routed, Error> {
+    let Some(snapshot) = exchange.snapshot() else { return Err(Kind::Internal.into()) };
+    let found = snapshot.routes.select_index(&view(exchange)).ok_or(Kind::NoRoute)?;
+    exchange.saw_route(found);
+    let rule = &snapshot.routes.routes()[found];
+    let service = match &rule.action {
+        Action::Forward(target) => {
+            let values = values(exchange, rule);
+            let service = service_of(&snapshot, target, &values).ok_or(Kind::NoService)?;
+            exchange.saw_service(service);
+            Some(Arc::clone(service))
+        }
+        Action::Redirect { .. } | Action::Respond { .. } => None,
+    };
+    Ok(Routed { snapshot, rule: found, service })
+}
+
+/// The service that a target names for a request; also asked by `tidegate explain`.
+pub fn service_of<'s>(snapshot: &'s Snapshot, target: &Target, values: &Values<'_>) -> Option<&'s Arc<Service>> {
+    let by_name = match &target.to {
+        To::Service(id) => return Some(snapshot.service(*id)),
+        To::Template(template) => {
+            let mut name = Vec::new();
+            let rendered = template.render_service_name(values, &mut name);
+            let name = rendered.then(|| std::str::from_utf8(&name).ok()).flatten();
+            name.and_then(|name| snapshot.service_by_name.get(name))
+        }
+    };
+    by_name.copied().or(target.otherwise).map(|id| snapshot.service(id))
+}
+
+pub fn view(exchange: &Exchange) -> RequestView<'_> {
+    RequestView {
+        head: &exchange.head,
+        bytes: exchange.bytes(),
+        path: exchange.path(),
+        listener: &exchange.client.listener,
+    }
+}
+
+pub fn values<'a>(exchange: &'a Exchange, route: &'a Route) -> Values<'a> {
+    Values {
+        view: view(exchange),
+        route,
+        client: exchange.client.peer.ip(),
+        request_id: exchange.id.as_bytes(),
+    }
+}

@@ -1,0 +1,132 @@
+//! Owns what one `[[route]]` means once compiled: its conditions, its action, and the edits it makes.
+//! Data only: `proxy::route` selects among rules, `proxy::transform` applies the edits, `config::compile` builds them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use regex::bytes::Regex;
+
+use crate::config::snapshot::{ServiceId, StableId};
+use crate::proxy::template::Template;
+
+#[derive(Debug)]
+pub struct Route {
+    pub name: Arc<str>,
+    pub id: StableId,
+    pub conditions: Conditions,
+    pub action: Action,
+    pub rewrite: Option<Rewrite>,
+    pub request_headers: HeaderEdits,
+    pub response_headers: HeaderEdits,
+    /// Whole request, retries included; overrides the service's.
+    pub request_timeout: Option<Duration>,
+    pub body_bytes_max: u64,
+}
+
+/// All must hold. Empty lists hold always.
+#[derive(Debug, Default)]
+pub struct Conditions {
+    /// Any of these; lower case, without port.
+    pub hosts: Vec<HostMatch>,
+    /// Any of these.
+    pub paths: Vec<PathMatch>,
+    /// Any of these; upper case as on the wire.
+    pub methods: Vec<Box<str>>,
+    pub headers: Vec<FieldMatch>,
+    pub query: Vec<FieldMatch>,
+    /// Names of listeners; any of these.
+    pub listeners: Vec<Arc<str>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostMatch {
+    Exact(Box<str>),
+    /// `*.example.com`: any one or more labels in front; stored as ".example.com".
+    Suffix(Box<str>),
+}
+
+#[derive(Debug)]
+pub enum PathMatch {
+    /// `/v2/health`
+    Exact(Box<str>),
+    /// `/v2/**`: "/v2", "/v2/" and everything below; stored as "/v2" ("" for `/**`).
+    Prefix(Box<str>),
+    /// `/v2/models/{model}/infer`, `*` for one unnamed segment, `**` last for the rest.
+    Segments(Vec<Segment>),
+    /// `~ ^/v[0-9]+/`: anchored by its author.
+    Regex(Regex),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    Literal(Box<str>),
+    /// One non-empty segment; the name is usable in templates as `{path:NAME}`.
+    Named(Box<str>),
+    Any,
+    /// Zero or more segments; last only.
+    Rest,
+}
+
+/// A header (name in lower case) or a query parameter (name as written).
+#[derive(Debug)]
+pub struct FieldMatch {
+    pub name: Box<str>,
+    pub test: FieldTest,
+}
+
+/// Holds if any value of the field passes; `Absent` if there is none.
+#[derive(Debug)]
+pub enum FieldTest {
+    Present,
+    Absent,
+    Equals(Box<str>),
+    Prefix(Box<str>),
+    Regex(Regex),
+}
+
+#[derive(Debug)]
+pub enum Action {
+    Forward(Target),
+    Redirect { status: u16, location: Template },
+    Respond { status: u16, content_type: Box<str>, body: Arc<[u8]> },
+}
+
+/// `to`, and `otherwise` when the template names no service.
+#[derive(Debug)]
+pub struct Target {
+    pub to: To,
+    pub otherwise: Option<ServiceId>,
+}
+
+#[derive(Debug)]
+pub enum To {
+    Service(ServiceId),
+    /// Rendered per request, then looked up by name.
+    Template(Template),
+}
+
+#[derive(Debug)]
+pub enum Rewrite {
+    /// Replace the whole path; the query stays.
+    Path(Template),
+    /// Remove this prefix; "/" if nothing remains.
+    StripPrefix(Box<str>),
+    /// Replace what the regex matches, `$1` and `${name}` in the replacement.
+    Regex { pattern: Regex, replacement: Box<[u8]> },
+}
+
+/// Applied in this order: remove, set, add.
+#[derive(Debug, Default)]
+pub struct HeaderEdits {
+    /// Lower case.
+    pub remove: Vec<Box<str>>,
+    /// Replaces all fields of the name. Names as written.
+    pub set: Vec<(Box<str>, Template)>,
+    pub add: Vec<(Box<str>, Template)>,
+}
+
+impl HeaderEdits {
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+}

@@ -1,0 +1,368 @@
+//! Owns how heads change on their way through: request head up, response heads down. Runs of kept field lines
+//! are copied as they are; hop-by-hop fields end here (RFC 9110 §7.6.1). Reads spans, parses nothing.
+
+use std::net::IpAddr;
+
+use crate::config::snapshot::{Cidr, Settings};
+use crate::error::{Error, Kind};
+use crate::http::head::{Field, Framing, Method, Name, ResponseHead, TargetForm};
+
+use super::exchange::Exchange;
+use super::path::{Normalised, normalise};
+use super::request_id::RequestId;
+use super::routed::{Routed, values};
+use super::rule::{HeaderEdits, Rewrite};
+use super::status;
+use super::template::TemplateValues;
+
+/// Brings the path into the form that routes match and upstreams get.
+pub fn normalise_path(exchange: &mut Exchange) -> Result<(), Error> {
+    if exchange.head.target_form == TargetForm::Authority {
+        return Ok(());
+    }
+    let mut out = Vec::new();
+    match normalise(exchange.head.path.of(exchange.bytes()), &mut out) {
+        Normalised::Same => Ok(()),
+        Normalised::Changed => {
+            exchange.normalised_path = Some(out);
+            Ok(())
+        }
+        Normalised::Invalid => Err(Error::with_source(Kind::BadRequest, "the path is malformed")),
+    }
+}
+
+/// Keeps the request id that a trusted peer sent.
+pub fn adopt_request_id(exchange: &mut Exchange) {
+    let Some(sent) = exchange.head.first(Name::XRequestId) else { return };
+    let kept = RequestId::kept(sent.value.of(exchange.bytes()));
+    let trusted = exchange.snapshot().is_some_and(|seen| exchange.is_trusted_peer(&seen.settings.trusted));
+    if let (Some(kept), true) = (kept, trusted) {
+        exchange.id = kept;
+    }
+}
+
+/// Renders the request head for the upstream into `out`.
+pub fn request_head(exchange: &Exchange, plan: &Routed, out: &mut Vec<u8>) {
+    out.clear();
+    let bytes = exchange.bytes();
+    let edits = &plan.rule().request_headers;
+    request_line(exchange, plan, out);
+    // RFC 9112 §3.2.2: Host is what the target says, where it says something.
+    if !edits.set.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        field(out, b"host", exchange.authority());
+    }
+    copy_fields(&exchange.head.fields, bytes, out, |known| is_replaced_in_request(known), edits);
+    framing_fields(exchange, out);
+    forwarding_fields(exchange, &plan.snapshot().settings, out);
+    field(out, b"x-request-id", exchange.id.as_bytes());
+    render_edits(edits, exchange, plan, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn request_line(exchange: &Exchange, plan: &Routed, out: &mut Vec<u8>) {
+    out.extend_from_slice(exchange.method());
+    out.push(b' ');
+    match exchange.head.target_form {
+        TargetForm::Authority => out.extend_from_slice(exchange.head.target.of(exchange.bytes())),
+        // OPTIONS with an absolute URI that has no path asks about the server (RFC 9112 §3.2.4).
+        TargetForm::Absolute
+            if exchange.head.method == Method::Options
+                && exchange.head.path.is_empty()
+                && !exchange.head.has_query =>
+        {
+            out.push(b'*');
+        }
+        _ => {
+            upstream_path(exchange, plan, out);
+            if let Some(query) = exchange.query() {
+                out.push(b'?');
+                out.extend_from_slice(query);
+            }
+        }
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+}
+
+fn upstream_path(exchange: &Exchange, plan: &Routed, out: &mut Vec<u8>) {
+    let path = exchange.path();
+    let start = out.len();
+    match &plan.rule().rewrite {
+        None => out.extend_from_slice(path),
+        Some(Rewrite::Path(template)) => {
+            template.render(&values(exchange, plan.rule()), out);
+        }
+        Some(Rewrite::StripPrefix(prefix)) => {
+            out.extend_from_slice(path.strip_prefix(prefix.as_bytes()).unwrap_or(path));
+        }
+        Some(Rewrite::Regex { pattern, replacement }) => {
+            out.extend_from_slice(&pattern.replace(path, &**replacement));
+        }
+    }
+    // Whatever a rewrite made of it, a path begins with a slash.
+    if out.get(start) != Some(&b'/') && out.get(start) != Some(&b'*') {
+        out.insert(start, b'/');
+    }
+}
+
+/// Fields that `request_head` writes anew, or that end at this hop.
+fn is_replaced_in_request(known: Name) -> bool {
+    matches!(
+        known,
+        Name::Host
+            | Name::Connection
+            | Name::KeepAlive
+            | Name::ProxyConnection
+            | Name::ProxyAuthorization
+            | Name::ProxyAuthenticate
+            | Name::Te
+            | Name::TransferEncoding
+            | Name::Upgrade
+            | Name::XForwardedFor
+            | Name::XForwardedProto
+            | Name::XForwardedHost
+            | Name::Forwarded
+            | Name::XRequestId
+    )
+}
+
+/// Framing and the hop-by-hop fields of the new hop.
+fn framing_fields(exchange: &Exchange, out: &mut Vec<u8>) {
+    let head = &exchange.head;
+    if head.framing == Framing::Chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    if head.upgrade {
+        out.extend_from_slice(b"connection: upgrade\r\n");
+        for upgrade in head.fields.iter().filter(|field| field.known == Name::Upgrade) {
+            field(out, b"upgrade", upgrade.value.of(exchange.bytes()));
+        }
+    } else if head.te_trailers {
+        out.extend_from_slice(b"connection: te\r\nte: trailers\r\n");
+    }
+}
+
+/// x-forwarded-for is appended to; proto and host are this hop's own unless a trusted peer set them.
+fn forwarding_fields(exchange: &Exchange, settings: &Settings, out: &mut Vec<u8>) {
+    let bytes = exchange.bytes();
+    let head = &exchange.head;
+    out.extend_from_slice(b"x-forwarded-for: ");
+    for earlier in head.fields.iter().filter(|field| field.known == Name::XForwardedFor) {
+        if !earlier.value.is_empty() {
+            out.extend_from_slice(earlier.value.of(bytes));
+            out.extend_from_slice(b", ");
+        }
+    }
+    append_address(exchange.client.peer.ip(), out);
+    out.extend_from_slice(b"\r\n");
+    let trusted = exchange.is_trusted_peer(&settings.trusted);
+    let sent = |name: Name| head.first(name).filter(|_| trusted).map(|field| field.value.of(bytes));
+    field(out, b"x-forwarded-proto", sent(Name::XForwardedProto).unwrap_or(b"http"));
+    field(out, b"x-forwarded-host", sent(Name::XForwardedHost).unwrap_or(exchange.authority()));
+    if settings.forwarded {
+        forwarded_field(exchange, sent(Name::Forwarded), out);
+    }
+}
+
+/// RFC 7239; IPv6 addresses are quoted and bracketed (§6).
+fn forwarded_field(exchange: &Exchange, earlier: Option<&[u8]>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"forwarded: ");
+    if let Some(earlier) = earlier {
+        out.extend_from_slice(earlier);
+        out.extend_from_slice(b", ");
+    }
+    match exchange.client.peer.ip() {
+        IpAddr::V4(address) => out.extend_from_slice(format!("for={address}").as_bytes()),
+        IpAddr::V6(address) => out.extend_from_slice(format!("for=\"[{address}]\"").as_bytes()),
+    }
+    // The authority was validated: it holds no quote and no backslash.
+    out.extend_from_slice(b";host=\"");
+    out.extend_from_slice(exchange.authority());
+    out.extend_from_slice(b"\";proto=http\r\n");
+}
+
+fn append_address(address: IpAddr, out: &mut Vec<u8>) {
+    use std::io::Write;
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{address}");
+}
+
+/// How a response is framed and ended towards the client.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer {
+    pub framing: Framing,
+    /// Chunk framing is taken off for an HTTP/1.0 client.
+    pub decodes_chunks: bool,
+    /// A body that ends with its connection gets chunk framing for an HTTP/1.1 client.
+    pub encodes_chunks: bool,
+    pub switched: bool,
+    /// Another request may follow; said in the head.
+    pub keep_alive: bool,
+}
+
+impl Answer {
+    pub fn new(exchange: &Exchange, framing: Framing, switched: bool, upload_done: bool) -> Answer {
+        let http10 = exchange.client_is_http10();
+        let ends_with_connection = http10 && matches!(framing, Framing::Chunked | Framing::Close);
+        let keep_alive = exchange.head.keep_alive
+            && upload_done
+            && !ends_with_connection
+            && !exchange.core.draining.get()
+            && exchange.is_listener_open();
+        Answer {
+            framing,
+            decodes_chunks: http10 && framing == Framing::Chunked,
+            encodes_chunks: !http10 && framing == Framing::Close,
+            switched,
+            keep_alive,
+        }
+    }
+}
+
+/// Renders the final response head for the client into `out`.
+pub fn response_head(
+    exchange: &Exchange,
+    plan: &Routed,
+    bytes: &[u8],
+    head: &ResponseHead,
+    answer: &Answer,
+    out: &mut Vec<u8>,
+) {
+    out.clear();
+    let edits = &plan.rule().response_headers;
+    status_line(bytes, head, out);
+    let drops_length = answer.framing == Framing::Chunked || answer.switched;
+    let is_replaced = |known| is_replaced_in_response(known) || (drops_length && known == Name::ContentLength);
+    copy_fields(&head.fields, bytes, out, is_replaced, edits);
+    if answer.switched {
+        switch_fields(head, bytes, out);
+    } else {
+        if answer.encodes_chunks || (answer.framing == Framing::Chunked && !answer.decodes_chunks) {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        }
+        connection_field(exchange, answer.keep_alive, out);
+    }
+    field(out, b"x-request-id", exchange.id.as_bytes());
+    render_edits(edits, exchange, plan, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Renders an informational response (RFC 9110 §15.2), without what belongs to the upstream's hop.
+pub fn informational(bytes: &[u8], head: &ResponseHead, out: &mut Vec<u8>) {
+    out.clear();
+    status_line(bytes, head, out);
+    copy_fields(&head.fields, bytes, out, is_replaced_in_response, &HeaderEdits::default());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Says what HTTP/1.1 and 1.0 do not take for granted.
+pub fn connection_field(exchange: &Exchange, keep_alive: bool, out: &mut Vec<u8>) {
+    match (keep_alive, exchange.client_is_http10()) {
+        (false, _) => out.extend_from_slice(b"connection: close\r\n"),
+        (true, true) => out.extend_from_slice(b"connection: keep-alive\r\n"),
+        (true, false) => {}
+    }
+}
+
+fn switch_fields(head: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
+    if head.status == 101 {
+        out.extend_from_slice(b"connection: upgrade\r\n");
+        for upgrade in head.fields.iter().filter(|field| field.known == Name::Upgrade) {
+            field(out, b"upgrade", upgrade.value.of(bytes));
+        }
+    }
+}
+
+fn status_line(bytes: &[u8], head: &ResponseHead, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    status::append_code(head.status, out);
+    out.push(b' ');
+    out.extend_from_slice(head.reason.of(bytes));
+    out.extend_from_slice(b"\r\n");
+}
+
+fn is_replaced_in_response(known: Name) -> bool {
+    matches!(
+        known,
+        Name::Connection
+            | Name::KeepAlive
+            | Name::ProxyConnection
+            | Name::TransferEncoding
+            | Name::Upgrade
+            | Name::XRequestId
+    )
+}
+
+/// Copies the lines of all fields that stay, in runs as long as possible.
+fn copy_fields(
+    fields: &[Field],
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+    is_replaced: impl Fn(Name) -> bool,
+    edits: &HeaderEdits,
+) {
+    let mut run = 0..0;
+    for field in fields {
+        let start = usize::from(field.line.start);
+        let stays = !field.hop_by_hop && !is_replaced(field.known) && !is_edited(edits, field.name.of(bytes));
+        if stays && run.end == start {
+            run.end = field.line.end();
+        } else {
+            out.extend_from_slice(&bytes[run]);
+            run = if stays { start..field.line.end() } else { 0..0 };
+        }
+    }
+    out.extend_from_slice(&bytes[run]);
+}
+
+fn is_edited(edits: &HeaderEdits, name: &[u8]) -> bool {
+    !edits.is_empty()
+        && (edits.remove.iter().any(|removed| name.eq_ignore_ascii_case(removed.as_bytes()))
+            || edits.set.iter().any(|(set, _)| name.eq_ignore_ascii_case(set.as_bytes())))
+}
+
+/// Writes what the route sets and adds; a field whose template has nothing to say is left out.
+fn render_edits(edits: &HeaderEdits, exchange: &Exchange, plan: &Routed, out: &mut Vec<u8>) {
+    if !edits.is_empty() {
+        append_edits(edits, &values(exchange, plan.rule()), out);
+    }
+}
+
+pub fn append_edits(edits: &HeaderEdits, values: &impl TemplateValues, out: &mut Vec<u8>) {
+    for (name, template) in edits.set.iter().chain(&edits.add) {
+        let line = out.len();
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        let value = out.len();
+        template.render(values, out);
+        if out.len() == value {
+            out.truncate(line);
+        } else {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// One field line.
+pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+impl Cidr {
+    /// IPv4-mapped IPv6 addresses count as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.network, address.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                network.to_bits() & mask == address.to_bits() & mask
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                network.to_bits() & mask == address.to_bits() & mask
+            }
+            _ => false,
+        }
+    }
+}

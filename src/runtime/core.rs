@@ -1,0 +1,143 @@
+//! Owns what one worker has for itself: its view of the published snapshot, buffers, timers, upstream pool,
+//! counters, log end and scratch space. Plain cells: nothing here crosses to another thread.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use arc_swap::access::Access;
+
+use crate::balance::pick::PickState;
+use crate::balance::pool::UpstreamPool;
+use crate::config::snapshot::{Snapshot, StableId};
+use crate::http::head::{RequestHead, ResponseHead};
+use crate::observe::{AccessLog, CoreMetrics, Outcome};
+use crate::proxy::request_id::RequestIds;
+
+use super::buffer::BufferPool;
+use super::timer::{Timer, Timers};
+
+/// One request's hold on the configuration: the core's own reference count, so that cores do not contend for
+/// the `Arc`'s.
+pub type SnapshotRef = Rc<Arc<Snapshot>>;
+
+pub struct Core {
+    pub id: usize,
+    published: Arc<ArcSwap<Snapshot>>,
+    current: RefCell<SnapshotRef>,
+    pub buffers: Rc<BufferPool>,
+    pub timers: Rc<Timers>,
+    pub pool: UpstreamPool,
+    pub metrics: CoreMetrics,
+    pub log: AccessLog,
+    pub request_ids: RequestIds,
+    /// Per service, by stable id: random numbers and the round-robin position.
+    picks: RefCell<Vec<PickState>>,
+    pub request_heads: Recycled<RequestHead>,
+    pub response_heads: Recycled<ResponseHead>,
+    pub scratch: Recycled<Vec<u8>>,
+    /// No new connections, and `connection: close` on every answer.
+    pub draining: Cell<bool>,
+    pub connections: Cell<u32>,
+    /// Listening sockets whose accept queue this core still serves.
+    pub accept_tasks: Cell<u32>,
+    /// Requests since start.
+    served: Cell<u64>,
+    /// Runs from the first log line after a flush to the next flush.
+    pub log_flush: Timer,
+}
+
+/// How long a log line waits for others.
+const LOG_FLUSH_AFTER: Duration = Duration::from_millis(100);
+
+impl Core {
+    pub fn new(id: usize, published: Arc<ArcSwap<Snapshot>>, log: AccessLog, epoch: Instant) -> Core {
+        let current = Rc::new(published.load_full());
+        let timers = Timers::new(epoch);
+        Core {
+            id,
+            published,
+            current: RefCell::new(current),
+            buffers: Rc::default(),
+            log_flush: timers.timer(),
+            timers,
+            pool: UpstreamPool::default(),
+            metrics: CoreMetrics::new(id),
+            log,
+            request_ids: RequestIds::new(id),
+            picks: RefCell::default(),
+            request_heads: Recycled::default(),
+            response_heads: Recycled::default(),
+            scratch: Recycled::default(),
+            draining: Cell::new(false),
+            connections: Cell::new(0),
+            accept_tasks: Cell::new(0),
+            served: Cell::new(0),
+        }
+    }
+
+    /// The newest published configuration. Called once per request, which keeps what it got.
+    pub fn snapshot(&self) -> SnapshotRef {
+        let published = Access::<Snapshot>::load(&*self.published);
+        let mut current = self.current.borrow_mut();
+        if !std::ptr::eq(&*published, &***current) {
+            *current = Rc::new(self.published.load_full());
+        }
+        Rc::clone(&current)
+    }
+
+    /// Requests served since start.
+    pub fn served(&self) -> u64 {
+        self.served.get()
+    }
+
+    /// Counts and logs one request that is over.
+    pub fn observe(&self, outcome: &Outcome, line: impl FnOnce(&AccessLog)) {
+        self.served.set(self.served.get() + 1);
+        self.metrics.request(outcome);
+        if self.log.enabled() {
+            if !self.log_flush.is_set() {
+                self.log_flush.set(Instant::now(), LOG_FLUSH_AFTER);
+            }
+            line(&self.log);
+        }
+    }
+
+    /// Runs `use_it` with this core's pick state of a service.
+    pub fn with_pick_state<R>(&self, service: StableId, use_it: impl FnOnce(&mut PickState) -> R) -> R {
+        let mut picks = self.picks.borrow_mut();
+        let index = service.0 as usize;
+        while picks.len() <= index {
+            let seed = ((self.id as u64) << 32) ^ picks.len() as u64;
+            picks.push(PickState::new(seed));
+        }
+        use_it(&mut picks[index])
+    }
+}
+
+/// Boxes of one kind that are used again, at most `RECYCLED_MAX` kept.
+pub struct Recycled<T>(RefCell<Vec<Box<T>>>);
+
+const RECYCLED_MAX: usize = 64;
+
+impl<T> Default for Recycled<T> {
+    fn default() -> Self {
+        Recycled(RefCell::default())
+    }
+}
+
+impl<T: Default> Recycled<T> {
+    /// As its last user left it: whoever takes one clears what matters.
+    pub fn take(&self) -> Box<T> {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub fn give_back(&self, value: Box<T>) {
+        let mut kept = self.0.borrow_mut();
+        if kept.len() < RECYCLED_MAX {
+            kept.push(value);
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Owns the threads of the data plane: one pinned worker per core with its own driver, timers, buffers and
+//! mailbox. Knows nothing of HTTP; `worker` hands accepted sockets to `proxy`.
+
+pub mod buffer;
+pub mod core;
+pub mod cpus;
+pub mod driver;
+pub mod limits;
+pub mod mailbox;
+pub mod panics;
+pub mod timer;
+pub mod worker;

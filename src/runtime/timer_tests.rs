@@ -1,0 +1,108 @@
+//! Drives the timers by a made-up clock: deadlines fire once due, never early, and moved ones only at the end.
+
+use super::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Wake;
+
+#[derive(Default)]
+struct Count(AtomicU32);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn fired(timer: &Timer) -> bool {
+    timer.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
+#[test]
+fn a_deadline_fires_when_due_and_not_before() {
+    let epoch = Instant::now();
+    let timers = Timers::new(epoch);
+    let timer = timers.timer();
+    let count = Arc::new(Count::default());
+    timer.set(epoch, Duration::from_millis(100));
+    assert!(timer.poll(&mut Context::from_waker(&count.clone().into())).is_pending());
+    timers.advance(epoch + Duration::from_millis(100));
+    assert_eq!(count.0.load(Ordering::Relaxed), 0);
+    timers.advance(epoch + Duration::from_millis(101));
+    assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    assert!(fired(&timer));
+}
+
+#[test]
+fn moving_a_deadline_later_costs_no_new_look() {
+    let epoch = Instant::now();
+    let timers = Timers::new(epoch);
+    let timer = timers.timer();
+    for ms in 0..1000 {
+        timer.set(epoch + Duration::from_millis(ms), Duration::from_secs(10));
+    }
+    assert_eq!(timers.looks.borrow().len(), 1);
+    let next = timers.advance(epoch + Duration::from_millis(10_001));
+    assert!(!fired(&timer));
+    assert_eq!(next, Some(epoch + Duration::from_millis(11_000)));
+    timers.advance(next.unwrap());
+    assert!(fired(&timer));
+}
+
+#[test]
+fn a_dropped_timer_never_wakes_its_successor() {
+    let epoch = Instant::now();
+    let timers = Timers::new(epoch);
+    let first = timers.timer();
+    first.set(epoch, Duration::from_millis(10));
+    drop(first);
+    let second = timers.timer();
+    second.set(epoch, Duration::from_millis(1000));
+    timers.advance(epoch + Duration::from_millis(500));
+    assert!(!fired(&second));
+    timers.advance(epoch + Duration::from_millis(1001));
+    assert!(fired(&second));
+}
+
+#[test]
+fn clear_means_never() {
+    let epoch = Instant::now();
+    let timers = Timers::new(epoch);
+    let timer = timers.timer();
+    timer.set(epoch, Duration::from_millis(10));
+    timer.clear();
+    assert_eq!(timers.advance(epoch + Duration::from_secs(1)), None);
+    assert!(!fired(&timer));
+}
+
+/// Random sets, clears and steps against a plain model: a timer is expired iff its last deadline has passed.
+#[test]
+fn agrees_with_a_plain_model() {
+    let epoch = Instant::now();
+    let timers = Timers::new(epoch);
+    let handles: Vec<Timer> = (0..20).map(|_| timers.timer()).collect();
+    let mut model = [NEVER; 20];
+    let (mut now_ms, mut seed) = (0u64, 0x9e37_79b9_7f4a_7c15u64);
+    for _ in 0..20_000 {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        let which = (seed % 20) as usize;
+        match (seed >> 8) % 4 {
+            0 => now_ms += (seed >> 16) % 7,
+            1 => {
+                handles[which].clear();
+                model[which] = NEVER;
+            }
+            _ => {
+                let after = (seed >> 16) % 50;
+                handles[which].set(epoch + Duration::from_millis(now_ms), Duration::from_millis(after));
+                model[which] = now_ms + after + 1;
+            }
+        }
+        timers.advance(epoch + Duration::from_millis(now_ms));
+        for (handle, deadline) in handles.iter().zip(model) {
+            assert_eq!(fired(handle), deadline <= now_ms);
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Owns one worker: a pinned thread with its driver, its listening sockets, its mailbox and its housekeeping.
+//! Hands accepted sockets to `proxy::client` and knows nothing of what is said on them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use socket2::Socket;
+
+use crate::config::snapshot::{Snapshot, StableId};
+use crate::net::listener::Acceptor;
+use crate::net::tcp::Stream;
+use crate::observe::AccessLog;
+use crate::proxy::client;
+use crate::proxy::exchange::ClientInfo;
+
+use super::core::Core;
+use super::driver::{self, Driver};
+use super::mailbox::{Letter, Letters, Receiver};
+use super::panics::contain;
+use super::timer::{Timer, Timers};
+use super::cpus;
+
+/// Connections taken per readiness of a listener, before established ones get a turn.
+const ACCEPTS_PER_TURN: usize = 32;
+/// Rest after accept(2) failed for lack of descriptors or memory.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+/// A removed listener goes on accepting this long: handshakes begun before complete within it.
+const UNLISTEN_GRACE: Duration = Duration::from_millis(500);
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
+const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// What a worker's thread starts with.
+pub struct Plan {
+    pub id: usize,
+    /// The core to pin to.
+    pub cpu: Option<usize>,
+    pub driver: Driver,
+    pub published: Arc<ArcSwap<Snapshot>>,
+    pub letters: Receiver,
+    pub log: AccessLog,
+}
+
+/// Runs until told to stop. Errors: the driver could not be built on this thread.
+pub fn run(plan: Plan) -> io::Result<()> {
+    if let Some(cpu) = plan.cpu
+        && let Err(error) = cpus::pin_current_thread(cpu)
+    {
+        eprintln!("tidegate: worker {}: not pinned to core {cpu}: {error}", plan.id);
+    }
+    let driver = plan.driver;
+    driver::run(driver, async move {
+        let core = Rc::new(Core::new(plan.id, plan.published, plan.log, Instant::now()));
+        core.metrics.set_driver(driver.word());
+        let (letters, wake) = plan.letters.into_parts()?;
+        monoio::spawn(tick(core.timers.clone()));
+        monoio::spawn(keep_house(core.clone()));
+        monoio::spawn(flush_log(core.clone()));
+        let worker =
+            Worker { core: core.clone(), accepting: RefCell::default(), drain_until: Cell::new(None) };
+        worker.serve_letters(letters, wake).await;
+        core.log.flush();
+        Ok(())
+    })?
+}
+
+struct Worker {
+    core: Rc<Core>,
+    accepting: RefCell<HashMap<SocketAddr, Rc<Accepting>>>,
+    /// Set while draining: when to end although connections are left.
+    drain_until: Cell<Option<Instant>>,
+}
+
+/// One listening socket of this worker.
+struct Accepting {
+    address: SocketAddr,
+    acceptor: Acceptor,
+    /// Cleared when the listener is removed.
+    open: Rc<Cell<bool>>,
+    /// Set when the listener is removed: the end of its grace.
+    grace: Timer,
+}
+
+impl Worker {
+    /// Ends when told to stop, or when drained.
+    async fn serve_letters(&self, mut letters: Letters, wake: monoio::net::UnixStream) {
+        loop {
+            match self.drain_until.get() {
+                None if wake.readable(false).await.is_err() => return,
+                None => {}
+                Some(_) => {
+                    before(Instant::now() + DRAIN_CHECK_INTERVAL, wake.readable(false)).await;
+                }
+            }
+            for letter in letters.take() {
+                match letter {
+                    Letter::Listen { address, socket } => self.listen(address, socket),
+                    Letter::Unlisten { address } => self.unlisten(&address),
+                    Letter::Published => self.adopt_snapshot(),
+                    Letter::Report(reply) => {
+                        self.core.metrics.set_upstream_idle(self.core.pool.len());
+                        // Whoever asked may have stopped waiting.
+                        let _ = reply.send(self.core.metrics.report());
+                    }
+                    Letter::Drain { until } => self.begin_drain(until),
+                    Letter::Stop => return,
+                }
+            }
+            if self.is_drained() {
+                return;
+            }
+        }
+    }
+
+    fn listen(&self, address: SocketAddr, socket: Socket) {
+        let acceptor = match Acceptor::new(socket) {
+            Ok(acceptor) => acceptor,
+            Err(error) => {
+                eprintln!("tidegate: worker {}: cannot accept on {address}: {error}", self.core.id);
+                return;
+            }
+        };
+        let grace = self.core.timers.timer();
+        let accepting = Rc::new(Accepting { address, acceptor, open: Rc::new(Cell::new(true)), grace });
+        self.accepting.borrow_mut().insert(address, accepting.clone());
+        monoio::spawn(accept_all(self.core.clone(), accepting));
+    }
+
+    fn unlisten(&self, address: &SocketAddr) {
+        if let Some(accepting) = self.accepting.borrow_mut().remove(address) {
+            accepting.stop();
+        }
+    }
+
+    fn adopt_snapshot(&self) {
+        let snapshot = self.core.snapshot();
+        let endpoints = snapshot.services.iter().flat_map(|service| &service.endpoints);
+        let wanted: HashSet<StableId> = endpoints.map(|endpoint| endpoint.id).collect();
+        let timeout = snapshot.settings.pool.idle_timeout;
+        self.core.pool.sweep(Instant::now(), timeout, |id| wanted.contains(&id));
+    }
+
+    fn begin_drain(&self, until: Instant) {
+        self.core.draining.set(true);
+        self.drain_until.set(Some(until));
+        for (_, accepting) in self.accepting.borrow_mut().drain() {
+            accepting.stop();
+        }
+        // Idle connections look at `draining` when they wake.
+        self.core.timers.wake_all();
+    }
+
+    fn is_drained(&self) -> bool {
+        let is_quiet = self.core.connections.get() == 0 && self.core.accept_tasks.get() == 0;
+        self.drain_until.get().is_some_and(|until| is_quiet || Instant::now() >= until)
+    }
+}
+
+impl Accepting {
+    fn stop(&self) {
+        self.open.set(false);
+        self.grace.set(Instant::now(), UNLISTEN_GRACE);
+        if let Err(error) = self.acceptor.refuse_new() {
+            eprintln!("tidegate: {}: new connections cannot be held off while closing: {error}", self.address);
+        }
+    }
+}
+
+/// Accepts until the listener was removed and its grace is over; then empties its queue.
+async fn accept_all(core: Rc<Core>, accepting: Rc<Accepting>) {
+    core.accept_tasks.set(core.accept_tasks.get() + 1);
+    loop {
+        let mut readable = pin!(accepting.acceptor.readable());
+        let is_over = poll_fn(|context| match readable.as_mut().poll(context) {
+            Poll::Ready(_) => Poll::Ready(false),
+            Poll::Pending => accepting.grace.poll(context).map(|()| true),
+        })
+        .await;
+        if is_over {
+            take_waiting(&core, &accepting, usize::MAX).await;
+            break;
+        }
+        take_waiting(&core, &accepting, ACCEPTS_PER_TURN).await;
+    }
+    core.accept_tasks.set(core.accept_tasks.get() - 1);
+}
+
+async fn take_waiting(core: &Rc<Core>, accepting: &Accepting, most: usize) {
+    for _ in 0..most {
+        match accepting.acceptor.accept() {
+            Ok((socket, peer)) => begin(core, accepting, socket, peer),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // The client was gone before it was accepted.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => {
+                let listener = listener_name(core, accepting.address);
+                core.metrics.accept_failed(core.metrics.listener(&listener));
+                monoio::time::sleep(ACCEPT_REST).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Starts the task of one accepted connection.
+fn begin(core: &Rc<Core>, accepting: &Accepting, socket: Socket, peer: SocketAddr) {
+    let listener = listener_name(core, accepting.address);
+    let listener_index = core.metrics.listener(&listener);
+    if core.connections.get() >= core.snapshot().settings.connections_max {
+        core.metrics.connection_refused(listener_index);
+        return;
+    }
+    let Ok(stream) = Stream::from_socket(socket) else {
+        core.metrics.accept_failed(listener_index);
+        return;
+    };
+    let info = Rc::new(ClientInfo { peer, listener, listener_index, listener_open: accepting.open.clone() });
+    let connected = Connected::count(core, &info);
+    let core = core.clone();
+    monoio::spawn(async move {
+        let _connected = connected;
+        if let Err(message) = contain(client::serve(core.clone(), stream, info)).await {
+            core.metrics.panicked();
+            eprintln!("tidegate: worker {}: a connection's task panicked: {message}", core.id);
+        }
+    });
+}
+
+/// The name by which the snapshot knows the address; a name may change while its socket stays.
+fn listener_name(core: &Core, address: SocketAddr) -> Arc<str> {
+    let snapshot = core.snapshot();
+    let listener = snapshot.listeners.iter().find(|listener| listener.address == address);
+    listener.map_or_else(|| Arc::from(address.to_string()), |listener| listener.name.clone())
+}
+
+/// Counts a connection until it drops, on every path.
+struct Connected {
+    core: Rc<Core>,
+    info: Rc<ClientInfo>,
+}
+
+impl Connected {
+    fn count(core: &Rc<Core>, info: &Rc<ClientInfo>) -> Connected {
+        core.connections.set(core.connections.get() + 1);
+        core.metrics.connection_opened(info.listener_index);
+        Connected { core: core.clone(), info: info.clone() }
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.core.connections.set(self.core.connections.get() - 1);
+        self.core.metrics.connection_closed(self.info.listener_index);
+    }
+}
+
+/// Drives the deadlines: sleeps until the next one, or until an earlier one is set.
+async fn tick(timers: Rc<Timers>) {
+    loop {
+        let next = timers.advance(Instant::now());
+        let pause = next.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(Instant::now()));
+        let mut sleep = pin!(monoio::time::sleep(pause));
+        poll_fn(|context| {
+            timers.set_ticker(context.waker());
+            if timers.has_earlier() { Poll::Ready(()) } else { sleep.as_mut().poll(context) }
+        })
+        .await;
+    }
+}
+
+async fn keep_house(core: Rc<Core>) {
+    let mut requests_before = 0;
+    loop {
+        monoio::time::sleep(HOUSEKEEPING_INTERVAL).await;
+        let timeout = core.snapshot().settings.pool.idle_timeout;
+        core.pool.sweep(Instant::now(), timeout, |_| true);
+        let served = core.served();
+        if served == requests_before {
+            core.buffers.shrink();
+        }
+        requests_before = served;
+    }
+}
+
+/// Hands log lines over a moment after the first of them; an idle worker does not wake for it.
+async fn flush_log(core: Rc<Core>) {
+    loop {
+        poll_fn(|context| core.log_flush.poll(context)).await;
+        core.log_flush.clear();
+        core.log.flush();
+    }
+}
+
+/// `true` if `future` ends before `at`.
+async fn before(at: Instant, future: impl Future<Output = io::Result<()>>) -> bool {
+    let mut sleep = pin!(monoio::time::sleep(at.saturating_duration_since(Instant::now())));
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        if future.as_mut().poll(context).is_ready() {
+            return Poll::Ready(true);
+        }
+        sleep.as_mut().poll(context).map(|()| false)
+    })
+    .await
+}

@@ -1,0 +1,332 @@
+//! Owns one running `tidegate run -c FILE`: its directory, ports, signals, logs and metrics. Ready means that
+//! the admin's `/readyz` said so. Kills its own process on drop and nothing else.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use super::client::Client;
+use super::process::{Directory, free_port};
+use super::prom::Metrics;
+use super::{PATIENCE, eventually, until, within};
+
+/// A configuration with `@name@` where an address belongs, and what the names stand for. Names that were not
+/// given stand for a free port on 127.0.0.1; `@dir@` is the gateway's own directory.
+pub struct Setup {
+    names: BTreeMap<String, String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Setup {
+    pub fn new() -> Setup {
+        Setup { names: BTreeMap::new(), environment: Vec::new() }
+    }
+
+    pub fn with(mut self, name: &str, address: SocketAddr) -> Setup {
+        self.names.insert(name.into(), address.to_string());
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Setup {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts the gateway on `config` and waits until it is ready.
+    pub fn start(self, config: &str) -> Gateway {
+        let gateway = self.spawn(config);
+        gateway.wait_ready();
+        gateway
+    }
+
+    /// Starts the gateway without waiting for anything.
+    pub fn spawn(self, config: &str) -> Gateway {
+        let mut place = Place { directory: Directory::new(), names: self.names };
+        place.write_config(config);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .args(["run", "-c"])
+            .arg(place.config_file())
+            .envs(self.environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("tidegate starts");
+        let stdout = collect(child.stdout.take().expect("piped"));
+        let stderr = collect(child.stderr.take().expect("piped"));
+        Gateway { child, place, stdout, stderr }
+    }
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup::new()
+    }
+}
+
+pub struct Gateway {
+    child: Child,
+    place: Place,
+    stdout: Arc<Mutex<String>>,
+    stderr: Arc<Mutex<String>>,
+}
+
+/// What a reload came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    Taken,
+    Refused,
+}
+
+impl Gateway {
+    /// A gateway on `config` with these named addresses.
+    pub fn start(config: &str, names: &[(&str, SocketAddr)]) -> Gateway {
+        names.iter().fold(Setup::new(), |setup, (name, address)| setup.with(name, *address)).start(config)
+    }
+
+    /// One route for everything to one service with these endpoints.
+    pub fn before(backends: &[SocketAddr]) -> Gateway {
+        Gateway::before_with(backends, "", "")
+    }
+
+    /// As `before`, with more top-level keys and tables in front and more keys in the service.
+    pub fn before_with(backends: &[SocketAddr], top: &str, service: &str) -> Gateway {
+        let list: Vec<String> = backends.iter().map(|address| format!("\"{address}\"")).collect();
+        let endpoints = list.join(", ");
+        Gateway::start(
+            &format!(
+                "{top}\n[service.main]\nendpoints = [{endpoints}]\n{service}\n\
+                 [[route]]\nname = \"all\"\nmatch = {{ path = \"/**\" }}\nto = \"main\"\n"
+            ),
+            &[],
+        )
+    }
+
+    /// The address that a name stands for, by default that of listener `web`.
+    pub fn address(&self, name: &str) -> SocketAddr {
+        let text = self.place.names.get(name).unwrap_or_else(|| panic!("the config names no @{name}@"));
+        text.parse().expect("an address")
+    }
+
+    pub fn web(&self) -> SocketAddr {
+        self.address("web")
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.web())
+    }
+
+    pub fn get(&self, path: &str) -> super::Response {
+        super::get(self.web(), path)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.place.directory.path()
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.place.config_file()
+    }
+
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    pub fn stdout(&self) -> String {
+        self.stdout.lock().unwrap().clone()
+    }
+
+    pub fn access_log_file(&self) -> PathBuf {
+        self.directory().join("access.log")
+    }
+
+    /// Every line of the access log so far, parsed.
+    pub fn access_log(&self) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(self.access_log_file()).unwrap_or_default();
+        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line:?}"))).collect()
+    }
+
+    /// Replaces the file; takes effect with `reload`.
+    pub fn write_config(&mut self, config: &str) {
+        self.place.write_config(config);
+    }
+
+    /// SIGHUP on a new config, and waits until the gateway says what came of it.
+    pub fn reload(&mut self, config: &str) -> Reload {
+        self.write_config(config);
+        self.reload_file()
+    }
+
+    /// SIGHUP on the file as it is.
+    pub fn reload_file(&mut self) -> Reload {
+        let before = self.metrics();
+        let count = |metrics: &Metrics, result| metrics.sum("tidegate_config_reloads_total", &[("result", result)]);
+        let (taken, refused) = (count(&before, "ok"), count(&before, "error"));
+        self.signal(libc::SIGHUP);
+        eventually("a reload is reported", || {
+            let now = self.metrics();
+            match (count(&now, "ok") > taken, count(&now, "error") > refused) {
+                (true, _) => Some(Reload::Taken),
+                (_, true) => Some(Reload::Refused),
+                _ => None,
+            }
+        })
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.metrics().sum("tidegate_config_generation", &[]) as u64
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: plain system call; the pid is that of our own child, which has not been reaped by anyone else.
+        unsafe { libc::kill(self.child.id() as i32, signal) };
+    }
+
+    pub fn wait_exit(&mut self, limit: Duration) -> Option<ExitStatus> {
+        within(limit, || self.child.try_wait().expect("the child can be waited for"))
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("the child can be waited for").is_none()
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.admin_get("/metrics").expect("the admin answers").text())
+            .unwrap_or_else(|error| panic!("the metrics are not Prometheus text: {error}"))
+    }
+
+    /// Waits until a metric has this value.
+    pub fn until_metric(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let mut seen = f64::NAN;
+        let found = within(PATIENCE, || {
+            seen = self.metrics().sum(name, labels);
+            (seen == value).then_some(())
+        });
+        assert!(found.is_some(), "{name}{labels:?} stayed at {seen}, not {value}");
+    }
+
+    pub fn admin_get(&self, path: &str) -> Result<super::Response, String> {
+        let mut client = Client::try_connect(self.address("admin")).map_err(|error| error.to_string())?;
+        client.get_with(path, "Connection: close\r\n").map_err(|fault| format!("{fault:?}"))
+    }
+
+    pub fn wait_ready(&self) {
+        let ready = within(PATIENCE, || {
+            if !Path::new(&format!("/proc/{}/exe", self.child.id())).exists() {
+                return Some(false);
+            }
+            self.admin_get("/readyz").is_ok_and(|answer| answer.status == 200).then_some(true)
+        });
+        assert!(ready == Some(true), "the gateway did not become ready; stderr:\n{}", self.stderr());
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
+    }
+
+    /// Waits until the gateway said this on stderr.
+    pub fn until_stderr(&self, words: &str) {
+        until(&format!("stderr says {words:?}"), || self.stderr().contains(words));
+    }
+
+    /// Waits until nothing accepts on this address any more.
+    pub fn until_refused(&self, address: SocketAddr) {
+        until(&format!("{address} refuses"), || TcpStream::connect_timeout(&address, PATIENCE).is_err());
+    }
+
+    /// Waits until something accepts on this address.
+    pub fn until_accepting(&self, address: SocketAddr) {
+        until(&format!("{address} accepts"), || TcpStream::connect_timeout(&address, PATIENCE).is_ok());
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the gateway's stderr ---\n{}", self.stderr());
+        }
+    }
+}
+
+/// Where a gateway's files are, and what the names in its config stand for.
+struct Place {
+    directory: Directory,
+    names: BTreeMap<String, String>,
+}
+
+impl Place {
+    fn config_file(&self) -> PathBuf {
+        self.directory.path().join("tidegate.toml")
+    }
+
+    fn write_config(&mut self, config: &str) {
+        let text = self.complete(config);
+        fs::write(self.config_file(), text).expect("the config can be written");
+    }
+
+    /// Adds what every test's gateway has (workers, driver, log, admin, a listener) and fills the names in.
+    fn complete(&mut self, config: &str) -> String {
+        let mut text = String::new();
+        let says = |name: &str| config.lines().any(|line| line.starts_with(name));
+        if !says("workers =") {
+            text.push_str("workers = 2\n");
+        }
+        if let (Ok(driver), false) = (std::env::var("TIDEGATE_TEST_DRIVER"), says("driver =")) {
+            text.push_str(&format!("driver = \"{driver}\"\n"));
+        }
+        text.push_str(config);
+        if !says("[log]") {
+            text.push_str("\n[log]\naccess = \"@dir@/access.log\"\n");
+        }
+        if !says("[admin]") {
+            text.push_str("\n[admin]\naddress = \"@admin@\"\n");
+        }
+        if !says("[listen.") {
+            text.push_str("\n[listen.web]\naddress = \"@web@\"\nprotocol = \"http\"\n");
+        }
+        self.fill_names(&text)
+    }
+
+    fn fill_names(&mut self, text: &str) -> String {
+        let mut filled = String::new();
+        for (index, part) in text.split('@').enumerate() {
+            if index % 2 == 0 {
+                filled.push_str(part);
+            } else if part == "dir" {
+                filled.push_str(&self.directory.path().to_string_lossy());
+            } else {
+                let fresh = || format!("127.0.0.1:{}", free_port());
+                filled.push_str(self.names.entry(part.to_owned()).or_insert_with(fresh));
+            }
+        }
+        filled
+    }
+}
+
+fn collect(mut pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let text = Arc::<Mutex<String>>::default();
+    let shared = text.clone();
+    thread::spawn(move || {
+        let mut piece = [0u8; 4096];
+        while let Ok(count @ 1..) = pipe.read(&mut piece) {
+            text.lock().unwrap().push_str(&String::from_utf8_lossy(&piece[..count]));
+        }
+    });
+    shared
+}
