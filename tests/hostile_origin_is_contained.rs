@@ -44,7 +44,13 @@ fn run_table(used: bool) {
             failures.push(format!("{}: {reason}", case.name));
         }
     }
-    assert!(failures.is_empty(), "{} of {} cases failed:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases failed:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n")
+    );
 }
 
 /// A probe is answered by its own target; a case by its script.
@@ -59,7 +65,9 @@ fn serve(conn: &mut Conn, cases: &[Case], performed: &[AtomicU32]) {
                 performed[index].fetch_add(1, Ordering::SeqCst);
                 match steps.last() {
                     Some(Step::Keep) => {}
-                    Some(Step::Drain) => drop(conn.wait_end(Duration::from_secs(30))),
+                    Some(Step::Drain) => {
+                        conn.wait_end(Duration::from_secs(30));
+                    }
                     _ => return,
                 }
             }
@@ -78,7 +86,13 @@ fn perform(conn: &mut Conn, step: &Step) {
     }
 }
 
-fn run_case(gateway: &Gateway, index: usize, case: &Case, used: bool, performed: &AtomicU32) -> Result<(), String> {
+fn run_case(
+    gateway: &Gateway,
+    index: usize,
+    case: &Case,
+    used: bool,
+    performed: &AtomicU32,
+) -> Result<(), String> {
     let mut client = gateway.client();
     if used {
         probe(&mut client, &format!("/before/{index}"))?;
@@ -102,7 +116,9 @@ fn run_case(gateway: &Gateway, index: usize, case: &Case, used: bool, performed:
 }
 
 fn request(asked: Asked, index: usize) -> Vec<u8> {
-    let head = |method: &str, fields: &str| format!("{method} /case/{index} HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n");
+    let head = |method: &str, fields: &str| {
+        format!("{method} /case/{index} HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n")
+    };
     match asked {
         Asked::Get => head("GET", "").into_bytes(),
         Asked::Head => head("HEAD", "").into_bytes(),
@@ -128,9 +144,12 @@ fn judge(want: &Want, seen: &Result<Response, Fault>) -> Result<(), String> {
     };
     match (fine, seen) {
         (true, _) => Ok(()),
-        (false, Ok(answer)) => {
-            Err(format!("the client got {} {:?} {}", answer.status, answer.framing, harness::show(&answer.body)))
-        }
+        (false, Ok(answer)) => Err(format!(
+            "the client got {} {:?} {}",
+            answer.status,
+            answer.framing,
+            harness::show(&answer.body)
+        )),
         (false, Err(fault)) => Err(format!("the client got {fault:?}")),
     }
 }

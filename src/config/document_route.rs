@@ -224,17 +224,18 @@ fn content_type(value: &DeValue<'_>) -> Parsed<Box<str>> {
 
 fn rewrite(table: &Section<'_>) -> Option<Rewrite> {
     const KINDS: [&str; 3] = ["path", "strip_prefix", "regex"];
+    let replaces = table.has("replacement");
     let written: Vec<&str> = KINDS.into_iter().filter(|key| table.has(key)).collect();
     if let [first, second, ..] = written[..] {
         let problem = Problem::new(format!("a rewrite has either `{first}` or `{second}`"));
         table.error(table.key_span(second), second, problem.help("remove one of them"));
     }
-    if written.is_empty() && !KINDS.into_iter().any(|key| table.misnames(key)) {
+    if written.is_empty() && !replaces && !KINDS.into_iter().any(|key| table.misnames(key)) {
         let problem = Problem::new("this rewrite does nothing");
         let help = "add `path`, `strip_prefix`, or `regex` with `replacement`";
         table.report().absent(table.span(), "route.rewrite", problem.help(help));
     }
-    if table.has("replacement") && !table.has("regex") {
+    if replaces && !table.has("regex") {
         let problem = Problem::new("`replacement` does nothing without `regex`");
         table.error(table.key_span("replacement"), "replacement", problem.help("add `regex`, or use `path`"));
     }

@@ -27,6 +27,10 @@ pub mod value;
 
 #[cfg(test)]
 mod compile_tests;
+#[cfg(test)]
+mod error_tests;
+#[cfg(test)]
+mod schema_tests;
 
 pub use compile::{Blueprint, Compiled, Resolutions, compile};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};

@@ -169,7 +169,7 @@ pub fn method(value: &DeValue<'_>) -> Parsed<Box<str>> {
     const METHOD_BYTES_MAX: usize = 32;
     let text = value.as_str().ok_or_else(|| value::wrong_type("a method such as \"GET\"", value))?;
     let problem = Problem::new(format!("\"{}\" is not a method", shown(text)));
-    if !is_token(text) || text.len() > METHOD_BYTES_MAX {
+    if !is_token(text) || text == "*" || text.len() > METHOD_BYTES_MAX {
         let help = if text == "*" {
             "leave `method` out to match every method"
         } else {

@@ -56,6 +56,13 @@ impl Registry {
     }
 }
 
+#[cfg(test)]
+impl Registry {
+    pub fn endpoints_remembered(&self) -> usize {
+        self.endpoints.ids.len()
+    }
+}
+
 /// The state of this key, or a new one.
 fn alive<K: Hash + Eq + Clone, S: Default>(states: &mut HashMap<K, Weak<S>>, key: &K) -> Arc<S> {
     if let Some(state) = states.get(key).and_then(Weak::upgrade) {

@@ -60,12 +60,8 @@ fn distance(a: &str, b: &str, reach: usize) -> Option<usize> {
 }
 
 /// (section, words in lower case with `_`, ours)
-const SYNONYMS: &[(&str, &[&str], &str)] = &[
-    (
-        "",
-        &["upstream", "upstreams", "backend", "backends", "cluster", "clusters", "pool", "pools"],
-        "service",
-    ),
+pub(super) const SYNONYMS: &[(&str, &[&str], &str)] = &[
+    ("", &["upstream", "upstreams", "backend", "backends", "cluster", "clusters", "pools"], "service"),
     ("", &["services"], "service"),
     ("", &["server", "servers", "frontend", "frontends", "entrypoint", "entrypoints"], "listen"),
     ("", &["listener", "listeners", "bind"], "listen"),

@@ -226,8 +226,8 @@ fn not_an_address(text: &str) -> Problem {
     if text.starts_with("unix:") || text.starts_with('/') {
         return problem.help("Unix sockets are not supported");
     }
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return problem.help(format!("add a port: \"{}\"", SocketAddr::new(ip, 8080)));
+    if let Some(help) = bare_ip_help(text, 8080) {
+        return problem.help(help);
     }
     let Some(port) = port.parse::<u16>().ok().filter(|&port| port > 0) else {
         return problem.help("write it as \"0.0.0.0:8080\" or \"[::]:8080\", with a port from 1 to 65535");
@@ -240,6 +240,18 @@ fn not_an_address(text: &str) -> Problem {
         }
         _ => problem.help("a name cannot be listened on; write the address itself, or \"0.0.0.0\" for all"),
     }
+}
+
+/// For an IP address without port, or IPv6 without brackets: "::1:80" is an address by itself, but seldom meant so.
+fn bare_ip_help(text: &str, port: u16) -> Option<String> {
+    if let Some((host, port)) = text.rsplit_once(':')
+        && host.parse::<Ipv6Addr>().is_ok()
+        && let Ok(port @ 1..) = port.parse::<u16>()
+    {
+        return Some(format!("did you mean \"[{host}]:{port}\"?"));
+    }
+    let ip = text.parse::<IpAddr>().ok()?;
+    Some(format!("add the port: \"{}\"", SocketAddr::new(ip, port)))
 }
 
 /// A DNS name and a port, to be resolved. Shared by all endpoints that name the same.
@@ -307,12 +319,8 @@ fn endpoint_help(text: &str) -> Option<String> {
     if text.starts_with("unix:") || text.starts_with('/') {
         return Some("Unix sockets are not supported".to_owned());
     }
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return Some(format!("add the port: \"{}\"", SocketAddr::new(ip, 8000)));
-    }
-    let (host, rest) = text.rsplit_once(':')?;
-    if host.parse::<Ipv6Addr>().is_ok() {
-        return Some(format!("did you mean \"[{host}]:{}\"?", shown(rest)));
+    if let Some(help) = bare_ip_help(text, 8000) {
+        return Some(help);
     }
     text.contains('/').then(|| {
         format!("an endpoint has no path; write \"{}\"", shown(text.split('/').next().unwrap_or("")))

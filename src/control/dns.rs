@@ -17,7 +17,8 @@ pub async fn resolve(names: &[HostPort]) -> Resolutions {
     let mut lookups = JoinSet::new();
     for name in names.iter().cloned() {
         lookups.spawn(async move {
-            let found = timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((name.host.to_string(), name.port))).await;
+            let found =
+                timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((name.host.to_string(), name.port))).await;
             (name, found)
         });
     }

@@ -42,7 +42,8 @@ pub fn run(file: &Path, started: impl FnOnce(&str)) -> Result<(), Failure> {
     let runtime = runtime.map_err(|error| Failure(format!("cannot build the control runtime: {error}")))?;
     runtime.block_on(async {
         // Handlers first, then the mask: a signal that arrives while we start is kept, not fatal.
-        let signals = Signals::install().map_err(|error| Failure(format!("cannot handle signals: {error}")))?;
+        let signals =
+            Signals::install().map_err(|error| Failure(format!("cannot handle signals: {error}")))?;
         let started_gateway = start::start(file).await?;
         started(&started_gateway.summary);
         serve(started_gateway.reloader, started_gateway.commands, started_gateway.ended, signals).await

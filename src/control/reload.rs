@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use crate::config::{Blueprint, HostPort, Registry, Resolutions, compile};
 use crate::config::diagnostic;
 use crate::config::snapshot::Snapshot;
+use crate::config::{Blueprint, HostPort, Registry, Resolutions, compile};
 use crate::net::listener;
 use crate::runtime::mailbox::Letter;
 
@@ -60,7 +60,9 @@ impl Reloader {
         let result = self.try_reload().await;
         self.state.count_reload(result.is_ok());
         match &result {
-            Ok(report) => eprintln!("tidegate: reloaded {} in {:?}\n{report}", self.file.display(), begun.elapsed()),
+            Ok(report) => {
+                eprintln!("tidegate: reloaded {} in {:?}\n{report}", self.file.display(), begun.elapsed())
+            }
             Err(report) => {
                 eprintln!("tidegate: {} refused, the old configuration stays\n{report}", self.file.display());
             }
@@ -103,7 +105,8 @@ impl Reloader {
 
     /// Publishes, then opens and closes listeners: a connection never meets an address without its routes.
     fn swap(&mut self, current: &Snapshot, next: Snapshot, opened: Vec<Group>) {
-        let is_wanted = |address: SocketAddr| next.listeners.iter().any(|listener| listener.address == address);
+        let is_wanted =
+            |address: SocketAddr| next.listeners.iter().any(|listener| listener.address == address);
         let removed: Vec<SocketAddr> =
             current.listeners.iter().map(|listener| listener.address).filter(|&at| !is_wanted(at)).collect();
         self.state.publish(next);
@@ -153,13 +156,17 @@ impl Reloader {
     pub fn reopen_logs(&self) {
         match self.state.log.reopen() {
             Ok(()) => eprintln!("tidegate: logs reopened"),
-            Err(error) => eprintln!("tidegate: the access log cannot be reopened, the old one stays: {error}"),
+            Err(error) => {
+                eprintln!("tidegate: the access log cannot be reopened, the old one stays: {error}")
+            }
         }
     }
 
     pub fn finish_logs(&self) {
         if !self.state.log.finish(LOG_FINISH_WAIT) {
-            eprintln!("tidegate: the access log's last lines could not be written within {LOG_FINISH_WAIT:?}");
+            eprintln!(
+                "tidegate: the access log's last lines could not be written within {LOG_FINISH_WAIT:?}"
+            );
         }
     }
 }
@@ -170,7 +177,8 @@ pub fn read(
     current: Option<&Snapshot>,
     registry: &mut Registry,
 ) -> Result<(Blueprint, String), String> {
-    let bytes = std::fs::read(file).map_err(|error| format!("error: cannot read {}: {error}", file.display()))?;
+    let bytes =
+        std::fs::read(file).map_err(|error| format!("error: cannot read {}: {error}", file.display()))?;
     let text = diagnostic::decode(file, &bytes).map_err(|diagnostics| diagnostics.to_string())?;
     let compiled = compile(file, text, current, registry);
     match compiled.blueprint {

@@ -88,7 +88,8 @@ async fn bind_admin(settings: &Settings) -> Result<Option<tokio::net::TcpListene
 
 fn mailboxes(workers: usize) -> Result<(Vec<mailbox::Sender>, Vec<Receiver>), Failure> {
     let pairs: std::io::Result<Vec<_>> = (0..workers).map(|_| mailbox::mailbox()).collect();
-    let pairs = pairs.map_err(|error| Failure(format!("error: cannot make the workers' mailboxes: {error}")))?;
+    let pairs =
+        pairs.map_err(|error| Failure(format!("error: cannot make the workers' mailboxes: {error}")))?;
     Ok(pairs.into_iter().unzip())
 }
 
@@ -117,7 +118,8 @@ fn spawn_workers(
             // The control loop may be gone already.
             let _ = ends.send(id);
         };
-        let spawned = signals::with_blocked(|| std::thread::Builder::new().name(format!("worker-{id}")).spawn(body));
+        let spawned =
+            signals::with_blocked(|| std::thread::Builder::new().name(format!("worker-{id}")).spawn(body));
         spawned.map_err(|error| Failure(format!("error: cannot start worker {id}: {error}")))?;
     }
     Ok(ended)

@@ -298,7 +298,7 @@ fn trailer_error(error: HeadError) -> ChunkError {
 /// deceived, and so would a next hop that reads `_` as `-`.
 fn is_forbidden_in_trailers(name: &[u8]) -> bool {
     match Name::recognise(name) {
-        // Names that the gateway acts on, in any spelling. Of these only Date could be harmless, late as it is.
+        // Names that the gateway acts on, in any spelling. Only Date could be harmless, late as it is.
         Recognised::Name(Name::Other) => FORBIDDEN_IN_TRAILERS.iter().any(|known| is_alike(name, known)),
         Recognised::Name(_) | Recognised::LookAlike(_) => true,
     }

@@ -183,10 +183,14 @@ fn request_line(
 /// The method and its length, once the space after it is there. Methods are case-sensitive (RFC 9110 §9.1).
 #[inline(always)]
 fn method(line: &[u8]) -> Result<Option<(Method, usize)>, HeadError> {
-    match line {
-        [b'G', b'E', b'T', b' ', ..] => Ok(Some((Method::Get, 3))),
-        [b'P', b'O', b'S', b'T', b' ', ..] => Ok(Some((Method::Post, 4))),
-        _ => uncommon_method(line),
+    // `==` compares whole words; patterns would be matched byte by byte.
+    let text = line.first_chunk();
+    if text == Some(b"GET ") {
+        Ok(Some((Method::Get, 3)))
+    } else if text == Some(b"POST") && line.get(4) == Some(&b' ') {
+        Ok(Some((Method::Post, 4)))
+    } else {
+        uncommon_method(line)
     }
 }
 
@@ -263,10 +267,14 @@ const VERSION_LINE_LEN: usize = 10;
 
 #[inline(always)]
 fn request_version(rest: &[u8]) -> Result<Option<Version>, HeadError> {
-    match rest.first_chunk::<VERSION_LINE_LEN>() {
-        Some(b"HTTP/1.1\r\n") => Ok(Some(Version::Http11)),
-        Some(b"HTTP/1.0\r\n") => Ok(Some(Version::Http10)),
-        _ => uncommon_version(rest, b"\r\n"),
+    // `==` compares whole words; patterns would be matched byte by byte.
+    let line = rest.first_chunk::<VERSION_LINE_LEN>();
+    if line == Some(b"HTTP/1.1\r\n") {
+        Ok(Some(Version::Http11))
+    } else if line == Some(b"HTTP/1.0\r\n") {
+        Ok(Some(Version::Http10))
+    } else {
+        uncommon_version(rest, b"\r\n")
     }
 }
 
@@ -453,24 +461,40 @@ impl Line {
 #[inline(always)]
 pub(super) fn field_line(text: &[u8]) -> Result<Option<Line>, HeadError> {
     let name_len = scan::name_len(text);
-    let mut rest = match &text[name_len..] {
-        [b':', rest @ ..] if name_len > 0 => rest,
+    let rest = match &text[name_len..] {
+        // Nearly every line: one space and then something.
+        [b':', b' ', rest @ ..] if name_len > 0 && rest.first().is_some_and(|&byte| byte > b' ') => rest,
+        [b':', rest @ ..] if name_len > 0 => without_leading_space(rest),
         [] => return Ok(None),
         [byte, ..] => return Err(name_error(*byte, name_len == 0)),
     };
-    while let [b' ' | b'\t', more @ ..] = rest {
-        rest = more;
-    }
     let value = text.len() - rest.len();
     let line_end = scan::value_len(rest);
     if !line_ends(&rest[line_end..])? {
         return Ok(None);
     }
-    let mut value_bytes = &rest[..line_end];
-    while let [less @ .., b' ' | b'\t'] = value_bytes {
-        value_bytes = less;
+    let value_len = match rest[..line_end] {
+        [.., b'\t' | b' '] => without_trailing_space(&rest[..line_end]).len(),
+        _ => line_end,
+    };
+    Ok(Some(Line { name_len, value, value_len, len: value + line_end + 2 }))
+}
+
+/// OWS is SP and HTAB (RFC 9110 §5.6.3).
+#[cold]
+fn without_leading_space(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = text {
+        text = rest;
     }
-    Ok(Some(Line { name_len, value, value_len: value_bytes.len(), len: value + line_end + 2 }))
+    text
+}
+
+#[cold]
+fn without_trailing_space(mut text: &[u8]) -> &[u8] {
+    while let [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
 }
 
 #[cold]

@@ -51,7 +51,8 @@ fn with_http10(lines: &str) -> String {
 
 #[test]
 fn a_request_is_taken_apart() {
-    let text = "POST /a/b?c=%20&d HTTP/1.1\r\nHost: h.test:81\r\nX-Empty:\r\nX-Tab: \t a\tb \t\r\ncontent-length:007\r\n\r\nBODY";
+    let text = "POST /a/b?c=%20&d HTTP/1.1\r\nHost: h.test:81\r\nX-Empty:\r\nX-Tab: \t a\tb \t\r\n\
+                content-length:007\r\n\r\nBODY";
     let head = accepted(text);
     let bytes = text.as_bytes();
     assert_eq!(head.method, Method::Post);

@@ -145,8 +145,14 @@ const fn name_table() -> [NameEntry; NAME_SLOTS] {
     table
 }
 
-/// Are two names of one length the same but for case? Among token bytes, only the upper and lower case of a
-/// letter meet under `| 0x20`, and nothing meets `-`. Compares overlapping words instead of bytes.
+/// Is `text` this lower-case name, but for case? For text without controls: among the bytes left, only the
+/// upper and lower case of a letter meet under `| 0x20`, and nothing meets `-`.
+#[inline(always)]
+pub(super) fn is_name(text: &[u8], known: &'static [u8]) -> bool {
+    text.len() == known.len() && same_letters(known, text)
+}
+
+/// `is_name` for texts of one length. Compares overlapping words instead of bytes.
 #[inline(always)]
 fn same_letters(known: &[u8], name: &[u8]) -> bool {
     let word = |text: &[u8], at: usize| text[at..].first_chunk::<8>().map(|word| u64::from_le_bytes(*word));
@@ -261,7 +267,8 @@ pub struct RequestHead {
     /// After `?`, without it. `has_query` tells an empty query from none.
     pub query: Span,
     pub has_query: bool,
-    /// Authority this request is for: absolute-form or authority-form target wins over Host (RFC 9112 §3.2.2).
+    /// Authority this request is for: that of an absolute- or authority-form target wins over Host (RFC 9112
+    /// §3.2.2).
     /// `uri-host[:port]`, validated. Empty only on an HTTP/1.0 request without Host. Where it comes from the
     /// target, the Host field that is forwarded has to be replaced by it.
     pub authority: Span,

@@ -1,5 +1,5 @@
-//! Owns byte classes: how many bytes at the start of some text belong to a field name, a field value, a target
-//! or a host. Knows no grammar and reports no errors: the caller looks at the byte behind them.
+//! Owns byte classes: how many bytes at the start of some text belong to a field name, a field value, a
+//! target or a host. Knows no grammar and reports no errors: the caller looks at the byte behind them.
 //! Values are scanned 16 bytes at a time, the rest by a table; a SIMD version belongs behind these same
 //! functions.
 
@@ -43,10 +43,18 @@ pub fn query_len(text: &[u8]) -> usize {
     class_len::<QUERY>(text)
 }
 
-/// Letters, digits, `-` and `.`: all of nearly every host name. `host` looks at the rest byte by byte.
-#[inline(always)]
-pub fn plain_host_len(text: &[u8]) -> usize {
-    class_len::<PLAIN_HOST>(text)
+/// Is it all letters, digits, `-` and `.`, as nearly every host name is?
+#[inline]
+pub fn is_plain_host(text: &[u8]) -> bool {
+    let common =
+        |bytes: &[u8]| bytes.iter().fold(PLAIN_HOST, |common, &byte| common & CLASSES[byte as usize]);
+    // The last whole chunk overlaps the one before it, so that no bytes are left over.
+    match text.last_chunk::<WORD>() {
+        Some(last) => {
+            text.as_chunks::<WORD>().0.iter().fold(common(last), |all, chunk| all & common(chunk)) != 0
+        }
+        None => common(text) != 0,
+    }
 }
 
 /// Everything before the first LF.
@@ -142,6 +150,13 @@ fn class_len<const CLASS: u8>(text: &[u8]) -> usize {
 #[inline(always)]
 fn plain_len(text: &[u8]) -> usize {
     let mut rest = text;
+    if let Some((word, more)) = rest.split_first_chunk() {
+        let stops = not_plain(u64::from_le_bytes(*word));
+        if stops != 0 {
+            return first(stops);
+        }
+        rest = more;
+    }
     // LLVM makes a few vector instructions of this test. Which byte it was is left to the words.
     while let Some((block, more)) = rest.split_first_chunk::<BLOCK>() {
         if block.iter().fold(false, |any, &byte| any | !is_plain(byte)) {
@@ -196,12 +211,11 @@ mod tests {
     /// A scanner, and the class it should implement, byte by byte.
     type Case = (fn(&[u8]) -> usize, fn(u8) -> bool);
 
-    const CASES: [Case; 6] = [
+    const CASES: [Case; 5] = [
         (value_len, |byte| byte >= 0x20 && byte != 0x7f || byte == b'\t'),
         (name_len, |byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)),
         (path_len, |byte| byte.is_ascii_graphic() && !b"\"#<>\\?".contains(&byte)),
         (query_len, |byte| byte.is_ascii_graphic() && !b"\"#<>".contains(&byte)),
-        (plain_host_len, |byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte)),
         (line_len, |byte| byte != b'\n'),
     ];
 
@@ -236,6 +250,20 @@ mod tests {
                     let expected = bytes.iter().position(|&byte| !is_in_class(byte)).unwrap_or(17);
                     assert_eq!(class_len(&bytes), expected, "{first:#x} {second:#x}");
                     assert_eq!(class_len(&bytes[..16]), expected.min(16), "{first:#x} {second:#x}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_plain_host_is_plain_at_every_place() {
+        for byte in 0..=255u8 {
+            for len in 1..20 {
+                for place in 0..len {
+                    let mut host = vec![b'a'; len];
+                    host[place] = byte;
+                    let expected = byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+                    assert_eq!(is_plain_host(&host), expected, "{byte:#x} at {place} of {len}");
                 }
             }
         }

@@ -56,9 +56,18 @@ pub struct Facts {
 
 /// The configuration that a request sees, until it needs only names of it.
 enum Seen {
-    Whole { snapshot: SnapshotRef, route: Option<usize>, service: Option<Arc<Service>>, endpoint: Option<Arc<Endpoint>> },
+    Whole {
+        snapshot: SnapshotRef,
+        route: Option<usize>,
+        service: Option<Arc<Service>>,
+        endpoint: Option<Arc<Endpoint>>,
+    },
     /// A long stream: holds no snapshot, or every reload would pin one more.
-    Names { route: Option<(StableId, Arc<str>)>, service: Option<(StableId, Arc<str>)>, endpoint: Option<(StableId, Arc<str>)> },
+    Names {
+        route: Option<(StableId, Arc<str>)>,
+        service: Option<(StableId, Arc<str>)>,
+        endpoint: Option<(StableId, Arc<str>)>,
+    },
 }
 
 impl Exchange {

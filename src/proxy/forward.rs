@@ -12,7 +12,7 @@ use crate::http::head::HeadLimits;
 use crate::net::tcp::Stream;
 
 use super::balance::{self, Chosen};
-use super::body::{Progress, Upload, Uplink};
+use super::body::{Progress, Uplink, Upload};
 use super::client::{After, Client};
 use super::deadline::{Deadline, supervised};
 use super::exchange::Exchange;
@@ -37,14 +37,20 @@ pub async fn forward(
 ) -> Result<After, Error> {
     let Some(service) = routed.service().cloned() else { return Err(Kind::NoService.into()) };
     client.deadline.bound_request(routed.rule().request_timeout.or(service.timeouts.request));
-    let mut tries = Tries::new();
+    let mut tries = Tries::default();
     let mut routed = Some(routed);
     loop {
         let chosen = balance::choose(exchange, &service, &mut tries)?;
         exchange.facts.tries.set(tries.begin());
         let endpoint = chosen.endpoint.id;
-        let mut attempt =
-            Attempt { exchange, service: &service, upload, tries: &mut tries, progress: Progress::default(), was_pooled: false };
+        let mut attempt = Attempt {
+            exchange,
+            service: &service,
+            upload,
+            tries: &mut tries,
+            progress: Progress::default(),
+            was_pooled: false,
+        };
         let result = attempt.run(client, &mut routed, chosen).await;
         let (was_pooled, upload_begun) = (attempt.was_pooled, attempt.progress.upload_begun.get());
         match result {

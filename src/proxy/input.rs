@@ -107,7 +107,9 @@ impl TemplateValues for Values<'_> {
 impl<'a> Values<'a> {
     fn segment(&self, name: &str) -> Option<&'a [u8]> {
         self.route.conditions.paths.iter().find_map(|path| match path {
-            PathMatch::Segments(segments) => segment_value(segments, self.view.path, name),
+            PathMatch::Segments(segments) if path.matches(self.view.path) => {
+                segment_value(segments, self.view.path, name)
+            }
             _ => None,
         })
     }
@@ -124,9 +126,10 @@ pub fn host_without_port(authority: &[u8]) -> &[u8] {
 
 /// The value of one cookie of the request, for hashing by cookie.
 pub fn cookie<'a>(head: &'a RequestHead, bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let cookies = head.fields.iter().filter(|field| {
-        field.known == Name::Other && field.name.of(bytes).eq_ignore_ascii_case(b"cookie")
-    });
+    let cookies = head
+        .fields
+        .iter()
+        .filter(|field| field.known == Name::Other && field.name.of(bytes).eq_ignore_ascii_case(b"cookie"));
     cookies
         .flat_map(|field| field.value.of(bytes).split(|&byte| byte == b';'))
         .find_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))

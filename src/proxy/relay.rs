@@ -102,7 +102,9 @@ impl Downlink<'_> {
                 Ok(0) if upstream.bytes().is_empty() => {
                     return Err(Error::new(Kind::UpstreamClosed).after_sending());
                 }
-                Ok(0) => return Err(Error::with_source(Kind::BadResponse, "the head ended early").after_sending()),
+                Ok(0) => {
+                    return Err(Error::with_source(Kind::BadResponse, "the head ended early").after_sending());
+                }
                 Ok(_) => {}
                 Err(error) => return Err(Error::with_source(Kind::UpstreamClosed, error).after_sending()),
             }
@@ -154,13 +156,14 @@ pub async fn relay(
     let exchange = link.exchange;
     let head = received.head;
     let switched = is_switch(exchange, &head)?;
-    let framing = if switched { Framing::None } else { h1_parse::response_framing(&head, exchange.head.method) };
+    let framing =
+        if switched { Framing::None } else { h1_parse::response_framing(&head, exchange.head.method) };
     let answer = Answer::new(exchange, framing, switched, link.progress.upload_done.get());
     let mut out = exchange.core.scratch.take();
     if let Some(plan) = routed.as_ref() {
         transform::response_head(exchange, plan, upstream.bytes(), &head, &answer, &mut out);
     }
-    let upstream_keeps_alive = head.keep_alive;
+    let upstream_keeps_alive = head.allows_reuse_after(exchange.head.method);
     upstream.consume(head.head_len);
     exchange.facts.status.set(head.status);
     exchange.facts.answered.set(true);
@@ -197,7 +200,7 @@ fn is_switch(exchange: &Exchange, head: &ResponseHead) -> Result<bool, Error> {
 /// The relay of one body. The head waits in `head` to leave together with the first piece.
 struct Body<'a, 'l> {
     link: &'a Downlink<'l>,
-    head: Box<Vec<u8>>,
+    head: Vec<u8>,
     routed: &'a mut Option<Routed>,
 }
 
@@ -289,7 +292,12 @@ impl Body<'_, '_> {
     }
 
     /// More of the body, at most `most` bytes; `None` at the upstream's FIN.
-    async fn receive(&mut self, upstream: &mut Reader, most: u64, reads: &mut u32) -> Result<Option<()>, Error> {
+    async fn receive(
+        &mut self,
+        upstream: &mut Reader,
+        most: u64,
+        reads: &mut u32,
+    ) -> Result<Option<()>, Error> {
         // Whoever waits for a second piece may be a long stream.
         if self.routed.take().is_some() {
             self.link.exchange.let_go_of_snapshot();

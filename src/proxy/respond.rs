@@ -25,10 +25,23 @@ pub async fn redirect(
     location: &Template,
 ) -> Result<After, Error> {
     let mut extra = b"location: ".to_vec();
+    let start = extra.len();
     location.render(&values(exchange, route), &mut extra);
+    if location.as_literal().is_none() {
+        keep_on_this_host(&mut extra, start);
+    }
     extra.extend_from_slice(b"\r\n");
     append_edits(&route.response_headers, &values(exchange, route), &mut extra);
     send(exchange, client, status, "", &extra, b"").await
+}
+
+/// A path of the client's that begins with two slashes would name another host (RFC 3986 §4.2), and browsers
+/// read a backslash there as a slash: one slash is left.
+fn keep_on_this_host(location: &mut Vec<u8>, start: usize) {
+    let is_slash = |byte: Option<&u8>| matches!(byte, Some(b'/' | b'\\'));
+    while location.get(start) == Some(&b'/') && is_slash(location.get(start + 1)) {
+        location.remove(start + 1);
+    }
 }
 
 pub async fn fixed(

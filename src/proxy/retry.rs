@@ -12,6 +12,7 @@ use crate::http::head::Method;
 pub const ATTEMPTS_MAX: usize = 8;
 
 /// The tries of one request so far.
+#[derive(Default)]
 pub struct Tries {
     tried: Vec<StableId>,
     made: u32,
@@ -34,10 +35,6 @@ pub struct Failure<'a> {
 }
 
 impl Tries {
-    pub fn new() -> Tries {
-        Tries { tried: Vec::new(), made: 0, permit: None, fresh_connection: false }
-    }
-
     /// Endpoints not to pick again.
     pub fn tried(&self) -> &[StableId] {
         &self.tried

@@ -50,7 +50,11 @@ pub fn route(exchange: &Exchange) -> Result<Routed, Error> {
 }
 
 /// The service that a target names for a request; also asked by `tidegate explain`.
-pub fn service_of<'s>(snapshot: &'s Snapshot, target: &Target, values: &Values<'_>) -> Option<&'s Arc<Service>> {
+pub fn service_of<'s>(
+    snapshot: &'s Snapshot,
+    target: &Target,
+    values: &Values<'_>,
+) -> Option<&'s Arc<Service>> {
     let by_name = match &target.to {
         To::Service(id) => return Some(snapshot.service(*id)),
         To::Template(template) => {

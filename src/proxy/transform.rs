@@ -51,7 +51,7 @@ pub fn request_head(exchange: &Exchange, plan: &Routed, out: &mut Vec<u8>) {
     if !edits.set.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
         field(out, b"host", exchange.authority());
     }
-    copy_fields(&exchange.head.fields, bytes, out, |known| is_replaced_in_request(known), edits);
+    copy_fields(&exchange.head.fields, bytes, out, is_replaced_in_request, edits);
     framing_fields(exchange, out);
     forwarding_fields(exchange, &plan.snapshot().settings, out);
     field(out, b"x-request-id", exchange.id.as_bytes());
@@ -231,7 +231,8 @@ pub fn response_head(
     let edits = &plan.rule().response_headers;
     status_line(bytes, head, out);
     let drops_length = answer.framing == Framing::Chunked || answer.switched;
-    let is_replaced = |known| is_replaced_in_response(known) || (drops_length && known == Name::ContentLength);
+    let is_replaced =
+        |known| is_replaced_in_response(known) || (drops_length && known == Name::ContentLength);
     copy_fields(&head.fields, bytes, out, is_replaced, edits);
     if answer.switched {
         switch_fields(head, bytes, out);

@@ -35,8 +35,8 @@ pub struct Core {
     pub request_ids: RequestIds,
     /// Per service, by stable id: random numbers and the round-robin position.
     picks: RefCell<Vec<PickState>>,
-    pub request_heads: Recycled<RequestHead>,
-    pub response_heads: Recycled<ResponseHead>,
+    pub request_heads: Recycled<Box<RequestHead>>,
+    pub response_heads: Recycled<Box<ResponseHead>>,
     pub scratch: Recycled<Vec<u8>>,
     /// No new connections, and `connection: close` on every answer.
     pub draining: Cell<bool>,
@@ -117,8 +117,8 @@ impl Core {
     }
 }
 
-/// Boxes of one kind that are used again, at most `RECYCLED_MAX` kept.
-pub struct Recycled<T>(RefCell<Vec<Box<T>>>);
+/// Values of one kind that are used again, at most `RECYCLED_MAX` kept.
+pub struct Recycled<T>(RefCell<Vec<T>>);
 
 const RECYCLED_MAX: usize = 64;
 
@@ -130,11 +130,11 @@ impl<T> Default for Recycled<T> {
 
 impl<T: Default> Recycled<T> {
     /// As its last user left it: whoever takes one clears what matters.
-    pub fn take(&self) -> Box<T> {
+    pub fn take(&self) -> T {
         self.0.borrow_mut().pop().unwrap_or_default()
     }
 
-    pub fn give_back(&self, value: Box<T>) {
+    pub fn give_back(&self, value: T) {
         let mut kept = self.0.borrow_mut();
         if kept.len() < RECYCLED_MAX {
             kept.push(value);

@@ -85,7 +85,11 @@ fn ring(measured_flags: bool) -> io::Result<Runtime<TimeDriver<IoUringDriver>>> 
     if measured_flags {
         ring.setup_single_issuer().setup_coop_taskrun().setup_defer_taskrun();
     }
-    RuntimeBuilder::<IoUringDriver>::new().uring_builder(ring).with_entries(RING_ENTRIES).enable_timer().build()
+    RuntimeBuilder::<IoUringDriver>::new()
+        .uring_builder(ring)
+        .with_entries(RING_ENTRIES)
+        .enable_timer()
+        .build()
 }
 
 fn epoll() -> io::Result<Runtime<TimeDriver<LegacyDriver>>> {

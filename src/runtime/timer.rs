@@ -48,7 +48,13 @@ impl Timers {
         let slot = self.free.borrow_mut().pop();
         let slot = slot.unwrap_or_else(|| {
             let mut slots = self.slots.borrow_mut();
-            slots.push(Slot { generation: 0, deadline_ms: NEVER, look_ms: NEVER, expired: false, waker: None });
+            slots.push(Slot {
+                generation: 0,
+                deadline_ms: NEVER,
+                look_ms: NEVER,
+                expired: false,
+                waker: None,
+            });
             (slots.len() - 1) as u32
         });
         Timer { timers: self.clone(), slot }

@@ -23,11 +23,11 @@ use crate::proxy::client;
 use crate::proxy::exchange::ClientInfo;
 
 use super::core::Core;
+use super::cpus;
 use super::driver::{self, Driver};
 use super::mailbox::{Letter, Letters, Receiver};
 use super::panics::contain;
 use super::timer::{Timer, Timers};
-use super::cpus;
 
 /// Connections taken per readiness of a listener, before established ones get a turn.
 const ACCEPTS_PER_TURN: usize = 32;
@@ -169,7 +169,10 @@ impl Accepting {
         self.open.set(false);
         self.grace.set(Instant::now(), UNLISTEN_GRACE);
         if let Err(error) = self.acceptor.refuse_new() {
-            eprintln!("tidegate: {}: new connections cannot be held off while closing: {error}", self.address);
+            eprintln!(
+                "tidegate: {}: new connections cannot be held off while closing: {error}",
+                self.address
+            );
         }
     }
 }

@@ -38,7 +38,9 @@ fn extensions(table: &mut Table) {
     for extension in [";a", ";a=b", ";a=\"b\"", ";a=b;c=d", ";a=\"b;c\""] {
         table.pass(&format!("extension {extension:?}"), ext(extension), chunked(b"hello"));
     }
-    for extension in [" ;a", "; a", ";a =b", ";", ";;", ";=b", ";a=", ";a=\"", ";a=\"\\\"\"", ";\u{e9}", ";a=(b)"] {
+    for extension in
+        [" ;a", "; a", ";a =b", ";", ";;", ";=b", ";a=", ";a=\"", ";a=\"\\\"\"", ";\u{e9}", ";a=(b)"]
+    {
         table.either_broken(&format!("extension {extension:?}"), ext(extension), chunked(b"hello"));
     }
     table.pass("extension of 4000 bytes", ext(&format!(";{}", "a".repeat(3999))), chunked(b"hello"));
@@ -83,15 +85,19 @@ fn trailers(table: &mut Table) {
     for line in TRAILERS {
         table.broken(&format!("trailer {line:?}"), with(&format!("{line}\r\n")));
     }
-    table.broken_as("trailers over 16 KiB", &[400, 431], with(&format!("X-A: {}\r\n", "a".repeat(17 * 1024))));
+    table.broken_as(
+        "trailers over 16 KiB",
+        &[400, 431],
+        with(&format!("X-A: {}\r\n", "a".repeat(17 * 1024))),
+    );
     let many = "X-A: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n".repeat(400);
     table.broken_as("many trailers over 16 KiB", &[400, 431], with(&many));
     table.pass("trailers of 15 KiB", with(&format!("X-A: {}\r\n", "a".repeat(15 * 1024))), chunked(b"hello"));
 }
 
 const SIZES: &[&str] = &[
-    "", "+5", "-5", "-0", "0x5", "5h", "g", " 5", "5 ", "\t5", "5\t", "5 5", "5,5", "5.0", "\"5\"", "\x0b5", "5\x0b", "5\0", "\x005",
-    "５",
+    "", "+5", "-5", "-0", "0x5", "5h", "g", " 5", "5 ", "\t5", "5\t", "5 5", "5,5", "5.0", "\"5\"", "\x0b5",
+    "5\x0b", "5\0", "\x005", "５",
 ];
 
 const TRAILERS: &[&str] = &[

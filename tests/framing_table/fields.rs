@@ -24,7 +24,10 @@ fn names(table: &mut Table) {
     table.refuse("slash in a name", get("X/A: y\r\n"));
     table.refuse("quotes in a name", get("\"X\": y\r\n"));
     table.refuse("space before the first field", "GET /case HTTP/1.1\r\n Host: test.example\r\n\r\n");
-    table.refuse("space before the first of two fields", "GET /case HTTP/1.1\r\n X: y\r\nHost: test.example\r\n\r\n");
+    table.refuse(
+        "space before the first of two fields",
+        "GET /case HTTP/1.1\r\n X: y\r\nHost: test.example\r\n\r\n",
+    );
 }
 
 fn values(table: &mut Table) {
@@ -54,7 +57,11 @@ fn hop_by_hop(table: &mut Table) {
     table.pass("Connection: close", get("Connection: close\r\n"), plain());
     table.last();
     table.pass("Connection names a field", get("Connection: x-secret\r\nX-Secret: hop\r\n"), plain());
-    table.pass("Connection in two lines", get("Connection: x-a\r\nX-A: hop\r\nConnection: x-b\r\nX-B: hop\r\n"), plain());
+    table.pass(
+        "Connection in two lines",
+        get("Connection: x-a\r\nX-A: hop\r\nConnection: x-b\r\nX-B: hop\r\n"),
+        plain(),
+    );
     table.pass("Proxy-Connection", get("Proxy-Connection: keep-alive\r\n"), plain());
     table.pass("TE", get("TE: gzip;q=0.5, trailers\r\nConnection: TE\r\n"), plain());
     table.pass("TE that nobody named", get("TE: gzip\r\n"), plain());
@@ -63,7 +70,11 @@ fn hop_by_hop(table: &mut Table) {
     let fields = "Connection: content-length\r\nContent-Length: 5\r\n";
     table.either("Connection names Content-Length", post(fields, "hello"), posted(b"hello"));
     let fields = "Connection: transfer-encoding\r\nTransfer-Encoding: chunked\r\n";
-    table.either("Connection names Transfer-Encoding", post(fields, "5\r\nhello\r\n0\r\n\r\n"), chunked(b"hello"));
+    table.either(
+        "Connection names Transfer-Encoding",
+        post(fields, "5\r\nhello\r\n0\r\n\r\n"),
+        chunked(b"hello"),
+    );
     table.either("Connection names Host", get("Connection: host\r\n"), plain());
     table.either("Connection with junk", get("Connection: ,,\"a\",;=\r\n"), plain());
     table.either("another expectation", get("Expect: 200-maybe\r\n"), plain());

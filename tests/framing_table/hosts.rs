@@ -63,4 +63,5 @@ const MALFORMED: &[&str] = &[
 ];
 
 /// Grammatical but empty, percent-encoded or unusual: the standard allows them, a careful server may not.
-const DEBATED: &[&str] = &["", "test.example:", "test%2eexample", "test.example.", "[v1.a:b]", "a!b.example", "..", "%zz"];
+const DEBATED: &[&str] =
+    &["", "test.example:", "test%2eexample", "test.example.", "[v1.a:b]", "a!b.example", "..", "%zz"];

@@ -22,7 +22,11 @@ pub fn add(table: &mut Table) {
     table.refuse_as("target of 100 KiB", &[414], of(100 * 1024));
     let query = with_line(format!("GET /case?{} HTTP/1.1", "q".repeat(9 * 1024)));
     table.refuse_as("query of 9 KiB", &[414], query);
-    table.refuse_as("method of 40 KiB", &[400, 431, 501], with_line(format!("{} / HTTP/1.1", "M".repeat(40 * 1024))));
+    table.refuse_as(
+        "method of 40 KiB",
+        &[400, 431, 501],
+        with_line(format!("{} / HTTP/1.1", "M".repeat(40 * 1024))),
+    );
 }
 
 /// A GET whose head has exactly this many bytes.

@@ -13,9 +13,17 @@ fn methods(table: &mut Table) {
     let shape = |method| Shape { method, ..plain() };
     table.pass("plain GET", get(""), plain());
     table.pass("method of 32 bytes", with_line(format!("{} /case HTTP/1.1", "M".repeat(32))), shape(M32));
-    table.refuse_as("method of 33 bytes", &[400, 501], with_line(format!("{} /case HTTP/1.1", "M".repeat(33))));
+    table.refuse_as(
+        "method of 33 bytes",
+        &[400, 501],
+        with_line(format!("{} /case HTTP/1.1", "M".repeat(33))),
+    );
     table.pass("unknown method", with_line("BREW /case HTTP/1.1"), shape("BREW"));
-    table.pass("method of token punctuation", with_line("M-SEARCH!#$%&'*+.^_`|~ /case HTTP/1.1"), shape(PUNCTUATED));
+    table.pass(
+        "method of token punctuation",
+        with_line("M-SEARCH!#$%&'*+.^_`|~ /case HTTP/1.1"),
+        shape(PUNCTUATED),
+    );
     table.pass("lower case method is another method", with_line("get /case HTTP/1.1"), shape("get"));
     table.refuse("method with a colon", with_line("GE:T /case HTTP/1.1"));
     table.refuse("method with a NUL", with_line("GE\0T /case HTTP/1.1"));
@@ -31,15 +39,25 @@ fn methods(table: &mut Table) {
 fn targets(table: &mut Table) {
     let to = |target: &str| Shape { target: target.into(), ..plain() };
     let of = |target: &str| with_line(format!("GET {target} HTTP/1.1"));
-    for target in ["/", "/a//b", "/case?", "/case?a=b&c", "/a;v=1,2", "/~!$&'()*+,=:@", "/?a?b/c", "/a%2Fb", "/?/../a"] {
+    for target in
+        ["/", "/a//b", "/case?", "/case?a=b&c", "/a;v=1,2", "/~!$&'()*+,=:@", "/?a?b/c", "/a%2Fb", "/?/../a"]
+    {
         table.pass(&format!("target {target}"), of(target), to(target));
     }
     // The path goes on in its normal form (RFC 3986 §6.2.2), the one that routes were matched against.
-    for (target, normal) in [("/a/../b", "/b"), ("/a/%2e%2E/b?c", "/b?c"), ("/%7ea", "/~a"), ("/a%2fb", "/a%2Fb"), ("/./a/", "/a/")] {
+    for (target, normal) in [
+        ("/a/../b", "/b"),
+        ("/a/%2e%2E/b?c", "/b?c"),
+        ("/%7ea", "/~a"),
+        ("/a%2fb", "/a%2Fb"),
+        ("/./a/", "/a/"),
+    ] {
         table.pass(&format!("target {target}"), of(target), to(normal));
     }
     table.either("target above the root", of("/../a"), to("/a"));
-    for target in ["/\"quoted\"", "/<a>", "/a|b", "/{a}", "/a^b", "/a`b", "/a\\b", "/a#fragment", "/%zz", "/%00"] {
+    for target in
+        ["/\"quoted\"", "/<a>", "/a|b", "/{a}", "/a^b", "/a`b", "/a\\b", "/a#fragment", "/%zz", "/%00"]
+    {
         table.either(&format!("target {target}"), of(target), to(target));
     }
     table.refuse("no target", with_line("GET HTTP/1.1"));
@@ -99,8 +117,14 @@ fn versions(table: &mut Table) {
         table.refuse_as(&format!("all of {version}"), &[400, 505], with_line(format!("GET /case {version}")));
     }
     table.either("HTTP/1.2", with_line("GET /case HTTP/1.2"), plain());
-    for version in ["http/1.1", "HTTP/1.", "HTTP/1", "HTTP/01.1", "HTTP/1.10", "HTTP/1.1x", "HTTP /1.1", "HTTP/1,1"] {
-        table.refuse_as(&format!("version {version}"), &[400, 505], with_line(format!("GET /case {version}")));
+    for version in
+        ["http/1.1", "HTTP/1.", "HTTP/1", "HTTP/01.1", "HTTP/1.10", "HTTP/1.1x", "HTTP /1.1", "HTTP/1,1"]
+    {
+        table.refuse_as(
+            &format!("version {version}"),
+            &[400, 505],
+            with_line(format!("GET /case {version}")),
+        );
     }
     table.refuse_as("another protocol", &[400, 505], with_line("GET /case SIP/2.0"));
     table.refuse("space after the version", with_line("GET /case HTTP/1.1 "));

@@ -11,10 +11,18 @@ pub fn add(table: &mut Table) {
     let get = [&super::get("Transfer-Encoding: chunked\r\n")[..], HELLO].concat();
     table.pass("chunked GET", get, Shape { method: "GET", ..chunked(b"hello") });
     for value in ["chunked,", ",chunked", ", chunked"] {
-        table.either(&format!("coding {value:?}"), coded(&format!("Transfer-Encoding: {value}")), chunked(b"hello"));
+        table.either(
+            &format!("coding {value:?}"),
+            coded(&format!("Transfer-Encoding: {value}")),
+            chunked(b"hello"),
+        );
     }
     for value in MALFORMED {
-        table.refuse_as(&format!("coding {value:?}"), &[400, 501], coded(&format!("Transfer-Encoding: {value}")));
+        table.refuse_as(
+            &format!("coding {value:?}"),
+            &[400, 501],
+            coded(&format!("Transfer-Encoding: {value}")),
+        );
     }
     for line in DISGUISED {
         table.refuse(&format!("line {line:?}"), coded(line));
@@ -23,8 +31,14 @@ pub fn add(table: &mut Table) {
     two_lines(table);
     table.refuse("byte over 127 after chunked", post(b"Transfer-Encoding: chunked\xff\r\n", HELLO));
     table.refuse("chunked on HTTP/1.0", old("Transfer-Encoding: chunked\r\n"));
-    table.refuse("chunked and length on HTTP/1.0", old("Transfer-Encoding: chunked\r\nContent-Length: 15\r\n"));
-    table.refuse("chunked and keep-alive on HTTP/1.0", old("Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n"));
+    table.refuse(
+        "chunked and length on HTTP/1.0",
+        old("Transfer-Encoding: chunked\r\nContent-Length: 15\r\n"),
+    );
+    table.refuse(
+        "chunked and keep-alive on HTTP/1.0",
+        old("Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n"),
+    );
 }
 
 /// CL.TE and TE.CL: whichever a backend believes, the gateway must not have passed it on.
@@ -33,12 +47,22 @@ fn both(table: &mut Table) {
     let length = smuggled.len();
     let cl_te = format!("Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n");
     table.refuse("CL.TE", post(cl_te, smuggled));
-    table.refuse("TE.CL", post("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n", "5c\r\nGPOST / HTTP/1.1\r\n"));
+    table.refuse(
+        "TE.CL",
+        post("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n", "5c\r\nGPOST / HTTP/1.1\r\n"),
+    );
     table.refuse("CL 0 and TE", post("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", HELLO));
-    table.refuse("CL that agrees with TE", post("Content-Length: 15\r\nTransfer-Encoding: chunked\r\n", HELLO));
-    table.refuse("CL and TE: identity", post("Content-Length: 5\r\nTransfer-Encoding: identity\r\n", "hello"));
+    table.refuse(
+        "CL that agrees with TE",
+        post("Content-Length: 15\r\nTransfer-Encoding: chunked\r\n", HELLO),
+    );
+    table
+        .refuse("CL and TE: identity", post("Content-Length: 5\r\nTransfer-Encoding: identity\r\n", "hello"));
     table.refuse("CL and an empty TE", post("Content-Length: 5\r\nTransfer-Encoding:\r\n", "hello"));
-    table.refuse("CL, TE and CL again", post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n", HELLO));
+    table.refuse(
+        "CL, TE and CL again",
+        post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n", HELLO),
+    );
     let hidden = "Connection: transfer-encoding\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n";
     table.refuse("CL and TE, one named hop-by-hop", post(hidden, HELLO));
     let hidden = "Connection: content-length\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n";
@@ -58,7 +82,10 @@ fn two_lines(table: &mut Table) {
         let lines = format!("Transfer-Encoding: {first}\r\nTransfer-Encoding: {second}\r\n");
         table.refuse_as(&format!("two codings {first:?}, {second:?}"), &[400, 501], post(lines, HELLO));
     }
-    table.refuse("two codings in other letters", post("Transfer-Encoding: x\r\ntransfer-encoding: chunked\r\n", HELLO));
+    table.refuse(
+        "two codings in other letters",
+        post("Transfer-Encoding: x\r\ntransfer-encoding: chunked\r\n", HELLO),
+    );
 }
 
 fn old(fields: &str) -> Vec<u8> {

@@ -225,6 +225,17 @@ impl Conn {
         }
     }
 
+    /// Reads and says nothing until the backend is dropped or cut.
+    pub fn wait_stop(&self) {
+        let closed = || match &self.stream {
+            Some(stream) => self.shared.stop.load(Ordering::SeqCst) || !is_open(stream),
+            None => true,
+        };
+        while !closed() {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     pub fn stream(&self) -> Option<&TcpStream> {
         self.stream.as_deref()
     }
@@ -277,6 +288,11 @@ pub fn describe(name: &str, request: &Request) -> Vec<u8> {
     text.into_bytes()
 }
 
+/// Whether the kernel still holds the connection open both ways.
+fn is_open(stream: &TcpStream) -> bool {
+    stream.take_error().is_ok_and(|error| error.is_none()) && stream.peer_addr().is_ok()
+}
+
 fn accept_all<H>(listener: &TcpListener, shared: &Arc<Shared>, handle: &Arc<H>)
 where
     H: Fn(&mut Conn) + Send + Sync + 'static,
@@ -304,13 +320,8 @@ fn run_connection<H: Fn(&mut Conn)>(
     handle: &H,
 ) {
     let recorder = Recorder { stream: Some(stream.clone()), record: record.clone() };
-    let mut conn = Conn {
-        wire: Wire::new(recorder),
-        stream: Some(stream),
-        shared: shared.clone(),
-        index,
-        last: false,
-    };
+    let mut conn =
+        Conn { wire: Wire::new(recorder), stream: Some(stream), shared: shared.clone(), index, last: false };
     handle(&mut conn);
     drop(conn);
     shared.live.lock().unwrap().remove(&index);

@@ -79,7 +79,8 @@ impl Client {
     }
 
     pub fn post(&mut self, path: &str, body: &[u8]) -> Result<Response, Fault> {
-        let head = format!("POST {path} HTTP/1.1\r\nHost: test.example\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: test.example\r\nContent-Length: {}\r\n\r\n", body.len());
         self.request("POST", &[head.as_bytes(), body].concat())
     }
 

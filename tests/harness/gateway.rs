@@ -154,7 +154,10 @@ impl Gateway {
     pub fn access_log(&self) -> Vec<serde_json::Value> {
         let text = fs::read_to_string(self.access_log_file()).unwrap_or_default();
         let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line:?}"))).collect()
+        whole
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line:?}")))
+            .collect()
     }
 
     /// Replaces the file; takes effect with `reload`.
@@ -171,7 +174,8 @@ impl Gateway {
     /// SIGHUP on the file as it is.
     pub fn reload_file(&mut self) -> Reload {
         let before = self.metrics();
-        let count = |metrics: &Metrics, result| metrics.sum("tidegate_config_reloads_total", &[("result", result)]);
+        let count =
+            |metrics: &Metrics, result| metrics.sum("tidegate_config_reloads_total", &[("result", result)]);
         let (taken, refused) = (count(&before, "ok"), count(&before, "error"));
         self.signal(libc::SIGHUP);
         eventually("a reload is reported", || {
@@ -233,7 +237,8 @@ impl Gateway {
 
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process runs");
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process runs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
     }

@@ -146,14 +146,7 @@ impl<R: Read> Wire<R> {
                 continue;
             }
             let framing = response_framing(&head, status, method)?;
-            return Ok(Response {
-                status,
-                head,
-                framing,
-                body: Vec::new(),
-                trailers: Vec::new(),
-                interim,
-            });
+            return Ok(Response { status, head, framing, body: Vec::new(), trailers: Vec::new(), interim });
         }
     }
 
@@ -295,7 +288,8 @@ pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 pub fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 fn parse_field(line: &str) -> Result<(String, String), String> {
@@ -312,7 +306,9 @@ fn parse_field(line: &str) -> Result<(String, String), String> {
 fn split_request_line(line: &str) -> Result<(String, String, String), Fault> {
     let parts: Vec<&str> = line.split(' ').collect();
     match parts[..] {
-        [method, target, version] if is_token(method) && !target.is_empty() && version.starts_with("HTTP/1.") => {
+        [method, target, version]
+            if is_token(method) && !target.is_empty() && version.starts_with("HTTP/1.") =>
+        {
             Ok((method.into(), target.into(), version.into()))
         }
         _ => Err(malformed(format!("request line {line:?}"))),
@@ -354,9 +350,10 @@ fn declared_framing(head: &Head) -> Result<Option<Framing>, Fault> {
     let (lengths, codings) = (head.all("content-length"), head.all("transfer-encoding"));
     match (&lengths[..], &codings[..]) {
         ([], []) => Ok(None),
-        ([length], []) if !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit()) => {
-            length.parse().map(|length| Some(Framing::Length(length))).map_err(|_| malformed("length overflow"))
-        }
+        ([length], []) if !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit()) => length
+            .parse()
+            .map(|length| Some(Framing::Length(length)))
+            .map_err(|_| malformed("length overflow")),
         ([], [coding]) if coding.eq_ignore_ascii_case("chunked") => Ok(Some(Framing::Chunked)),
         _ => Err(malformed(format!("ambiguous framing: lengths {lengths:?}, codings {codings:?}"))),
     }

@@ -73,7 +73,11 @@ fn chunks(table: &mut Table) {
     let trailers = format!("5\r\nhello\r\n0\r\n{}\r\n", "X: aaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n".repeat(4000));
     table.keep("trailers of 100 KB", coded(&trailers), Want::NotComplete);
     table.keep("a chunk that never comes", coded("FFFFFFFFFFFFFFFF\r\nhello"), Want::NotComplete);
-    table.keep("good chunks", coded("0005\r\nhello\r\n000\r\nX-Sum: 1\r\n\r\n"), Want::Complete(200, b"hello"));
+    table.keep(
+        "good chunks",
+        coded("0005\r\nhello\r\n000\r\nX-Sum: 1\r\n\r\n"),
+        Want::Complete(200, b"hello"),
+    );
 }
 
 fn surplus(table: &mut Table) {
@@ -88,7 +92,11 @@ fn surplus(table: &mut Table) {
     table.keep("one byte after a length", format!("{ok}x"), Want::Complete(200, b"ok"));
     table.keep("garbage after chunks", format!("{coded}garbage"), Want::Complete(200, b"ok"));
     table.keep("a line end after a length", format!("{ok}\r\n"), Want::Complete(200, b"ok"));
-    table.keep("a hundred responses", evil.repeat(100).replacen("evil", "good", 1), Want::Complete(200, b"good"));
+    table.keep(
+        "a hundred responses",
+        evil.repeat(100).replacen("evil", "good", 1),
+        Want::Complete(200, b"good"),
+    );
     let later = vec![send(ok), pause(), send(evil), Step::Keep];
     table.steps("a second response a moment later", Asked::Get, later, Want::Complete(200, b"ok"));
     let later = vec![send(coded), pause(), send("HTTP/1.1 200"), Step::Keep];

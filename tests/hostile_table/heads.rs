@@ -31,10 +31,18 @@ fn status_lines(table: &mut Table) {
         "HTTP/1.1 200 O\rK",
         "GET / HTTP/1.1",
     ] {
-        table.keep(&format!("status line {line:?}"), format!("{line}\r\nContent-Length: 2\r\n\r\nok"), Want::BadGateway);
+        table.keep(
+            &format!("status line {line:?}"),
+            format!("{line}\r\nContent-Length: 2\r\n\r\nok"),
+            Want::BadGateway,
+        );
     }
     table.keep("no reason", "HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nok", Want::Complete(200, b"ok"));
-    table.keep("no reason and no space", "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", Want::Lenient(200, b"ok"));
+    table.keep(
+        "no reason and no space",
+        "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok",
+        Want::Lenient(200, b"ok"),
+    );
     table.keep("status 999", "HTTP/1.1 999 Odd\r\nContent-Length: 2\r\n\r\nok", Want::Lenient(999, b"ok"));
     table.close("HTTP/0.9 answer", "<html>hello</html>", Want::BadGateway);
     table.close("binary garbage", b"\x16\x03\x01\x00\xff\xfe\xfd", Want::BadGateway);
@@ -65,12 +73,19 @@ fn fields(table: &mut Table) {
         table.keep(&format!("field line {}", line.escape_ascii()), with(line), Want::BadGateway);
     }
     table.keep("bare LF everywhere", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", Want::BadGateway);
-    table.keep("bare LF for the empty line", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\nok", Want::BadGateway);
+    table.keep(
+        "bare LF for the empty line",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\nok",
+        Want::BadGateway,
+    );
     let bomb = format!("HTTP/1.1 200 OK\r\n{}Content-Length: 2\r\n\r\nok", "X: y\r\n".repeat(2000));
     table.keep("2000 fields", bomb, Want::BadGateway);
     let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 2\r\n\r\nok", "a".repeat(100_000));
     table.keep("a field of 100 KB", long, Want::BadGateway);
-    let endless = vec![send("HTTP/1.1 200 OK\r\n"), Step::Repeat(b"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n".to_vec(), 200_000)];
+    let endless = vec![
+        send("HTTP/1.1 200 OK\r\n"),
+        Step::Repeat(b"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n".to_vec(), 200_000),
+    ];
     table.steps("a head without end", Asked::Get, endless, Want::BadGateway);
 }
 
@@ -114,7 +129,11 @@ fn interim(table: &mut Table) {
     let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
     table.keep("101 that nobody asked for", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", Want::BadGateway);
-    table.keep("100 that nobody asked for", format!("HTTP/1.1 100 Continue\r\n\r\n{ok}"), Want::Complete(200, b"ok"));
+    table.keep(
+        "100 that nobody asked for",
+        format!("HTTP/1.1 100 Continue\r\n\r\n{ok}"),
+        Want::Complete(200, b"ok"),
+    );
     table.keep("three hints", format!("{}{ok}", hints.repeat(3)), Want::Complete(200, b"ok"));
     table.close("a hint and a close", hints, Want::NotComplete);
     let flood = vec![Step::Repeat(hints.as_bytes().to_vec(), 500_000)];
@@ -128,14 +147,35 @@ fn interim(table: &mut Table) {
 fn bodiless(table: &mut Table) {
     let other = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     table.keep("204 with a body", "HTTP/1.1 204 No Content\r\n\r\nevil", Want::Complete(204, b""));
-    table.keep("204 with a second response", format!("HTTP/1.1 204 No Content\r\n\r\n{other}"), Want::Complete(204, b""));
-    table.keep("204 with a length", "HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nevil", Want::Lenient(204, b""));
+    table.keep(
+        "204 with a second response",
+        format!("HTTP/1.1 204 No Content\r\n\r\n{other}"),
+        Want::Complete(204, b""),
+    );
+    table.keep(
+        "204 with a length",
+        "HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nevil",
+        Want::Lenient(204, b""),
+    );
     let coded = "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nevil\r\n0\r\n\r\n";
     table.keep("204 with chunks", coded, Want::Lenient(204, b""));
-    table.keep("304 with a body", "HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\nevil", Want::Complete(304, b""));
-    table.keep("304 with a second response", format!("HTTP/1.1 304 Not Modified\r\n\r\n{other}"), Want::Complete(304, b""));
+    table.keep(
+        "304 with a body",
+        "HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\nevil",
+        Want::Complete(304, b""),
+    );
+    table.keep(
+        "304 with a second response",
+        format!("HTTP/1.1 304 Not Modified\r\n\r\n{other}"),
+        Want::Complete(304, b""),
+    );
     let head = |bytes: &str| vec![send(bytes), Step::Keep];
-    table.steps("HEAD with a body", Asked::Head, head("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"), Want::Complete(200, b""));
+    table.steps(
+        "HEAD with a body",
+        Asked::Head,
+        head("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"),
+        Want::Complete(200, b""),
+    );
     let two = format!("HTTP/1.1 200 OK\r\nContent-Length: 46\r\n\r\n{other}");
     table.steps("HEAD with a second response", Asked::Head, head(&two), Want::Complete(200, b""));
     let coded = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nevil\r\n0\r\n\r\n";

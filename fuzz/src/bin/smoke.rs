@@ -1,5 +1,5 @@
-//! Runs the fuzz targets on a stable compiler: mutates their seeds with a fixed pseudo-random sequence for some
-//! seconds and reports the first input that panics, in hex. Knows nothing of coverage: it finds what is near
+//! Runs the fuzz targets on a stable compiler: mutates their seeds with a fixed pseudo-random sequence for
+//! some seconds and reports the first input that panics, in hex. Knows nothing of coverage: it finds what is near
 //! the seeds; libFuzzer (see Cargo.toml) finds the rest.
 //!
 //! Usage: `smoke [--seconds N] [TARGET...]`, or `smoke --replay HEX TARGET`.

@@ -48,7 +48,7 @@ pub struct Sample {
 
 /// Others' part of our cores, and the slow part of the time, above which a sample does not count.
 const FOREIGN_SHARE_MAX: f64 = 0.08;
-const SLOW_SHARE_MAX: f64 = 0.15;
+const SLOW_SHARE_MAX: f64 = 0.2;
 
 impl Sample {
     pub fn is_dirty(&self) -> bool {

@@ -3,8 +3,8 @@
 //! Owns one thread per core that does a fixed piece of work now and then and times it; judges nothing else.
 
 use std::hint::black_box;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,12 +13,15 @@ use crate::sys;
 /// About 50 µs of work every 100 ms: 0.05 % of a core, too rare to move a 99th percentile.
 const WORK_STEPS: u64 = 40_000;
 const PAUSE: Duration = Duration::from_millis(100);
-/// A beat is slow when it took this much longer than the best ever seen.
+/// A beat is slow when it took this much longer than a good one.
 const SLOW_FACTOR: f64 = 1.25;
+/// A good beat is one that this part of the run's beats were no slower than. Not the best of all: the kernel
+/// may take time off a beat that was stolen before it.
+const GOOD_PART: f64 = 0.2;
 const CALIBRATION_BEATS: usize = 40;
 
-/// CPU time of the fastest beat of this run, in nanoseconds.
-static BEST_NS: AtomicU64 = AtomicU64::new(u64::MAX);
+/// CPU times of all beats of this run, in nanoseconds: 20 a second.
+static BEATS_NS: Mutex<Vec<u64>> = Mutex::new(Vec::new());
 
 pub struct Pulse {
     stop: Arc<AtomicBool>,
@@ -39,10 +42,7 @@ impl Pulse {
     pub fn slow_share(mut self) -> f64 {
         self.stop.store(true, Ordering::Relaxed);
         let cores: Vec<Vec<u64>> = self.threads.drain(..).filter_map(|thread| thread.join().ok()).collect();
-        for &beat_ns in cores.iter().flatten() {
-            BEST_NS.fetch_min(beat_ns, Ordering::Relaxed);
-        }
-        let limit_ns = BEST_NS.load(Ordering::Relaxed) as f64 * SLOW_FACTOR;
+        let limit_ns = learn(cores.iter().flatten().copied()) as f64 * SLOW_FACTOR;
         let slow = |beats: &Vec<u64>| beats.iter().filter(|&&beat_ns| beat_ns as f64 > limit_ns).count();
         cores.iter().map(|beats| slow(beats) as f64 / beats.len().max(1) as f64).fold(0.0, f64::max)
     }
@@ -50,10 +50,23 @@ impl Pulse {
 
 /// Learns the usual speed before the first sample.
 pub fn calibrate() {
-    for _ in 0..CALIBRATION_BEATS {
-        BEST_NS.fetch_min(beat(), Ordering::Relaxed);
+    learn((0..CALIBRATION_BEATS).map(|_| {
         thread::sleep(Duration::from_millis(5));
+        beat()
+    }));
+}
+
+/// Adds what was seen and returns what a good beat takes.
+fn learn(beats_ns: impl Iterator<Item = u64>) -> u64 {
+    let mut all = BEATS_NS.lock().unwrap_or_else(PoisonError::into_inner);
+    all.extend(beats_ns);
+    all.sort_unstable();
+    if std::env::var("BEATS").is_ok() {
+        let n = all.len();
+        eprintln!("beats {:?}", [0, 1, 5, 10, 20, 50, 80, 90, 95, 99].map(|p| all[(n - 1) * p / 100]));
     }
+    let index = (all.len() as f64 * GOOD_PART) as usize;
+    all.get(index).copied().unwrap_or(0)
 }
 
 fn beat_until(core: usize, stop: &AtomicBool) -> Vec<u64> {

@@ -160,6 +160,9 @@ fn table(result: &CaseResult) -> String {
 fn cell(metric: Metric, spread: Option<Spread>) -> String {
     let Some(Spread { median, min, max }) = spread else { return "-".to_owned() };
     let digits = metric.decimals();
+    if min == max {
+        return format!("{median:.digits$}");
+    }
     format!("{median:.digits$} ({min:.digits$}–{max:.digits$})")
 }
 

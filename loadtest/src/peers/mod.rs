@@ -136,8 +136,9 @@ impl Running {
         socket.write_all(b"show info\n").ok()?;
         let mut text = String::new();
         socket.read_to_string(&mut text).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("TotalSplicedBytesOut:"))?;
-        line.trim().parse().ok()
+        // Released versions write it `TotalSplicdedBytesOut`.
+        let line = text.lines().find(|line| line.starts_with("TotalSplic"))?;
+        line.split_once(':')?.1.trim().parse().ok()
     }
 
     fn wait_ready(&mut self) -> Result<(), String> {

@@ -43,7 +43,7 @@ impl Programs {
         found.is_none().then_some(advice)
     }
 
-    /// What the program says of itself, one line.
+    /// What the peer's program says of itself, one line, which names it.
     pub fn version(&self, peer: Peer) -> Option<String> {
         match peer {
             Peer::Tidegate => said(self.tidegate.as_deref()?, &["version"]),
@@ -66,6 +66,7 @@ fn said(program: &Path, arguments: &[&str]) -> Option<String> {
     let text = String::from_utf8_lossy(&text);
     // Links and copyright notices after the version are not wanted.
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    let line = line.trim_start_matches("nginx version: ").trim_start_matches("envoy  version: ");
     Some(line.split(" - http").next()?.split(" Copyright").next()?.to_owned())
 }
 

@@ -62,7 +62,9 @@ fn run(options: &Options) -> Result<(), String> {
         None => free_address(WEB_PORT)?,
     };
     let admin = free_address(ADMIN_PORT)?;
-    let failed = |error: std::io::Error| format!("cannot write the demo's config in {}: {error}", options.dir.display());
+    let failed = |error: std::io::Error| {
+        format!("cannot write the demo's config in {}: {error}", options.dir.display())
+    };
     fs::create_dir_all(&options.dir).map_err(failed)?;
     let file = options.dir.join("demo.toml");
     fs::write(&file, config(web, admin, stable.address(), v2.address())).map_err(failed)?;
@@ -134,7 +136,10 @@ fn hints(web: SocketAddr, admin: SocketAddr, file: &Path) -> String {
         ("a model version by header (see x-model-server: v2)", format!("{infer} -H 'x-model-version: v2'")),
         ("a version that does not exist falls back to stable", format!("{infer} -H 'x-model-version: v9'")),
         ("tokens as they are made", format!("curl -sN http://{web}/stream")),
-        ("what the gateway counted", format!("curl -s http://{admin}/metrics | grep ^tidegate_requests_total")),
+        (
+            "what the gateway counted",
+            format!("curl -s http://{admin}/metrics | grep ^tidegate_requests_total"),
+        ),
         (
             "edit a route, reload, lose nothing",
             format!(

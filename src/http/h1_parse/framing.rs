@@ -3,7 +3,9 @@
 //! Knows no grammar of lines, and removes no fields.
 
 use super::{HeadError, host};
-use crate::http::head::{Field, Framing, Method, Name, Recognised, RequestHead, ResponseHead, Span, Version};
+use crate::http::head::{
+    Field, Framing, Method, Name, Recognised, RequestHead, ResponseHead, Span, Version, is_name,
+};
 use crate::http::scan;
 
 /// What the fields parsed so far said about framing and the connection.
@@ -85,16 +87,26 @@ fn content_length(value: &[u8], seen: &mut Seen) -> Result<(), HeadError> {
     }
     let mut length: u64 = 0;
     for byte in value {
-        if !byte.is_ascii_digit() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
             return Err(HeadError::BadRequest("malformed Content-Length"));
         }
-        length = length
-            .checked_mul(10)
-            .and_then(|tens| tens.checked_add(u64::from(byte - b'0')))
-            .ok_or(HeadError::BadRequest("Content-Length over 64 bits"))?;
+        if length > u64::MAX / 10 - 1 {
+            length = last_digit(length, digit)?;
+        } else {
+            length = length * 10 + u64::from(digit);
+        }
     }
     seen.content_length = Some(length);
     Ok(())
+}
+
+/// The digit at which the length may leave 64 bits.
+#[cold]
+fn last_digit(length: u64, digit: u8) -> Result<u64, HeadError> {
+    let tens = length.checked_mul(10);
+    let longer = tens.and_then(|tens| tens.checked_add(u64::from(digit)));
+    longer.ok_or(HeadError::BadRequest("Content-Length over 64 bits"))
 }
 
 /// RFC 9112 §6.1 and §6.3: only `chunked` alone is understood here, only on HTTP/1.1, and only without a
@@ -141,6 +153,19 @@ fn expect(value: &[u8], version: Version, seen: &mut Seen) -> Result<(), HeadErr
 
 /// `Connection = #connection-option` (RFC 9110 §7.6.1).
 fn connection(value: &[u8], seen: &mut Seen) -> Result<(), HeadError> {
+    // What nearly every Connection field says needs no list.
+    if is_name(value, b"keep-alive") {
+        seen.keep_alive = true;
+        return Ok(());
+    }
+    if is_name(value, b"close") {
+        seen.close = true;
+        return Ok(());
+    }
+    connection_options(value, seen)
+}
+
+fn connection_options(value: &[u8], seen: &mut Seen) -> Result<(), HeadError> {
     for option in elements(value) {
         seen.connection_options += 1;
         if seen.connection_options > CONNECTION_OPTIONS_MAX {

@@ -28,15 +28,34 @@ pub fn parse(authority: &[u8]) -> Result<Authority<'_>, &'static str> {
 /// Validates without splitting; the length of the host.
 #[inline]
 pub fn check(authority: &[u8]) -> Result<usize, &'static str> {
-    let plain = scan::plain_host_len(authority);
-    if plain == authority.len() && plain > 0 { Ok(plain) } else { check_uncommon(authority, plain) }
+    let host_len = len_before_port(authority);
+    if host_len == 0 || !scan::is_plain_host(&authority[..host_len]) {
+        return check_uncommon(authority);
+    }
+    port(&authority[host_len..])?;
+    Ok(host_len)
 }
 
-fn check_uncommon(authority: &[u8], plain: usize) -> Result<usize, &'static str> {
+#[inline(always)]
+fn len_before_port(authority: &[u8]) -> usize {
+    match authority.last() {
+        Some(b'0'..=b':') => find_port(authority),
+        _ => authority.len(),
+    }
+}
+
+/// Up to a colon among the last six bytes, where that of a port is.
+#[inline(never)]
+fn find_port(authority: &[u8]) -> usize {
+    let len = authority.len();
+    let tail = len.saturating_sub(6);
+    authority[tail..].iter().rposition(|&byte| byte == b':').map_or(len, |at| tail + at)
+}
+
+fn check_uncommon(authority: &[u8]) -> Result<usize, &'static str> {
     let host_len = match authority.first() {
-        None => return Err("empty host"),
         Some(b'[') => ip_literal(authority)?,
-        Some(_) => reg_name(authority, plain)?,
+        _ => reg_name(authority)?,
     };
     if host_len == 0 {
         return Err("empty host");
@@ -66,8 +85,8 @@ fn is_ip_future(text: &[u8]) -> bool {
 }
 
 /// `*( unreserved / pct-encoded / sub-delims )`; IPv4 addresses are among these.
-fn reg_name(authority: &[u8], plain: usize) -> Result<usize, &'static str> {
-    let mut at = plain;
+fn reg_name(authority: &[u8]) -> Result<usize, &'static str> {
+    let mut at = 0;
     loop {
         match authority.get(at) {
             None | Some(b':') => return Ok(at),

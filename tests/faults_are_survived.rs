@@ -1,0 +1,440 @@
+//! Promise: backends that die, hang or come back, and clients that vanish or stall, cost their own requests at most.
+//! Only what is safe to repeat is repeated, what cannot be finished ends visibly, and no fault grows memory.
+
+mod harness;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::process::{BackendProcess, be_a_backend, dead_address, free_port};
+use harness::{Backend, Client, Fault, Gateway, backend, until, within};
+
+/// Serves in a process of its own when started by `BackendProcess`; as a test it does nothing.
+#[test]
+#[ignore = "run by BackendProcess only"]
+fn backend_process() {
+    be_a_backend(|address| {
+        Backend::listen_on(address, |conn| {
+            conn.serve(&|request: &harness::Request, conn: &mut harness::Conn| match request.target.as_str() {
+                "/half" => {
+                    let _ = conn.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nhalf");
+                    conn.wait_end(Duration::from_secs(60));
+                }
+                "/hang" => {
+                    conn.wait_end(Duration::from_secs(60));
+                }
+                _ => drop(conn.write(&backend::ok(b"process"))),
+            });
+        })
+    });
+}
+
+#[test]
+fn a_killed_backend_comes_back_into_service() {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let process = BackendProcess::start(address);
+    let gateway = Gateway::before(&[address]);
+    let mut client = gateway.client();
+    assert_eq!(client.get("/").expect("an answer").text(), "process");
+    // One request waits for its answer, one is in the middle of its body.
+    let mut waiting = gateway.client();
+    waiting.send_all(b"POST /hang HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    let mut reading = gateway.client();
+    reading.send_all(b"GET /half HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(reading.wire.read_response_head("GET").expect("a head").status, 200);
+    gateway.until_metric("tidegate_requests_active", &[], 2.0);
+    process.kill();
+    assert_eq!(waiting.wire.read_response("POST").expect("an answer").status, 502);
+    let cut = reading.wire.read_body(harness::Framing::Length(1_000_000)).expect_err("half a body is no body");
+    assert!(matches!(cut, Fault::Truncated(_) | Fault::Reset), "{cut:?}");
+    for _ in 0..5 {
+        assert_eq!(client.get("/").expect("an answer").status, 502, "nothing listens there");
+    }
+    let _back = BackendProcess::start(address);
+    assert_eq!(client.get("/").expect("an answer").text(), "process");
+}
+
+#[test]
+fn killing_one_of_two_backends_loses_no_get() {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let doomed = BackendProcess::start(address);
+    let steady = Backend::fixed("steady");
+    let gateway = Gateway::before(&[address, steady.address]);
+    let mut client = gateway.client();
+    for number in 0..200 {
+        assert_eq!(client.get("/").expect("an answer").status, 200, "request {number}");
+    }
+    doomed.kill();
+    for number in 0..200 {
+        assert_eq!(client.get("/").expect("an answer").text(), "steady", "request {number} after the kill");
+    }
+}
+
+#[test]
+fn a_refused_connection_is_tried_elsewhere_even_for_a_post() {
+    let steady = Backend::describing("steady");
+    let gateway = Gateway::before(&[dead_address(), steady.address]);
+    let mut client = gateway.client();
+    for number in 0..20 {
+        let answer = client.post("/", b"once").expect("an answer");
+        assert_eq!(answer.status, 200, "request {number}: nothing was sent, so all may be tried again");
+    }
+    assert_eq!(steady.requests(), 20, "and each arrived once");
+}
+
+#[test]
+fn no_backend_at_all_is_a_502() {
+    let gateway = Gateway::before(&[dead_address(), dead_address()]);
+    let answer = gateway.client().get("/").expect("an answer");
+    assert_eq!(answer.status, 502);
+    assert_eq!(answer.get("content-type"), Some("application/problem+json"));
+}
+
+/// Reads whole requests and answers none of them.
+fn black_hole(ending: fn(&mut harness::Conn)) -> Backend {
+    Backend::serve(move |_, conn| ending(conn))
+}
+
+#[test]
+fn a_post_is_never_repeated_once_it_was_sent() {
+    for ending in [harness::Conn::reset, harness::Conn::close] {
+        let hole = black_hole(ending);
+        let gateway = Gateway::before(&[hole.address]);
+        for round in 1..=5 {
+            let answer = gateway.client().post("/", b"pay 100").expect("an answer");
+            assert_eq!(answer.status, 502);
+            assert_eq!(hole.requests(), round, "sent {} times in {round} requests", hole.requests());
+        }
+    }
+}
+
+#[test]
+fn a_get_is_repeated_within_its_attempts() {
+    let hole = black_hole(harness::Conn::reset);
+    let gateway = Gateway::before(&[hole.address]);
+    assert_eq!(gateway.client().get("/").expect("an answer").status, 502);
+    assert_eq!(hole.requests(), 3, "three attempts by default");
+    assert_eq!(gateway.metrics().sum("tidegate_retries_total", &[]), 2.0);
+
+    let never = Gateway::before_with(&[hole.address], "", "retry = { attempts = 1 }");
+    assert_eq!(never.client().get("/").expect("an answer").status, 502);
+    assert_eq!(hole.requests(), 4, "one attempt if so configured");
+}
+
+#[test]
+fn a_get_moves_on_to_a_backend_that_answers() {
+    let (hole, steady) = (black_hole(harness::Conn::reset), Backend::fixed("steady"));
+    let gateway = Gateway::before(&[hole.address, steady.address]);
+    let mut client = gateway.client();
+    for _ in 0..20 {
+        assert_eq!(client.get("/").expect("an answer").text(), "steady");
+    }
+}
+
+#[test]
+fn nothing_is_repeated_once_the_response_began() {
+    let origin = Backend::serve(|_, conn| {
+        let _ = conn.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegin");
+        thread::sleep(Duration::from_millis(20));
+        conn.reset();
+    });
+    let gateway = Gateway::before(&[origin.address]);
+    for round in 1..=5 {
+        let fault = gateway.client().get("/").expect_err("half a body is no answer");
+        assert!(matches!(fault, Fault::Truncated(_) | Fault::Reset), "{fault:?}");
+        assert_eq!(origin.requests(), round);
+    }
+}
+
+#[test]
+fn statuses_are_retried_only_if_asked_for() {
+    let served = Arc::new(AtomicU64::new(0));
+    let counter = served.clone();
+    let origin = Backend::serve(move |_, conn| {
+        let status = if counter.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) { "503 Busy" } else { "200 OK" };
+        let _ = conn.write(&backend::answer(status, "", b"x"));
+    });
+    let plain = Gateway::before(&[origin.address]);
+    assert_eq!(plain.client().get("/").expect("an answer").status, 503);
+    assert_eq!(plain.client().get("/").expect("an answer").status, 200);
+    let asked = Gateway::before_with(&[origin.address], "", "retry = { on_status = [503] }");
+    assert_eq!(asked.client().get("/").expect("an answer").status, 200);
+    assert_eq!(asked.client().post("/", b"x").expect("an answer").status, 503, "not for a POST");
+}
+
+#[test]
+fn stale_pooled_connections_cost_no_get() {
+    // The backend closes each connection after its third answer, without saying so.
+    let origin = Backend::serve(|_, conn| {
+        let _ = conn.write(&backend::ok(b"fine"));
+        conn.last = conn.wire.chunk_lines.len() == 2;
+        conn.wire.chunk_lines.push(String::new());
+    });
+    let gateway = Gateway::before(&[origin.address]);
+    let mut client = gateway.client();
+    for number in 0..300 {
+        assert_eq!(client.get("/").expect("an answer").status, 200, "request {number}");
+    }
+    // And when all idle ones are cut at once, in either way.
+    for reset in [true, false] {
+        origin.cut(reset);
+        for number in 0..20 {
+            assert_eq!(gateway.get("/").status, 200, "request {number} after a cut");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_leaves_cancels_its_upstream_request() {
+    let ended = Arc::new(AtomicU64::new(0));
+    let counter = ended.clone();
+    let origin = Backend::serve(move |request, conn| {
+        if request.target == "/half" {
+            let _ = conn.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf");
+        }
+        if conn.wait_end(harness::PATIENCE).is_some() {
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+        conn.last = true;
+    });
+    let gateway = Gateway::before(&[origin.address]);
+    let mut expected = 0;
+    for target in ["/hang", "/half"] {
+        for how in ["fin", "reset"] {
+            let mut client = gateway.client();
+            client.send_all(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+            expected += 1;
+            until("the request arrives", || origin.requests() == expected);
+            match how {
+                "fin" => drop(client),
+                _ => client.reset(),
+            }
+            let gone = within(Duration::from_secs(3), || (ended.load(Ordering::SeqCst) == expected).then_some(()));
+            assert!(gone.is_some(), "{target}, {how}: the upstream connection is still there");
+        }
+    }
+    gateway.until_metric("tidegate_endpoint_in_flight", &[], 0.0);
+    gateway.until_metric("tidegate_requests_active", &[], 0.0);
+}
+
+/// A download of 256 MiB that nobody reads.
+#[test]
+fn a_stalled_reader_costs_no_memory() {
+    const SIZE: usize = 256 << 20;
+    let written = Arc::new(AtomicU64::new(0));
+    let counter = written.clone();
+    let origin = Backend::serve(move |_, conn| {
+        let _ = conn.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes());
+        let piece = vec![b'z'; 64 << 10];
+        for _ in 0..SIZE / piece.len() {
+            if conn.write(&piece).is_err() {
+                return conn.close();
+            }
+            counter.fetch_add(piece.len() as u64, Ordering::SeqCst);
+        }
+    });
+    let gateway = Gateway::before(&[origin.address]);
+    assert_eq!(gateway.get("/").body.len(), SIZE, "who reads gets all of it");
+    let before = gateway.resident_bytes();
+    let start = written.load(Ordering::SeqCst);
+    let mut client = gateway.client();
+    client.small_receive_buffer();
+    client.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    // Stalled means that the backend cannot write any more for a while.
+    let mut last = (start, Instant::now());
+    until("backpressure reaches the backend", || {
+        let now = written.load(Ordering::SeqCst);
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        now > start && last.1.elapsed() > Duration::from_millis(500)
+    });
+    let grown = gateway.resident_bytes().saturating_sub(before);
+    let taken = written.load(Ordering::SeqCst) - start;
+    assert!(grown < 8 << 20, "resident memory grew by {grown} bytes");
+    assert!(taken < 64 << 20, "the gateway took {taken} bytes that nobody reads");
+}
+
+#[test]
+fn a_backend_that_reads_nothing_costs_no_memory() {
+    let origin = Backend::start(|conn| {
+        let _ = conn.wire.read_head();
+        conn.wait_stop();
+    });
+    let gateway = Gateway::before_with(&[origin.address], "[limits]\nbody = \"off\"\n[timeouts]\nupstream_idle = \"2s\"\n", "");
+    let before = gateway.resident_bytes();
+    let mut client = gateway.client();
+    client.raw().set_write_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+    client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1073741824\r\n\r\n");
+    let piece = vec![0u8; 1 << 20];
+    let sent = (0..1024).take_while(|_| client.send(&piece)).count();
+    assert!(sent < 64, "the gateway took {sent} MiB that the backend did not");
+    let grown = gateway.resident_bytes().saturating_sub(before);
+    assert!(grown < 8 << 20, "resident memory grew by {grown} bytes");
+    assert_eq!(client.wire.read_response("POST").expect("an answer").status, 504);
+}
+
+#[test]
+fn a_slow_writer_is_served_as_long_as_it_writes() {
+    let origin = Backend::describing("origin");
+    let gateway = Gateway::before_with(&[origin.address], "[timeouts]\nbody = \"1s\"\nheader = \"5s\"\n", "");
+    let mut client = gateway.client();
+    client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n");
+    for _ in 0..20 {
+        client.send_all(b"x");
+        thread::sleep(Duration::from_millis(100));
+    }
+    let answer = client.wire.read_response("POST").expect("an answer");
+    assert!(answer.status == 200 && answer.text().contains("body 20\n"), "{}", answer.text());
+}
+
+#[test]
+fn slow_heads_are_closed() {
+    let origin = Backend::describing("origin");
+    let gateway = Gateway::before_with(&[origin.address], "[timeouts]\nheader = \"1s\"\n", "");
+    slow_heads(&gateway, Duration::from_secs(6));
+    assert_eq!(origin.bytes_received(), 0);
+}
+
+#[test]
+fn slow_heads_are_closed_within_15_seconds_by_default() {
+    if harness::proof() {
+        slow_heads(&Gateway::before(&[dead_address()]), Duration::from_secs(15));
+    }
+}
+
+/// Eight connections that send a byte now and then; all must be closed within the limit.
+fn slow_heads(gateway: &Gateway, limit: Duration) {
+    let start = Instant::now();
+    let mut slow: Vec<Client> = (0..8).map(|_| gateway.client()).collect();
+    slow.iter_mut().for_each(|client| client.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n"));
+    while !slow.is_empty() {
+        assert!(start.elapsed() < limit, "{} slow heads live after {limit:?}", slow.len());
+        slow.retain_mut(|client| !client.answered());
+        slow.iter_mut().for_each(|client| client.send_all(b"X"));
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn an_idle_connection_is_closed_in_time() {
+    let origin = Backend::describing("origin");
+    let gateway = Gateway::before_with(&[origin.address], "[timeouts]\nidle = \"1s\"\n", "");
+    let mut client = gateway.client();
+    assert_eq!(client.get("/").expect("an answer").status, 200);
+    client.closes_silently().expect("a close");
+    gateway.client().closes_silently().expect("a close of a connection that never asked");
+}
+
+#[test]
+fn each_phase_has_its_timeout_and_its_status() {
+    let origin = Backend::serve(|request, conn| {
+        match request.target.as_str() {
+            "/first-byte" => {}
+            "/half-head" => drop(conn.write(b"HTTP/1.1 200 OK\r\nContent-")),
+            "/drip" => {
+                let drips = conn.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
+                let _ = drips.and_then(|()| conn.drip(&[b'd'; 60], 1, Duration::from_millis(100)));
+            }
+            _ => drop(conn.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")),
+        }
+        conn.wait_end(harness::PATIENCE);
+        conn.last = true;
+    });
+    let top = "[timeouts]\nfirst_byte = \"600ms\"\nupstream_idle = \"700ms\"\nbody = \"500ms\"\n";
+    let gateway = Gateway::start(
+        &format!(
+            "{top}[service.main]\nendpoints = [\"@origin@\"]\n\
+             [[route]]\nname = \"whole\"\nmatch = {{ path = \"/drip\" }}\nto = \"main\"\ntimeout = \"1500ms\"\n\
+             [[route]]\nname = \"all\"\nto = \"main\"\n"
+        ),
+        &[("origin", origin.address)],
+    );
+    let status = |target: &str| gateway.client().get(target).map(|answer| answer.status);
+    assert_eq!(status("/first-byte"), Ok(504));
+    assert_eq!(status("/half-head"), Ok(504));
+    assert!(matches!(status("/idle"), Err(Fault::Truncated(_) | Fault::Reset)), "a response that stops ends visibly");
+    assert!(matches!(status("/drip"), Err(Fault::Truncated(_) | Fault::Reset)), "the whole request has an end too");
+    let mut client = gateway.client();
+    client.send_all(b"POST /first-byte HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
+    assert_eq!(client.wire.read_response("POST").expect("an answer").status, 408);
+    client.closes_silently().expect("a close");
+    let log = |kind: &str| gateway.metrics().sum("tidegate_request_errors_total", &[("kind", kind)]);
+    assert_eq!((log("first_byte_timeout"), log("response_timeout"), log("request_timeout"), log("body_timeout")), (2.0, 1.0, 1.0, 1.0));
+}
+
+#[test]
+fn the_whole_request_has_a_timeout_before_the_response_too() {
+    let origin = Backend::serve(|_, conn| {
+        conn.wait_end(harness::PATIENCE);
+    });
+    let gateway = Gateway::before_with(&[origin.address], "[timeouts]\nrequest = \"500ms\"\n", "");
+    assert_eq!(gateway.client().get("/").expect("an answer").status, 504);
+    assert!(gateway.metrics().sum("tidegate_request_errors_total", &[("kind", "request_timeout")]) == 1.0);
+}
+
+#[test]
+fn connecting_has_a_timeout() {
+    let hole = Unaccepting::new();
+    let gateway = Gateway::before_with(&[hole.address], "[timeouts]\nconnect = \"300ms\"\n", "retry = { attempts = 1 }");
+    assert_eq!(gateway.client().get("/").expect("an answer").status, 504);
+    assert!(gateway.metrics().sum("tidegate_request_errors_total", &[("kind", "connect_timeout")]) == 1.0);
+}
+
+/// A listener whose queue is full, so that a further connection gets no answer at all.
+struct Unaccepting {
+    address: SocketAddr,
+    _listener: std::net::TcpListener,
+    _queued: Vec<std::net::TcpStream>,
+}
+
+impl Unaccepting {
+    fn new() -> Unaccepting {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        // SAFETY: plain system call on a descriptor that is open; listening again only sets the backlog.
+        unsafe { libc::listen(std::os::fd::AsRawFd::as_raw_fd(&listener), 0) };
+        let address = listener.local_addr().expect("an address");
+        let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(300)).ok();
+        let queued = (0..8).map_while(connect).collect();
+        Unaccepting { address, _listener: listener, _queued: queued }
+    }
+}
+
+#[test]
+fn a_storm_of_faults_leaves_nothing_behind() {
+    // Backends that misbehave in turn, clients that leave at any point; afterwards every gauge is at rest.
+    let origin = Backend::serve(|_, conn| match conn.index % 5 {
+        0 => conn.reset(),
+        1 => {
+            let _ = conn.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n0123456789");
+            conn.reset();
+        }
+        2 => conn.close(),
+        _ => drop(conn.write(&backend::ok(&[b'k'; 20_000]))),
+    });
+    let gateway = Gateway::before(&[origin.address]);
+    thread::scope(|scope| {
+        for seed in 1..=4u64 {
+            let gateway = &gateway;
+            scope.spawn(move || {
+                let mut random = harness::Random(seed * 7919);
+                for _ in 0..250 {
+                    let mut client = gateway.client();
+                    client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+                    match random.below(4) {
+                        0 => client.reset(),
+                        1 => drop(client.read_some(random.below(8000) as usize + 1)),
+                        _ => drop(client.wire.read_response("POST")),
+                    }
+                }
+            });
+        }
+    });
+    gateway.until_metric("tidegate_requests_active", &[], 0.0);
+    gateway.until_metric("tidegate_endpoint_in_flight", &[], 0.0);
+    gateway.until_metric("tidegate_connections_active", &[], 0.0);
+    assert_eq!(gateway.metrics().sum("tidegate_panics_total", &[]), 0.0);
+}
