@@ -18,16 +18,18 @@ use harness::{Backend, Client, Fault, Gateway, backend, until, within};
 fn backend_process() {
     be_a_backend(|address| {
         Backend::listen_on(address, |conn| {
-            conn.serve(&|request: &harness::Request, conn: &mut harness::Conn| match request.target.as_str() {
-                "/half" => {
-                    let _ = conn.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nhalf");
-                    conn.wait_end(Duration::from_secs(60));
-                }
-                "/hang" => {
-                    conn.wait_end(Duration::from_secs(60));
-                }
-                _ => drop(conn.write(&backend::ok(b"process"))),
-            });
+            conn.serve(
+                &|request: &harness::Request, conn: &mut harness::Conn| match request.target.as_str() {
+                    "/half" => {
+                        let _ = conn.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nhalf");
+                        conn.wait_end(Duration::from_secs(60));
+                    }
+                    "/hang" => {
+                        conn.wait_end(Duration::from_secs(60));
+                    }
+                    _ => drop(conn.write(&backend::ok(b"process"))),
+                },
+            );
         })
     });
 }
@@ -48,7 +50,8 @@ fn a_killed_backend_comes_back_into_service() {
     gateway.until_metric("tidegate_requests_active", &[], 2.0);
     process.kill();
     assert_eq!(waiting.wire.read_response("POST").expect("an answer").status, 502);
-    let cut = reading.wire.read_body(harness::Framing::Length(1_000_000)).expect_err("half a body is no body");
+    let cut =
+        reading.wire.read_body(harness::Framing::Length(1_000_000)).expect_err("half a body is no body");
     assert!(matches!(cut, Fault::Truncated(_) | Fault::Reset), "{cut:?}");
     for _ in 0..5 {
         assert_eq!(client.get("/").expect("an answer").status, 502, "nothing listens there");
@@ -154,7 +157,8 @@ fn statuses_are_retried_only_if_asked_for() {
     let served = Arc::new(AtomicU64::new(0));
     let counter = served.clone();
     let origin = Backend::serve(move |_, conn| {
-        let status = if counter.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) { "503 Busy" } else { "200 OK" };
+        let status =
+            if counter.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) { "503 Busy" } else { "200 OK" };
         let _ = conn.write(&backend::answer(status, "", b"x"));
     });
     let plain = Gateway::before(&[origin.address]);
@@ -212,7 +216,8 @@ fn a_client_that_leaves_cancels_its_upstream_request() {
                 "fin" => drop(client),
                 _ => client.reset(),
             }
-            let gone = within(Duration::from_secs(3), || (ended.load(Ordering::SeqCst) == expected).then_some(()));
+            let gone =
+                within(Duration::from_secs(3), || (ended.load(Ordering::SeqCst) == expected).then_some(()));
             assert!(gone.is_some(), "{target}, {how}: the upstream connection is still there");
         }
     }
@@ -264,7 +269,11 @@ fn a_backend_that_reads_nothing_costs_no_memory() {
         let _ = conn.wire.read_head();
         conn.wait_stop();
     });
-    let gateway = Gateway::before_with(&[origin.address], "[limits]\nbody = \"off\"\n[timeouts]\nupstream_idle = \"2s\"\n", "");
+    let gateway = Gateway::before_with(
+        &[origin.address],
+        "[limits]\nbody = \"off\"\n[timeouts]\nupstream_idle = \"2s\"\n",
+        "",
+    );
     let before = gateway.resident_bytes();
     let mut client = gateway.client();
     client.raw().set_write_timeout(Some(Duration::from_millis(500))).expect("a timeout");
@@ -356,14 +365,23 @@ fn each_phase_has_its_timeout_and_its_status() {
     let status = |target: &str| gateway.client().get(target).map(|answer| answer.status);
     assert_eq!(status("/first-byte"), Ok(504));
     assert_eq!(status("/half-head"), Ok(504));
-    assert!(matches!(status("/idle"), Err(Fault::Truncated(_) | Fault::Reset)), "a response that stops ends visibly");
-    assert!(matches!(status("/drip"), Err(Fault::Truncated(_) | Fault::Reset)), "the whole request has an end too");
+    assert!(
+        matches!(status("/idle"), Err(Fault::Truncated(_) | Fault::Reset)),
+        "a response that stops ends visibly"
+    );
+    assert!(
+        matches!(status("/drip"), Err(Fault::Truncated(_) | Fault::Reset)),
+        "the whole request has an end too"
+    );
     let mut client = gateway.client();
     client.send_all(b"POST /first-byte HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
     assert_eq!(client.wire.read_response("POST").expect("an answer").status, 408);
     client.closes_silently().expect("a close");
     let log = |kind: &str| gateway.metrics().sum("tidegate_request_errors_total", &[("kind", kind)]);
-    assert_eq!((log("first_byte_timeout"), log("response_timeout"), log("request_timeout"), log("body_timeout")), (2.0, 1.0, 1.0, 1.0));
+    assert_eq!(
+        (log("first_byte_timeout"), log("response_timeout"), log("request_timeout"), log("body_timeout")),
+        (2.0, 1.0, 1.0, 1.0)
+    );
 }
 
 #[test]
@@ -379,7 +397,11 @@ fn the_whole_request_has_a_timeout_before_the_response_too() {
 #[test]
 fn connecting_has_a_timeout() {
     let hole = Unaccepting::new();
-    let gateway = Gateway::before_with(&[hole.address], "[timeouts]\nconnect = \"300ms\"\n", "retry = { attempts = 1 }");
+    let gateway = Gateway::before_with(
+        &[hole.address],
+        "[timeouts]\nconnect = \"300ms\"\n",
+        "retry = { attempts = 1 }",
+    );
     assert_eq!(gateway.client().get("/").expect("an answer").status, 504);
     assert!(gateway.metrics().sum("tidegate_request_errors_total", &[("kind", "connect_timeout")]) == 1.0);
 }

@@ -3,9 +3,11 @@
 //! `seeds/<name>/`, and an entry in `fuzz_targets/` and Cargo.toml for libFuzzer.
 
 mod chunked;
+mod config;
 mod heads;
 
 pub use chunked::chunked;
+pub use config::config;
 pub use heads::{request_head, response_head};
 
 /// One check, and the name of its seeds' folder.
@@ -19,4 +21,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "request_head", check: request_head },
     Target { name: "response_head", check: response_head },
     Target { name: "chunked", check: chunked },
+    Target { name: "config", check: config },
 ];

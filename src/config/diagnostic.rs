@@ -244,6 +244,16 @@ fn printable(character: char) -> char {
     }
 }
 
+/// A message may quote what is in the file: bounded, and without control characters, whoever made it.
+fn one_line(message: &str) -> String {
+    const MESSAGE_CHARS_MAX: usize = 600;
+    let mut line: String = message.chars().take(MESSAGE_CHARS_MAX).map(printable).collect();
+    if message.chars().nth(MESSAGE_CHARS_MAX).is_some() {
+        line.push_str("...");
+    }
+    line
+}
+
 /// Collects diagnostics while a file is read.
 #[derive(Debug)]
 pub struct Report<'a> {
@@ -318,8 +328,8 @@ impl<'a> Report<'a> {
             line,
             column,
             key,
-            message: problem.message,
-            help: problem.help,
+            message: one_line(&problem.message),
+            help: problem.help.as_deref().map(one_line),
             excerpt: self.source.excerpt(&span),
         });
     }

@@ -76,6 +76,7 @@ const UNKNOWN: &[Case] = &[
     ("[frontend.a]\nx = 1", "1:2", "unknown key `frontend`", "did you mean `listen`?"),
     ("[[location]]\nx = 1", "1:3", "unknown key `location`", "did you mean `route`?"),
     ("[quux]\nx = 1", "1:2", "unknown key `quux`", "known here: `workers`"),
+    ("[dns]\nworkers = 2", "2:1", "unknown key `workers` in `dns`", "at the top of the file"),
     ("[limits]\nclient_max_body_size = \"1MiB\"", "2:1", "in `limits`", "did you mean `body`?"),
     ("[timeouts]\nfirst-byte = \"1s\"", "2:1", "unknown key `first-byte`", "`first_byte`"),
     ("[listen.web]\nport = 80", "2:1", "in `listen.web`", "did you mean `address`?"),
@@ -544,6 +545,9 @@ fn columns_count_characters_and_long_lines_are_cut() {
     let long = format!("[log]\naccess = [\"{}\", \"\u{1b}[31m\"]", "x".repeat(100_000));
     let shown = diagnose(&complete(&long)).to_string();
     assert!(shown.len() < 1000 && !shown.contains('\u{1b}'), "{shown}");
+    let quoted = format!("[[route]]\nto = \"{{\\u001b{}}}\"", "x".repeat(100_000));
+    let shown = diagnose(&complete(&quoted)).to_string();
+    assert!(shown.len() < 2000 && !shown.contains('\u{1b}'), "{shown}");
 }
 
 #[test]

@@ -350,7 +350,10 @@ impl<'a> Section<'a> {
             return format!("did you mean `{meant}`?");
         }
         if let Some(section) = schema::elsewhere(self.path, name) {
-            return format!("`{}` belongs to `{}`", value::shown(name), section.header);
+            return match section.path {
+                "" => format!("`{name}` stands at the top of the file, before the first section"),
+                _ => format!("`{name}` belongs to `{}`", section.header),
+            };
         }
         format!("known here: {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))
     }

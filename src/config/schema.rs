@@ -62,7 +62,9 @@ pub fn later(path: &str, key: &str) -> Option<&'static str> {
 pub fn reference_markdown() -> String {
     let mut out = String::new();
     for section in SECTIONS {
-        let _ = write!(out, "### `{}`\n\n{}\n\n", section.header, section.doc);
+        let title =
+            if section.path.is_empty() { section.header.to_owned() } else { format!("`{}`", section.header) };
+        let _ = write!(out, "### {title}\n\n{}\n\n", section.doc);
         out.push_str("| key | type | default | meaning |\n|---|---|---|---|\n");
         for key in section.keys {
             let path = full_path(section, key);
@@ -133,7 +135,7 @@ const fn key(name: &'static str, kind: &'static str, default: &'static str, doc:
 pub const SECTIONS: &[Section] = &[
     Section {
         path: "",
-        header: "top of the file",
+        header: "The top of the file",
         doc: "Before the first `[section]`. Both are read at start only.",
         keys: &[
             key(

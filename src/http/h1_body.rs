@@ -160,6 +160,13 @@ impl ChunkedDecoder {
         self.payload_bytes
     }
 
+    /// Payload bytes that the message has at least: those handed out, and what is left of the chunk whose size
+    /// line was read.
+    pub fn payload_bytes_announced(&self) -> u64 {
+        let left = if self.state == State::Data { self.remaining } else { 0 };
+        self.payload_bytes.saturating_add(left)
+    }
+
     /// The whole message was consumed.
     pub fn is_complete(&self) -> bool {
         self.state == State::Complete

@@ -49,7 +49,7 @@ fn admit_chunked(exchange: &Exchange, arrived: &[u8], route: &Route) -> Result<U
     let mut decoder = ChunkedDecoder::new(limits);
     let advance = decoder.advance(arrived, |_| {});
     let advance = advance.map_err(|error| Error::with_source(Kind::BadRequestBody, error))?;
-    if decoder.payload_bytes() > route.body_bytes_max {
+    if decoder.payload_bytes_announced() > route.body_bytes_max {
         return Err(Kind::BodyTooLarge.into());
     }
     if !advance.complete {
@@ -149,7 +149,7 @@ impl Uplink<'_> {
             let advance = decoder.advance(client.bytes(), |_| {});
             let advance = advance.map_err(|error| Error::with_source(Kind::BadRequestBody, error))?;
             self.exchange.facts.request_bytes.set(decoder.payload_bytes());
-            if decoder.payload_bytes() > self.body_bytes_max {
+            if decoder.payload_bytes_announced() > self.body_bytes_max {
                 return Err(Kind::BodyTooLarge.into());
             }
             self.send(upstream, &client.bytes()[..advance.consumed], deadline).await?;

@@ -92,9 +92,9 @@ impl Tries {
     }
 
     fn take_permit(&mut self, service: &Arc<Service>) -> bool {
-        if self.permit.is_none() {
-            self.permit = RetryPermit::try_take(&service.state, &service.retry);
-        }
+        // The try that failed gives its own permit back first: one request runs one retry at a time.
+        self.permit = None;
+        self.permit = RetryPermit::try_take(&service.state, &service.retry);
         self.permit.is_some()
     }
 }
