@@ -73,3 +73,7 @@ impl UpstreamPool {
         self.idle.set(kept);
     }
 }
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

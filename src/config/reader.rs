@@ -316,9 +316,10 @@ impl<'a> Section<'a> {
     }
 
     fn refuse_unknown(&self) {
+        let known = schema::names(self.path);
         for (key, _) in self.table {
             let name: &str = key.get_ref();
-            if schema::knows(self.path, name) {
+            if known.iter().any(|known| *known == name || *known == "*") {
                 continue;
             }
             if let Some(what) = schema::later(self.path, name) {

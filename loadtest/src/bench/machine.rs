@@ -22,6 +22,10 @@ impl ProcessId {
     }
 }
 
+pub fn exists(pid: u32) -> bool {
+    Stat::read(pid).is_some()
+}
+
 /// The process and all that descend from it.
 pub fn tree(root: u32) -> Vec<u32> {
     let all: Vec<(u32, u32)> = fs::read_dir("/proc")

@@ -23,8 +23,11 @@ use report::{CaseResult, PeerResult, Run};
 
 const DEFAULT_PEERS: &str = "tidegate,nginx,haproxy,forwarder";
 const REPEATS_MAX: usize = 3;
+/// Rounds after the asked ones, for the peers that lack clean samples.
+const EXTRA_ROUNDS_MAX: usize = 3;
 /// Before a repeat, so that what disturbed may end.
 const REPEAT_PAUSE: Duration = Duration::from_secs(1);
+const DIR_PREFIX: &str = "tidegate-loadtest-";
 const ROUNDS_MAX: usize = 100;
 const SECONDS_MAX: u64 = 60;
 
@@ -51,7 +54,7 @@ pub fn main(words: &[String]) -> Result<(), String> {
         open_files,
     };
     let cases: Vec<CaseResult> = options.cases.iter().map(|case| run_case(&bench, case, &options)).collect();
-    let run = Run::new(cases, &options.programs, words, &cores[..2]);
+    let run = Run::new(cases, options.rounds, &options.programs, words, &cores[..2]);
     finish(&run, &options)
 }
 
@@ -127,9 +130,9 @@ fn choose_peers(asked: Option<&str>, programs: &Programs) -> Result<Vec<Peer>, S
 /// A B C, A B C, …: what drifts on the machine meets all peers alike.
 fn run_case(bench: &Bench, case: &'static Case, options: &Options) -> CaseResult {
     let mut peers: Vec<PeerResult> = case.lineup(&options.peers).into_iter().map(PeerResult::new).collect();
-    for round in 1..=options.rounds {
-        // A peer that failed once is not tried again: it would only cost time.
-        for result in peers.iter_mut().filter(|result| result.failure.is_none()) {
+    for round in 1..=options.rounds + EXTRA_ROUNDS_MAX {
+        let extra = round > options.rounds;
+        for result in peers.iter_mut().filter(|result| result.wants_sample(extra, options.rounds)) {
             eprint!("{} {round}/{} {:<16} ", case.name, options.rounds, result.peer.name());
             run_sample(bench, case, result);
         }
@@ -170,7 +173,8 @@ struct TemporaryDir(PathBuf);
 
 impl TemporaryDir {
     fn new() -> Result<Self, String> {
-        let path = env::temp_dir().join(format!("tidegate-loadtest-{}", std::process::id()));
+        remove_orphans();
+        let path = env::temp_dir().join(format!("{DIR_PREFIX}{}", std::process::id()));
         fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Self(path))
     }
@@ -179,6 +183,17 @@ impl TemporaryDir {
 impl Drop for TemporaryDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What runs left that were killed; their number is the pid of nobody now.
+fn remove_orphans() {
+    for entry in fs::read_dir(env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(DIR_PREFIX)?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !machine::exists(pid)) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the samples say: medians and spreads as Markdown tables and as JSON.
 //! Only clean samples count; figures from noisy ones are shown, marked, when there is nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,9 @@ pub struct Run {
     command: String,
     date: String,
     machine: String,
-    versions: BTreeMap<&'static str, String>,
+    /// Clean samples wanted of each peer.
+    rounds: usize,
+    versions: BTreeSet<String>,
 }
 
 pub struct CaseResult {
@@ -39,12 +41,16 @@ pub struct PeerResult {
 }
 
 impl Run {
-    pub fn new(cases: Vec<CaseResult>, programs: &Programs, words: &[String], cores: &[usize]) -> Self {
-        let mut versions = BTreeMap::new();
-        for peer in cases.iter().flat_map(|case| &case.peers).map(|result| result.peer) {
-            versions.extend(programs.version(peer).map(|version| (peer.name(), version)));
-        }
-        versions.extend(programs.wrk_version().map(|version| ("wrk", version)));
+    pub fn new(
+        cases: Vec<CaseResult>,
+        rounds: usize,
+        programs: &Programs,
+        words: &[String],
+        cores: &[usize],
+    ) -> Self {
+        let peers = cases.iter().flat_map(|case| &case.peers).map(|result| result.peer);
+        let mut versions: BTreeSet<String> = peers.filter_map(|peer| programs.version(peer)).collect();
+        versions.extend(programs.wrk_version());
         Self {
             cases,
             command: std::iter::once("loadtest/run")
@@ -53,6 +59,7 @@ impl Run {
                 .join(" "),
             date: said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
             machine: machine(cores),
+            rounds,
             versions,
         }
     }
@@ -63,16 +70,23 @@ impl Run {
         })
     }
 
-    /// Every figure comes from clean samples alone.
+    /// Every figure comes from as many clean samples as were asked for, without errors.
     pub fn is_clean(&self) -> bool {
         let mut results = self.cases.iter().flat_map(|case| &case.peers);
-        results.all(|result| result.failure.is_none() && result.dirty.is_empty() && result.errors() == 0)
+        results.all(|result| {
+            result.failure.is_none() && result.clean.len() >= self.rounds && result.errors() == 0
+        })
     }
 }
 
 impl PeerResult {
     pub fn new(peer: Peer) -> Self {
         Self { peer, clean: Vec::new(), dirty: Vec::new(), discarded: 0, failure: None }
+    }
+
+    /// A peer that failed once is not tried again, and extra rounds are for those that were clean at least once.
+    pub fn wants_sample(&self, extra: bool, rounds: usize) -> bool {
+        self.failure.is_none() && (!extra || (1..rounds).contains(&self.clean.len()))
     }
 
     fn counted(&self) -> &[Sample] {
@@ -126,8 +140,7 @@ pub fn progress(case: &Case, sample: &Sample) -> String {
 
 pub fn markdown(run: &Run) -> String {
     let mut text = format!("Taken {} with `{}`\non {}.\n", run.date, run.command, run.machine);
-    let versions: Vec<String> =
-        run.versions.iter().map(|(name, version)| format!("{name}: {version}")).collect();
+    let versions: Vec<&str> = run.versions.iter().map(String::as_str).collect();
     let _ = writeln!(text, "Versions: {}.", versions.join("; "));
     for case in &run.cases {
         let _ = write!(text, "\n### {}\n\n{}", case.case.title, table(case));
@@ -179,8 +192,6 @@ fn remarks(peer: &PeerResult) -> String {
     }
     if peer.clean.is_empty() && !peer.dirty.is_empty() {
         remarks.push("**noisy**: the machine was not ours alone".to_owned());
-    } else if !peer.dirty.is_empty() {
-        remarks.push(format!("{} rounds without a clean sample", peer.dirty.len()));
     }
     if peer.errors() > 0 {
         remarks.push(format!("**{} errors**", peer.errors()));

@@ -66,8 +66,12 @@ fn said(program: &Path, arguments: &[&str]) -> Option<String> {
     let text = String::from_utf8_lossy(&text);
     // Links and copyright notices after the version are not wanted.
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
-    let line = line.trim_start_matches("nginx version: ").trim_start_matches("envoy  version: ");
-    Some(line.split(" - http").next()?.split(" Copyright").next()?.to_owned())
+    let line = line.split(" - http").next()?.split(" Copyright").next()?;
+    // Envoy and nginx say `version:` and what it is; Envoy puts its path before.
+    Some(match line.split_once("version: ") {
+        Some((_, version)) => format!("{} {version}", program.file_name()?.display()),
+        None => line.to_owned(),
+    })
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
