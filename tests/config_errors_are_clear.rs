@@ -35,7 +35,10 @@ const MISTAKES: &[Mistake] = &[
         "[listen.web]\naddress = \"127.0.0.1:8080\"\nprotocol = §\"gopher\"\n[[route]]\nrespond = {}\n",
         &["gopher", "http"],
     ),
-    mistake("workers = §0\n[listen.web]\naddress = \"127.0.0.1:8080\"\n[[route]]\nrespond = {}\n", &["workers"]),
+    mistake(
+        "workers = §0\n[listen.web]\naddress = \"127.0.0.1:8080\"\n[[route]]\nrespond = {}\n",
+        &["workers"],
+    ),
     mistake(
         "workers = §\"many\"\n[listen.web]\naddress = \"127.0.0.1:8080\"\n[[route]]\nrespond = {}\n",
         &["many"],
@@ -70,10 +73,7 @@ const MISTAKES: &[Mistake] = &[
         &["no-port"],
     ),
     mistake(
-        &["endpoints"],
-    ),
-    mistake(
-        "[listen.web]\naddress = \"127.0.0.1:8080\"\n[service.models]\nendpoints = [{ address = \"a:1\", weight = §0 }]\n[[route]]\nto = \"models\"\n",
+        "[listen.web]\naddress = \"127.0.0.1:8080\"\n[service.models]\nendpoints = [{ address = \"a:1\", weight = §1001 }]\n[[route]]\nto = \"models\"\n",
         &["weight"],
     ),
     mistake(
@@ -106,7 +106,7 @@ const MISTAKES: &[Mistake] = &[
     ),
     mistake("[listen.web]\naddress = \"127.0.0.1:8080\"\n[[route]]\nrespond = { status = §99 }\n", &["99"]),
     mistake(
-        "[listen.web]\naddress = \"127.0.0.1:8080\"\n[[route]]\nto = \"a\"\nrequest_headers = { set = { §\"bad name\" = \"x\" } }\n",
+        "[listen.web]\naddress = \"127.0.0.1:8080\"\n[service.a]\nendpoints = [\"a:1\"]\n[[route]]\nto = \"a\"\nrequest_headers = { set = { §\"bad name\" = \"x\" } }\n",
         &["bad name"],
     ),
     mistake(
@@ -200,7 +200,8 @@ fn what_is_missing_is_told() {
 #[test]
 fn what_will_surprise_is_a_warning() {
     let directory = Directory::new();
-    let text = "[listen.web]\naddress = \"127.0.0.1:8080\"\n[service.a]\nendpoints = []\n[[route]]\nto = \"a\"\n";
+    let text =
+        "[listen.web]\naddress = \"127.0.0.1:8080\"\n[service.a]\nendpoints = []\n[[route]]\nto = \"a\"\n";
     let file = directory.write("tidegate.toml", text);
     let output = tidegate(&["check", "-c", file.to_str().expect("a plain path")]);
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
@@ -230,8 +231,8 @@ fn a_good_config_is_ok_and_run_refuses_a_bad_one() {
     let good =
         directory.write("good.toml", "[listen.web]\naddress = \"127.0.0.1:8080\"\n[[route]]\nrespond = {}\n");
     assert_eq!(tidegate(&["check", "-c", good.to_str().expect("a plain path")]).status.code(), Some(0));
-    let bad =
-        directory.write("bad.toml", "[listen.web]\naddress = \"127.0.0.1:8080\"\n[[route]]\nto = \"nobody\"\n");
+    let bad = directory
+        .write("bad.toml", "[listen.web]\naddress = \"127.0.0.1:8080\"\n[[route]]\nto = \"nobody\"\n");
     let output = tidegate(&["run", "-c", bad.to_str().expect("a plain path")]);
     assert_eq!(output.status.code(), Some(1));
     assert!(told(&output).contains(&format!("{}:4:6:", bad.display())), "{}", told(&output));

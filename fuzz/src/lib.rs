@@ -5,10 +5,12 @@
 mod chunked;
 mod config;
 mod heads;
+mod paths;
 
 pub use chunked::chunked;
 pub use config::config;
 pub use heads::{request_head, response_head};
+pub use paths::paths;
 
 /// One check, and the name of its seeds' folder.
 pub struct Target {
@@ -22,4 +24,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "response_head", check: response_head },
     Target { name: "chunked", check: chunked },
     Target { name: "config", check: config },
+    Target { name: "paths", check: paths },
 ];

@@ -1,13 +1,19 @@
 //! What the backend answers: prebuilt small answers, and the source that large bodies are written from.
 //! Owns the paths' meaning; writing to sockets is `connection`'s.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 pub const BODY_BYTES_MAX: u64 = 64 << 20;
 /// Bodies up to this size go out in one write with their head.
 const INLINE_BYTES_MAX: usize = 16 << 10;
 const CHUNK_BYTES: usize = 64 << 10;
 const CHUNKS_IN_SOURCE: usize = 16;
-/// One server-sent event in its own chunk, shaped as an LLM's token; `client::events` counts its `[`.
-const EVENT_DATA: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" tide\"}}]}\n\n";
+/// A server-sent event, shaped as an LLM's token, around the time at which it is sent. `client::events`
+/// counts `[` and reads the time behind it.
+const EVENT_START: &str = "data: {\"choices\":[{\"at\":";
+const EVENT_END: &str = ",\"delta\":{\"content\":\" tide\"}}]}\n\n";
+/// Digits of the time, microseconds since 1970.
+pub const EVENT_TIME_DIGITS: usize = 16;
 
 /// What a target asks for.
 pub enum Answer {
@@ -57,7 +63,6 @@ pub struct Answers {
     pub small: Vec<u8>,
     pub plain: Vec<u8>,
     pub chunks: Vec<u8>,
-    pub event: Vec<u8>,
 }
 
 impl Answers {
@@ -66,9 +71,7 @@ impl Answers {
         let mut small = head(200, "text/plain", 1024);
         small.extend_from_slice(&plain[..1024]);
         let chunk = chunk(&plain[..CHUNK_BYTES]);
-        let event =
-            [format!("{:x}\r\n", EVENT_DATA.len()).as_bytes(), EVENT_DATA.as_bytes(), b"\r\n"].concat();
-        Self { small, chunks: chunk.repeat(CHUNKS_IN_SOURCE), plain, event }
+        Self { small, chunks: chunk.repeat(CHUNKS_IN_SOURCE), plain }
     }
 
     /// A body of known length: what goes out at once, and the rest as a transfer.
@@ -139,6 +142,12 @@ pub fn events_head(out: &mut Vec<u8>) {
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
           x-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n",
     );
+}
+
+/// One event in a chunk of its own.
+pub fn event(now: SystemTime) -> Vec<u8> {
+    let at_us = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    chunk(format!("{EVENT_START}{at_us:0EVENT_TIME_DIGITS$}{EVENT_END}").as_bytes())
 }
 
 fn head(status: u16, kind: &str, length: u64) -> Vec<u8> {

@@ -106,14 +106,14 @@ impl Connection {
     }
 
     /// Sends the events that are due; false when the stream has ended.
-    pub fn stream_events(&mut self, now: Instant, shared: &Shared) -> io::Result<bool> {
+    pub fn stream_events(&mut self, now: Instant, event: &[u8], shared: &Shared) -> io::Result<bool> {
         let State::Streaming(stream) = &mut self.state else { return Ok(false) };
         let mut out = Vec::new();
         while stream.due <= now && stream.left != Some(0) {
             stream.due += stream.interval;
             stream.left = stream.left.map(|left| left - 1);
             shared.requests.fetch_add(1, Ordering::Relaxed);
-            out.extend_from_slice(&shared.answers.event);
+            out.extend_from_slice(event);
         }
         let ended = stream.left == Some(0);
         if ended {

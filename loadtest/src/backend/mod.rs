@@ -2,7 +2,7 @@
 //! Owns the event loop, accepting and the clock of event streams; `connection` holds one client's state.
 //! It trusts its caller: no timeouts and only coarse bounds, so never let it face a network.
 
-mod answer;
+pub mod answer;
 mod connection;
 mod request;
 
@@ -12,7 +12,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::sys::{self, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, Epoll, Event, Ticker};
 use answer::Answers;
@@ -141,11 +141,11 @@ impl Server {
         if let Some(ticker) = &mut self.ticker {
             ticker.expirations();
         }
-        let now = Instant::now();
+        let (now, event) = (Instant::now(), answer::event(SystemTime::now()));
         let (connections, closed, shared) = (&mut self.connections, &mut self.closed, &self.shared);
         self.streams.retain(|&index| {
             let Some(connection) = connections[index].as_mut() else { return false };
-            match connection.stream_events(now, shared) {
+            match connection.stream_events(now, &event, shared) {
                 Ok(more) => more,
                 Err(_) => {
                     closed.extend(connections[index].take());

@@ -144,10 +144,10 @@ pub const ALL: &[Case] = &[
     },
     Case {
         name: "sse",
-        title: "128 server-sent event streams of 100 events/s each",
+        title: "128 server-sent event streams of 100 events/s each; p50 and p99 of an event's way",
         layer: Layer::Http,
         load: Load::Events { streams: 128, rate_per_s: 100 },
-        metrics: &[Metric::CpuUsPerEvent, Metric::CorePercent],
+        metrics: &[Metric::CpuUsPerEvent, Metric::P50Us, Metric::P99Us, Metric::CorePercent],
     },
     Case {
         name: "l4small",
@@ -176,15 +176,13 @@ const fn small(
 }
 
 impl Case {
-    /// The peers of this case in their order: large bodies add the variants that splice.
+    /// The peers of this case in their order: large bodies add the variants that are made for them.
     pub fn lineup(&self, peers: &[Peer]) -> Vec<Peer> {
+        let is_large = matches!(self.load, Load::Download { .. } | Load::Upload { .. });
         let mut lineup = Vec::new();
         for &peer in peers {
             lineup.push(peer);
-            let splicing = peer.splicing().filter(|variant| !peers.contains(variant));
-            lineup.extend(
-                splicing.filter(|_| matches!(self.load, Load::Download { .. } | Load::Upload { .. })),
-            );
+            lineup.extend(peer.for_large_bodies().filter(|variant| is_large && !peers.contains(variant)));
         }
         lineup
     }

@@ -63,6 +63,7 @@ impl Bench<'_> {
             backend: self.backend,
             layer: case.layer,
             access_log: self.access_log,
+            events: matches!(case.load, Load::Events { .. }),
             core: self.proxy_core,
             open_files: self.open_files,
         };

@@ -25,6 +25,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(2);
 pub enum Peer {
     Tidegate,
     Nginx,
+    /// nginx with larger buffers than its defaults.
+    NginxTuned,
     Haproxy,
     HaproxySplice,
     Envoy,
@@ -35,9 +37,10 @@ pub enum Peer {
 }
 
 impl Peer {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Tidegate,
         Self::Nginx,
+        Self::NginxTuned,
         Self::Haproxy,
         Self::HaproxySplice,
         Self::Envoy,
@@ -50,6 +53,7 @@ impl Peer {
         match self {
             Self::Tidegate => "tidegate",
             Self::Nginx => "nginx",
+            Self::NginxTuned => "nginx-tuned",
             Self::Haproxy => "haproxy",
             Self::HaproxySplice => "haproxy-splice",
             Self::Envoy => "envoy",
@@ -64,8 +68,9 @@ impl Peer {
     }
 
     /// The variant of this peer that matters for large bodies only.
-    pub fn splicing(self) -> Option<Self> {
+    pub fn for_large_bodies(self) -> Option<Self> {
         match self {
+            Self::Nginx => Some(Self::NginxTuned),
             Self::Haproxy => Some(Self::HaproxySplice),
             Self::Forwarder => Some(Self::ForwarderSplice),
             _ => None,
@@ -85,6 +90,8 @@ pub struct Setup<'a> {
     pub backend: SocketAddr,
     pub layer: Layer,
     pub access_log: bool,
+    /// Event streams: nothing may be held back to be sent together.
+    pub events: bool,
     pub core: usize,
     pub open_files: u64,
 }
@@ -113,8 +120,9 @@ impl Running {
         let log = File::create(dir.join("stderr")).map_err(failed)?;
         let out = File::create(dir.join("stdout")).map_err(failed)?;
         command.stdin(Stdio::null()).stdout(out).stderr(log);
+        let is_nginx = matches!(peer, Peer::Nginx | Peer::NginxTuned);
         // nginx's master takes its worker along only when it is asked to end.
-        sys::bind_child(&mut command, setup.core, if peer == Peer::Nginx { SIGTERM } else { SIGKILL });
+        sys::bind_child(&mut command, setup.core, if is_nginx { SIGTERM } else { SIGKILL });
         let child = command.spawn().map_err(failed)?;
         let mut running = Self { address, peer, child: Some(child), dir };
         running.wait_ready()?;

