@@ -207,14 +207,17 @@ fn a_client_that_leaves_cancels_its_upstream_request() {
     let gateway = Gateway::before(&[origin.address]);
     let mut expected = 0;
     for target in ["/hang", "/half"] {
-        for how in ["fin", "reset"] {
+        for how in ["fin", "reset", "fin behind a pipelined request"] {
             let mut client = gateway.client();
             client.send_all(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+            if how.contains("pipelined") {
+                client.send_all(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n");
+            }
             expected += 1;
             until("the request arrives", || origin.requests() == expected);
             match how {
-                "fin" => drop(client),
-                _ => client.reset(),
+                "reset" => client.reset(),
+                _ => drop(client),
             }
             let gone =
                 within(Duration::from_secs(3), || (ended.load(Ordering::SeqCst) == expected).then_some(()));
@@ -261,6 +264,81 @@ fn a_stalled_reader_costs_no_memory() {
     let taken = written.load(Ordering::SeqCst) - start;
     assert!(grown < 8 << 20, "resident memory grew by {grown} bytes");
     assert!(taken < 64 << 20, "the gateway took {taken} bytes that nobody reads");
+}
+
+#[test]
+fn a_client_that_only_asks_costs_no_memory() {
+    let origin = Backend::serve(|_, conn| drop(conn.write(&backend::ok(&[b'a'; 10_000]))));
+    let gateway = Gateway::before(&[origin.address]);
+    gateway.get("/");
+    let before = gateway.resident_bytes();
+    let mut client = gateway.client();
+    client.small_receive_buffer();
+    client.raw().set_write_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+    let many = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(10_000);
+    let sent = (0..400).take_while(|_| client.send(&many)).count();
+    assert!(sent < 100, "the gateway took {sent} times 10,000 requests whose answers nobody reads");
+    let grown = gateway.resident_bytes().saturating_sub(before);
+    assert!(grown < 8 << 20, "resident memory grew by {grown} bytes");
+    assert_eq!(gateway.get("/").status, 200);
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_let_go_in_time() {
+    let origin = Backend::serve(|_, conn| {
+        let _ = conn.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
+        while conn.write(&[b'z'; 65_536]).is_ok() {}
+        conn.close();
+    });
+    let gateway = Gateway::before_with(&[origin.address], "[timeouts]\nwrite = \"1s\"\n", "");
+    let mut client = gateway.client();
+    client.small_receive_buffer();
+    client.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    gateway.until_metric("tidegate_request_errors_total", &[("kind", "client_stalled")], 1.0);
+    until("the upstream connection is closed", || origin.open_connections() == 0);
+}
+
+#[test]
+fn a_silent_tunnel_is_closed_in_time() {
+    let origin = Backend::start(|conn| {
+        let _ = conn.wire.read_head();
+        let _ = conn.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+        conn.wait_end(harness::PATIENCE);
+    });
+    let gateway = Gateway::before_with(&[origin.address], "[timeouts]\ntunnel = \"1s\"\n", "");
+    let mut client = gateway.client();
+    let answer = client.get_with("/", "Connection: upgrade\r\nUpgrade: x\r\n").expect("an answer");
+    assert_eq!(answer.status, 101);
+    client.closes_silently().expect("a close");
+    gateway.until_metric("tidegate_tunnels_active", &[], 0.0);
+    until("the other end is closed too", || origin.open_connections() == 0);
+}
+
+#[test]
+fn more_connections_than_allowed_are_refused_and_counted() {
+    let origin = Backend::fixed("x");
+    let gateway = Gateway::before_with(&[origin.address], "workers = 1\n[limits]\nconnections = 5\n", "");
+    let mut kept: Vec<Client> = (0..5).map(|_| gateway.client()).collect();
+    for client in &mut kept {
+        assert_eq!(client.get("/").expect("an answer").status, 200);
+    }
+    assert!(gateway.client().get("/").is_err(), "the sixth is closed at once");
+    assert_eq!(gateway.metrics().sum("tidegate_connections_refused_total", &[]), 1.0);
+    kept.pop();
+    until("its place is free again", || gateway.client().get("/").is_ok());
+}
+
+#[test]
+fn a_name_stands_for_its_addresses_and_a_bad_one_for_none() {
+    let origin = Backend::fixed("named");
+    let config = format!(
+        "[service.good]\nendpoints = [\"localhost:{}\"]\n[service.bad]\nendpoints = [\"no-such-host.invalid:80\"]\n\
+         [[route]]\nmatch = {{ path = \"/good\" }}\nto = \"good\"\n[[route]]\nto = \"bad\"\n",
+        origin.port()
+    );
+    let gateway = Gateway::start(&config, &[]);
+    assert_eq!(gateway.get("/good").text(), "named");
+    assert_eq!(gateway.get("/bad").status, 503);
 }
 
 #[test]

@@ -211,7 +211,7 @@ pub fn clock_ticks() -> u64 {
     unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64
 }
 
-/// SAFETY (of the caller): `result` is a call's result, and if it is a descriptor, nobody else owns it.
+/// SAFETY: the caller passes a fresh result; `result` is a call's result, and if it is a descriptor, nobody else owns it.
 unsafe fn own(result: libc::c_int) -> io::Result<OwnedFd> {
     let fd = check(result)?;
     // SAFETY: by this function's contract `fd` is open and unowned.

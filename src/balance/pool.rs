@@ -6,12 +6,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::config::id_hash::IdHash;
 use crate::config::snapshot::{PoolLimits, StableId};
 use crate::http::h1_conn::Reader;
 
 #[derive(Default)]
 pub struct UpstreamPool {
-    by_endpoint: RefCell<HashMap<StableId, VecDeque<Idle>>>,
+    by_endpoint: RefCell<HashMap<StableId, VecDeque<Idle>, IdHash>>,
     idle: Cell<usize>,
 }
 
@@ -27,7 +28,7 @@ impl UpstreamPool {
         let waiting = by_endpoint.get_mut(&endpoint)?;
         while let Some(mut idle) = waiting.pop_back() {
             self.idle.set(self.idle.get() - 1);
-            if idle.reader.arm_for_idle() {
+            if idle.reader.is_fit_to_idle() {
                 return Some(idle.reader);
             }
         }
@@ -36,7 +37,7 @@ impl UpstreamPool {
 
     /// Keeps a connection whose last response is complete, if it is fit and there is room.
     pub fn put(&self, endpoint: StableId, mut reader: Reader, limits: &PoolLimits, now: Instant) {
-        if !reader.arm_for_idle() || self.idle.get() >= limits.idle_max {
+        if !reader.begin_idle() || self.idle.get() >= limits.idle_max {
             return;
         }
         let mut by_endpoint = self.by_endpoint.borrow_mut();
@@ -63,7 +64,7 @@ impl UpstreamPool {
         self.by_endpoint.borrow_mut().retain(|&endpoint, waiting| {
             if wanted(endpoint) {
                 let is_fresh = |idle: &Idle| now.saturating_duration_since(idle.since) < timeout;
-                waiting.retain_mut(|idle| is_fresh(idle) && idle.reader.arm_for_idle());
+                waiting.retain_mut(|idle| is_fresh(idle) && idle.reader.is_fit_to_idle());
             } else {
                 waiting.clear();
             }

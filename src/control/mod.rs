@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::config::{Blueprint, Registry};
 use crate::runtime::mailbox::Letter;
@@ -57,12 +57,13 @@ async fn serve(
     mut ended: mpsc::UnboundedReceiver<usize>,
     mut signals: Signals,
 ) -> Result<(), Failure> {
-    let mut dns = tokio::time::interval(reloader.dns_refresh());
-    dns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch = tokio::time::interval(WATCH_INTERVAL);
-    watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut dns = ticks(reloader.dns_refresh());
+    let mut watch = ticks(WATCH_INTERVAL);
     let (names, mut resolved) = dns::resolver();
     loop {
+        if dns.period() != reloader.dns_refresh() {
+            dns = ticks(reloader.dns_refresh());
+        }
         tokio::select! {
             Some(command) = commands.recv() => match command {
                 Command::Reload(reply) => {
@@ -90,6 +91,12 @@ async fn serve(
             }
         }
     }
+}
+
+fn ticks(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 /// Finishes what is under way, within the deadline; a second signal ends it at once.

@@ -13,6 +13,7 @@ use crate::config::diagnostic;
 use crate::config::snapshot::Snapshot;
 use crate::config::{Blueprint, HostPort, Registry, Resolutions, compile};
 use crate::net::listener;
+use crate::observe::LogWriter;
 use crate::runtime::mailbox::Letter;
 
 use super::dns;
@@ -81,9 +82,11 @@ impl Reloader {
             .collect();
         self.resolutions.extend(dns::resolve(&fresh).await);
         let next = blueprint.snapshot(Some(&current), &mut self.registry, &self.resolutions);
+        let log_error = |error| format!("error: the access log cannot be opened: {error}");
+        LogWriter::try_open(&next.settings.access_log).map_err(log_error)?;
         let opened = self.open_new_listeners(&current, &next)?;
         let log = self.state.log.set_target(&next.settings.access_log);
-        log.map_err(|error| format!("error: the access log cannot be opened: {error}"))?;
+        log.map_err(log_error)?;
         self.resolutions.retain(|name, _| blueprint.names_to_resolve().contains(name));
         self.blueprint = blueprint;
         self.swap(&current, next, opened);

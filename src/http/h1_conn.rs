@@ -18,12 +18,15 @@ pub struct Reader {
     buffer: Option<Buffer>,
     /// The next buffer taken is a large one.
     prefers_large: bool,
+    /// The last read filled all the room it had, so that more is assumed to be there without a wait. Only an
+    /// assumption: whoever wants to know for sure looks.
+    assumes_more: bool,
 }
 
 impl Reader {
     pub fn new(stream: Stream, buffers: Rc<BufferPool>) -> Reader {
         let watch = Watch::new(stream.clone());
-        Reader { stream, watch, buffers, buffer: None, prefers_large: false }
+        Reader { stream, watch, buffers, buffer: None, prefers_large: false, assumes_more: false }
     }
 
     /// Bytes received and not yet consumed.
@@ -77,6 +80,9 @@ impl Reader {
 
     /// Waits for input without taking it: an idle connection stays without a buffer.
     pub fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if std::mem::take(&mut self.assumes_more) {
+            self.watch.clear();
+        }
         self.watch.poll(context)
     }
 
@@ -101,13 +107,16 @@ impl Reader {
                 Ok(0) => return self.closed(Ok(0)),
                 Ok(count) => {
                     buffer.fill(count);
-                    // A full read means that more is there: the next one needs no wait.
-                    if count < room {
+                    self.assumes_more = count == room;
+                    if !self.assumes_more {
                         self.watch.clear();
                     }
                     return Poll::Ready(Ok(count));
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.release_if_empty(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.assumes_more = false;
+                    self.release_if_empty();
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return self.closed(Err(error)),
             }
@@ -140,10 +149,21 @@ impl Reader {
         .await
     }
 
-    /// Arms the wait for FIN while the connection idles in a pool. `false` if it is not fit to idle: it has
-    /// unused bytes or is readable already, which between two responses means closed or confused.
-    pub fn arm_for_idle(&mut self) -> bool {
+    /// Prepares a connection for the pool. `false` if it is not fit: it has unused bytes, or the kernel has
+    /// more, which between two responses means closed or confused.
+    pub fn begin_idle(&mut self) -> bool {
         self.prefers_large = false;
+        if std::mem::take(&mut self.assumes_more) {
+            if self.stream.has_input_or_is_closed() {
+                return false;
+            }
+            self.watch.clear();
+        }
+        self.is_fit_to_idle()
+    }
+
+    /// Arms the wait for FIN, or looks what came of it. `false` once the upstream has closed or spoken unasked.
+    pub fn is_fit_to_idle(&mut self) -> bool {
         self.bytes().is_empty() && !self.watch.arm()
     }
 

@@ -89,6 +89,11 @@ impl LogWriter {
         AccessLog::new(self.shared.clone(), self.queue.clone())
     }
 
+    /// Whether the target can be opened, without changing to it.
+    pub fn try_open(target: &LogTarget) -> io::Result<()> {
+        Sink::open(target).map(drop)
+    }
+
     /// Changes where lines go. On an error the old target stays.
     pub fn set_target(&self, target: &LogTarget) -> io::Result<()> {
         let mut current = self.target.lock().unwrap_or_else(PoisonError::into_inner);

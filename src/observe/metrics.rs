@@ -4,9 +4,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
+use crate::config::id_hash::IdHash;
 use crate::config::snapshot::StableId;
 use crate::error::Kind;
 use crate::observe::histogram::Latency;
@@ -372,30 +372,6 @@ fn increment(counter: &Cell<u64>) {
 /// A gauge that a bug unbalanced shows 0, not 2^64 - 1.
 fn decrement(gauge: &Cell<u64>) {
     gauge.set(gauge.get().saturating_sub(1));
-}
-
-/// Fibonacci hashing of one word. The keys are dense numbers made by this process, so nobody can aim at it.
-#[derive(Debug, Default, Clone, Copy)]
-struct IdHasher(u64);
-
-type IdHash = BuildHasherDefault<IdHasher>;
-
-impl Hasher for IdHasher {
-    fn write_u64(&mut self, word: u64) {
-        // The table takes its bucket from the low bits and its tag from the high ones: mix both.
-        let mixed = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ (mixed >> 32);
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(self.0 ^ u64::from(byte));
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 /// Combinations of route, service and status per core; further ones count as `_other`.

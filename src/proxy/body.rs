@@ -17,6 +17,9 @@ use super::deadline::{Deadline, bounded};
 use super::exchange::Exchange;
 use super::rule::Route;
 
+/// Reads relayed in a row without waiting, before other connections get a turn.
+const READS_PER_TURN: u32 = 16;
+
 /// The body of a request at the moment its route is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upload {
@@ -68,8 +71,14 @@ pub struct Progress {
     pub upload_done: Cell<bool>,
     /// A byte of a streamed body was taken from the client: it cannot be sent again.
     pub upload_begun: Cell<bool>,
+    /// The upstream takes no more of the body: it closed or reset its side.
+    pub upload_failed: Cell<bool>,
     /// The upstream's response head is complete.
     pub head_received: Cell<bool>,
+    /// The response's direction waits for the upstream, not for the client.
+    pub receiving: Cell<bool>,
+    /// The upstream's go-ahead (100) went to a client that waits for it.
+    pub told_to_go_on: Cell<bool>,
 }
 
 /// The client's direction of a try.
@@ -93,7 +102,7 @@ impl Uplink<'_> {
             match self.relay(client, upstream).await {
                 Ok(()) => self.progress.upload_done.set(true),
                 // The upstream takes no more: it may have answered already, and then closed.
-                Err(error) if error.kind == Kind::UpstreamClosed => {}
+                Err(error) if error.kind == Kind::UpstreamClosed => self.progress.upload_failed.set(true),
                 Err(error) => return error,
             }
             self.expect_answer();
@@ -102,10 +111,19 @@ impl Uplink<'_> {
         Kind::ClientClosed.into()
     }
 
+    /// From now on the upstream has nothing to wait for but itself.
     fn expect_answer(&self) {
         if !self.progress.head_received.get() {
             self.response_deadline.start(Kind::FirstByteTimeout, self.upstream_timeouts.first_byte);
+        } else if self.progress.receiving.get() {
+            self.response_deadline.start(Kind::ResponseTimeout, self.upstream_timeouts.idle);
         }
+    }
+
+    /// The client may be waiting for the upstream's 100: its silence is then nobody's fault yet.
+    fn client_waits_for_go_ahead(&self) -> bool {
+        let begun = self.progress.upload_begun.get() || self.progress.told_to_go_on.get();
+        self.exchange.head.expect_continue && !begun
     }
 
     async fn relay(&self, client: &mut Reader, upstream: &Stream) -> Result<(), Error> {
@@ -125,9 +143,10 @@ impl Uplink<'_> {
         deadline: &Deadline,
     ) -> Result<(), Error> {
         let mut remaining = length;
+        let mut reads = 0;
         while remaining > 0 {
             if client.bytes().is_empty() {
-                self.fill(client, remaining, deadline).await?;
+                self.fill(client, remaining, &mut reads, deadline).await?;
             }
             let piece = client.bytes().len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
             self.send(upstream, &client.bytes()[..piece], deadline).await?;
@@ -145,6 +164,7 @@ impl Uplink<'_> {
         deadline: &Deadline,
     ) -> Result<(), Error> {
         let mut decoder = ChunkedDecoder::new(self.chunk_limits);
+        let mut reads = 0;
         loop {
             let advance = decoder.advance(client.bytes(), |_| {});
             let advance = advance.map_err(|error| Error::with_source(Kind::BadRequestBody, error))?;
@@ -157,19 +177,35 @@ impl Uplink<'_> {
             if advance.complete {
                 return Ok(());
             }
-            self.fill(client, u64::MAX, deadline).await?;
+            self.fill(client, u64::MAX, &mut reads, deadline).await?;
         }
     }
 
     /// Receives more of the body, at most `most` bytes.
-    async fn fill(&self, client: &mut Reader, most: u64, deadline: &Deadline) -> Result<(), Error> {
+    async fn fill(
+        &self,
+        client: &mut Reader,
+        most: u64,
+        reads: &mut u32,
+        deadline: &Deadline,
+    ) -> Result<(), Error> {
+        *reads += 1;
+        if reads.is_multiple_of(READS_PER_TURN) {
+            self.exchange.core.turns.give_way().await;
+        }
+        if *reads > 1 {
+            client.prefer_large();
+        }
         if client.is_full() {
             if client.is_large() {
                 return Err(Kind::BadRequestBody.into());
             }
             client.grow();
         }
-        deadline.start(Kind::BodyTimeout, self.client_timeouts.body);
+        match self.client_waits_for_go_ahead() {
+            true => deadline.pause(),
+            false => deadline.start(Kind::BodyTimeout, self.client_timeouts.body),
+        }
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         bounded(
             async {
@@ -185,7 +221,13 @@ impl Uplink<'_> {
     }
 
     async fn send(&self, upstream: &Stream, bytes: &[u8], deadline: &Deadline) -> Result<(), Error> {
-        self.progress.upload_begun.set(true);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if !self.progress.upload_begun.replace(true) && !self.progress.head_received.get() {
+            // The body flows: its own clocks run now.
+            self.response_deadline.pause();
+        }
         let restart = || deadline.start(Kind::ResponseTimeout, self.upstream_timeouts.idle);
         restart();
         let sent = async {

@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::config::snapshot::Settings;
 use crate::error::{Error, Kind};
@@ -22,8 +22,10 @@ use super::problem;
 const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
 /// After the last answer: how long and how much unread input is discarded, so that the kernel does not
 /// answer it with a reset that destroys the answer on its way (RFC 9112 §9.6).
-const LINGER_TIME: Duration = Duration::from_secs(2);
-const LINGER_BYTES_MAX: usize = 256 * 1024;
+const LINGER_SILENCE: Duration = Duration::from_secs(2);
+const LINGER_TIME: Duration = Duration::from_secs(15);
+const LINGER_BYTES_MAX: usize = 256 * 1024 * 1024;
+const LINGER_READS_PER_TURN: u32 = 16;
 /// Requests served in a row before the connection lets others run.
 const REQUESTS_PER_TURN: u32 = 32;
 
@@ -54,7 +56,7 @@ pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>) {
         // The large future of a request lives only while there is one: an idle connection is a small task.
         match Box::pin(serve_requests(&core, &mut client)).await {
             After::KeepAlive => {}
-            After::Close => return linger(&mut client).await,
+            After::Close => return linger(&core, &mut client).await,
             After::Closed | After::Abort => return,
         }
     }
@@ -66,6 +68,7 @@ async fn wait_for_input(core: &Rc<Core>, client: &mut Client) -> bool {
         return true;
     }
     let idle = core.snapshot().settings.client_timeouts.idle;
+    client.deadline.bound_request(None);
     client.deadline.start(Kind::HeaderTimeout, idle);
     let mut draining = false;
     poll_fn(|context| {
@@ -103,8 +106,7 @@ async fn serve_requests(core: &Rc<Core>, client: &mut Client) -> After {
         }
         served += 1;
         if served % REQUESTS_PER_TURN == 0 {
-            // A wait for writability comes back through the driver; waking ourselves would starve I/O.
-            let _ = client.reader.stream.writable().await;
+            core.turns.give_way().await;
         }
     }
 }
@@ -174,26 +176,25 @@ fn head_error(error: HeadError) -> Error {
 }
 
 /// Closes after a complete answer: FIN, then reads and forgets what the client still sends.
-async fn linger(client: &mut Client) {
-    let stream = client.reader.stream.clone();
-    stream.shutdown_write();
-    client.deadline.bound_request(None);
-    client.deadline.start(Kind::ClientClosed, LINGER_TIME);
+async fn linger(core: &Core, client: &mut Client) {
     let Client { reader, deadline, .. } = client;
-    let _ = bounded(
-        async {
-            let mut discarded = 0;
-            let until = Instant::now() + LINGER_TIME;
-            while discarded < LINGER_BYTES_MAX && Instant::now() < until {
-                reader.consume(reader.bytes().len());
-                match reader.fill().await {
-                    Ok(0) | Err(_) => break,
-                    Ok(count) => discarded += count,
-                }
-            }
-            Ok(())
-        },
-        deadline,
-    )
-    .await;
+    reader.stream.shutdown_write();
+    deadline.bound_request(Some(LINGER_TIME));
+    let mut discarded = 0;
+    let mut reads: u32 = 0;
+    while discarded < LINGER_BYTES_MAX {
+        reader.consume(reader.bytes().len());
+        reader.prefer_large();
+        deadline.start(Kind::ClientClosed, LINGER_SILENCE);
+        let fill =
+            async { reader.fill().await.map_err(|error| Error::with_source(Kind::ClientClosed, error)) };
+        match bounded(fill, deadline).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => discarded += count,
+        }
+        reads += 1;
+        if reads.is_multiple_of(LINGER_READS_PER_TURN) {
+            core.turns.give_way().await;
+        }
+    }
 }

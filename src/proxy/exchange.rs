@@ -52,6 +52,8 @@ pub struct Facts {
     pub first_byte: Cell<Option<Duration>>,
     /// A response head has begun to go to the client: from now on an error can only abort.
     pub answered: Cell<bool>,
+    /// An informational response went to the client: the final one must come from the same try.
+    pub informed: Cell<bool>,
 }
 
 /// The configuration that a request sees, until it needs only names of it.

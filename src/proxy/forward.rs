@@ -62,7 +62,7 @@ pub async fn forward(
                     method: exchange.head.method,
                     is_replayable: !upload_begun,
                     was_pooled,
-                    is_answered: exchange.facts.answered.get(),
+                    is_answered: exchange.facts.answered.get() || exchange.facts.informed.get(),
                 };
                 if !tries.again(&failure, endpoint, &service) {
                     return Err(error);
@@ -117,13 +117,13 @@ impl Attempt<'_> {
         self.was_pooled = connected.was_pooled;
         let mut upstream = connected.reader;
 
-        let mut head = exchange.core.scratch.take();
+        let mut head = exchange.core.take_scratch();
         transform::request_head(exchange, plan, &mut head);
         if let Upload::Whole(length) = self.upload {
             head.extend_from_slice(&client.reader.bytes()[..length]);
         }
         let ended = self.converse(client, routed, &bounds, &mut upstream, &head, &chosen).await;
-        exchange.core.scratch.give_back(head);
+        exchange.core.give_back_scratch(head);
         match ended {
             Ok(Ended::Complete { upstream_reusable, after }) => {
                 self.finish(client, upstream, upstream_reusable, &bounds.pool, &chosen);
@@ -131,6 +131,9 @@ impl Attempt<'_> {
             }
             Ok(Ended::GivenUp) => Ok(Tried::Again),
             Ok(Ended::Switched) => {
+                if let Upload::Whole(length) = self.upload {
+                    client.reader.consume(length);
+                }
                 tunnel::run(exchange, client, upstream, bounds.client_timeouts.tunnel).await;
                 Ok(Tried::Finished(After::Closed))
             }
@@ -188,6 +191,7 @@ impl Attempt<'_> {
             if tries.again_for_status(head.status, method, is_replayable, chosen.endpoint.id, service) {
                 return Ok(Ended::GivenUp);
             }
+            tries.settle();
             relay::relay(&downlink, routed, upstream, head).await
         };
         supervised(down, uplink.run(reader, &upstream_stream), deadline).await
@@ -233,6 +237,10 @@ async fn send_head(
         sent.map_err(|error| Error::with_source(Kind::UpstreamClosed, error).after_sending())?;
     }
     match downlink.upload {
+        // The client waits for the upstream's 100, and so do we.
+        Upload::Stream if downlink.exchange.head.expect_continue => {
+            deadline.start(Kind::FirstByteTimeout, downlink.upstream_timeouts.first_byte);
+        }
         Upload::Stream => deadline.pause(),
         _ => {
             downlink.progress.upload_done.set(true);

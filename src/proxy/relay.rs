@@ -67,19 +67,32 @@ impl Downlink<'_> {
                 return Ok(Received { status: head.status, head });
             }
             if !self.exchange.client_is_http10() {
-                let mut out = self.exchange.core.scratch.take();
+                let mut out = self.exchange.core.take_scratch();
                 transform::informational(upstream.bytes(), &head, &mut out);
+                let facts = &self.exchange.facts;
+                // Half of it would be a broken answer: an error meanwhile can only abort.
+                facts.answered.set(true);
                 self.to_client(&out).await?;
-                self.exchange.core.scratch.give_back(out);
+                facts.answered.set(false);
+                facts.informed.set(true);
+                self.exchange.core.give_back_scratch(out);
             }
             upstream.consume(head.head_len);
-            if self.progress.upload_done.get() {
-                self.deadline.start(Kind::FirstByteTimeout, self.upstream_timeouts.first_byte);
-            } else {
-                self.deadline.pause();
-            }
+            self.await_next_head();
         }
         Err(Error::with_source(Kind::BadResponse, "too many informational responses"))
+    }
+
+    /// After an informational response: who is to move next?
+    fn await_next_head(&self) {
+        if self.progress.upload_done.get() || self.progress.upload_failed.get() {
+            self.deadline.start(Kind::FirstByteTimeout, self.upstream_timeouts.first_byte);
+        } else if self.exchange.head.expect_continue && !self.progress.upload_begun.get() {
+            self.progress.told_to_go_on.set(true);
+            self.deadline.start(Kind::BodyTimeout, self.client_timeouts.body);
+        } else {
+            self.deadline.pause();
+        }
     }
 
     async fn receive_one_head(&self, upstream: &mut Reader, head: &mut ResponseHead) -> Result<(), Error> {
@@ -155,18 +168,17 @@ pub async fn relay(
 ) -> Result<Ended, Error> {
     let exchange = link.exchange;
     let head = received.head;
-    let switched = is_switch(exchange, &head)?;
+    let switched = is_switch(link, &head)?;
     let framing =
         if switched { Framing::None } else { h1_parse::response_framing(&head, exchange.head.method) };
     let answer = Answer::new(exchange, framing, switched, link.progress.upload_done.get());
-    let mut out = exchange.core.scratch.take();
+    let mut out = exchange.core.take_scratch();
     if let Some(plan) = routed.as_ref() {
         transform::response_head(exchange, plan, upstream.bytes(), &head, &answer, &mut out);
     }
     let upstream_keeps_alive = head.allows_reuse_after(exchange.head.method);
     upstream.consume(head.head_len);
     exchange.facts.status.set(head.status);
-    exchange.facts.answered.set(true);
     exchange.core.response_heads.give_back(head);
 
     let mut body = Body { link, head: out, routed };
@@ -177,7 +189,7 @@ pub async fn relay(
         Framing::Close => body.until_close(upstream, answer.encodes_chunks).await?,
     }
     let out = std::mem::take(&mut body.head);
-    exchange.core.scratch.give_back(out);
+    exchange.core.give_back_scratch(out);
     if switched {
         return Ok(Ended::Switched);
     }
@@ -188,9 +200,14 @@ pub async fn relay(
 }
 
 /// Whether the connection changes protocol; an unasked 101 is refused (RFC 9110 §15.2.2).
-fn is_switch(exchange: &Exchange, head: &ResponseHead) -> Result<bool, Error> {
+fn is_switch(link: &Downlink<'_>, head: &ResponseHead) -> Result<bool, Error> {
+    let exchange = link.exchange;
     match head.status {
-        101 if exchange.head.upgrade && head.upgrade => Ok(true),
+        // Before the body is through, its rest would pass for bytes of the new protocol.
+        101 if !link.progress.upload_done.get() => {
+            Err(Error::with_source(Kind::BadResponse, "101 before the request was complete"))
+        }
+        101 if transform::asks_for_upgrade(exchange) && head.upgrade => Ok(true),
         101 => Err(Error::with_source(Kind::BadResponse, "101 to a request that asked for no upgrade")),
         200..=299 => Ok(exchange.head.method == Method::Connect),
         _ => Ok(false),
@@ -221,7 +238,7 @@ impl Body<'_, '_> {
             if remaining == 0 {
                 return Ok(());
             }
-            self.receive(upstream, remaining, &mut reads).await?.ok_or(Kind::ResponseTruncated)?;
+            self.receive(upstream, &mut reads).await?.ok_or(Kind::ResponseTruncated)?;
         }
     }
 
@@ -248,7 +265,7 @@ impl Body<'_, '_> {
             if advance.complete {
                 return Ok(());
             }
-            self.receive(upstream, u64::MAX, &mut reads).await?.ok_or(Kind::ResponseTruncated)?;
+            self.receive(upstream, &mut reads).await?.ok_or(Kind::ResponseTruncated)?;
         }
     }
 
@@ -268,7 +285,11 @@ impl Body<'_, '_> {
             let count = upstream.bytes().len();
             self.link.sent(count);
             upstream.consume(count);
-            if self.receive(upstream, u64::MAX, &mut reads).await?.is_none() {
+            if self.receive(upstream, &mut reads).await?.is_none() {
+                // A reset may have shown itself to the upload alone: then this FIN proves nothing.
+                if self.link.progress.upload_failed.get() {
+                    return Err(Error::with_source(Kind::ResponseTruncated, "the upstream reset the upload"));
+                }
                 return if encodes { self.send(b"0\r\n\r\n").await } else { Ok(()) };
             }
         }
@@ -276,6 +297,7 @@ impl Body<'_, '_> {
 
     /// Sends what waits in `head`, and `piece` behind it.
     async fn send(&mut self, piece: &[u8]) -> Result<(), Error> {
+        self.link.exchange.facts.answered.set(true);
         if self.head.is_empty() {
             return self.link.to_client(piece).await;
         }
@@ -291,20 +313,16 @@ impl Body<'_, '_> {
         Ok(())
     }
 
-    /// More of the body, at most `most` bytes; `None` at the upstream's FIN.
-    async fn receive(
-        &mut self,
-        upstream: &mut Reader,
-        most: u64,
-        reads: &mut u32,
-    ) -> Result<Option<()>, Error> {
+    /// More of the body; `None` at the upstream's FIN. Not cut at the body's end: bytes behind it unmask an
+    /// upstream that answers what nobody asked.
+    async fn receive(&mut self, upstream: &mut Reader, reads: &mut u32) -> Result<Option<()>, Error> {
         // Whoever waits for a second piece may be a long stream.
         if self.routed.take().is_some() {
             self.link.exchange.let_go_of_snapshot();
         }
         *reads += 1;
         if reads.is_multiple_of(READS_PER_TURN) {
-            let _ = self.link.client.writable().await;
+            self.link.exchange.core.turns.give_way().await;
         }
         if upstream.is_full() {
             if upstream.is_large() {
@@ -316,8 +334,17 @@ impl Body<'_, '_> {
             // A body that keeps coming is better moved in large pieces.
             upstream.prefer_large();
         }
-        self.link.deadline.start(Kind::ResponseTimeout, self.link.upstream_timeouts.idle);
-        match upstream.fill_at_most(usize::try_from(most).unwrap_or(usize::MAX)).await {
+        let progress = self.link.progress;
+        if progress.upload_done.get() || progress.upload_failed.get() {
+            self.link.deadline.start(Kind::ResponseTimeout, self.link.upstream_timeouts.idle);
+        } else {
+            // The upstream may be waiting for the rest of the body, which has clocks of its own.
+            self.link.deadline.pause();
+        }
+        progress.receiving.set(true);
+        let filled = upstream.fill().await;
+        progress.receiving.set(false);
+        match filled {
             Ok(0) => Ok(None),
             Ok(_) => Ok(Some(())),
             Err(error) => Err(Error::with_source(Kind::ResponseTruncated, error)),

@@ -12,7 +12,7 @@ use super::routed::values;
 use super::rule::Route;
 use super::status;
 use super::template::Template;
-use super::transform::{append_edits, connection_field, field};
+use super::transform::{append_edits, connection_field, field, may_keep_alive};
 
 /// Longest time the client may take nothing of a small answer of our own.
 pub const ANSWER_STALL: std::time::Duration = std::time::Duration::from_secs(10);
@@ -66,11 +66,8 @@ pub async fn send(
     extra: &[u8],
     body: &[u8],
 ) -> Result<After, Error> {
-    let keep_alive = exchange.head.keep_alive
-        && exchange.head.framing == Framing::None
-        && !exchange.core.draining.get()
-        && exchange.is_listener_open();
-    let mut out = exchange.core.scratch.take();
+    let keep_alive = may_keep_alive(exchange) && exchange.head.framing == Framing::None;
+    let mut out = exchange.core.take_scratch();
     out.clear();
     out.extend_from_slice(b"HTTP/1.1 ");
     status::append_code(status, &mut out);
@@ -104,6 +101,6 @@ pub async fn send(
         deadline,
     )
     .await;
-    exchange.core.scratch.give_back(out);
+    exchange.core.give_back_scratch(out);
     sent.map(|()| if keep_alive { After::KeepAlive } else { After::Close })
 }

@@ -80,6 +80,11 @@ impl Tries {
         true
     }
 
+    /// The response has come: what follows is no retry under way any more.
+    pub fn settle(&mut self) {
+        self.permit = None;
+    }
+
     /// All endpoints were tried but attempts are left: begin again with any of them.
     pub fn forget_tried(&mut self) -> bool {
         let had = !self.tried.is_empty();

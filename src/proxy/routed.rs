@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::snapshot::{Service, Snapshot};
 use crate::error::{Error, Kind};
+use crate::http::head::Method;
 use crate::runtime::core::SnapshotRef;
 
 use super::exchange::Exchange;
@@ -38,6 +39,10 @@ pub fn route(exchange: &Exchange) -> Result<Routed, Error> {
     exchange.saw_route(found);
     let rule = &snapshot.routes.routes()[found];
     let service = match &rule.action {
+        // A tunnel carries requests that no route sees: only a route that asks for CONNECT opens one.
+        Action::Forward(_) if exchange.head.method == Method::Connect && !names_connect(rule) => {
+            return Err(Kind::MethodNotAllowed.into());
+        }
         Action::Forward(target) => {
             let values = values(exchange, rule);
             let service = service_of(&snapshot, target, &values).ok_or(Kind::NoService)?;
@@ -47,6 +52,10 @@ pub fn route(exchange: &Exchange) -> Result<Routed, Error> {
         Action::Redirect { .. } | Action::Respond { .. } => None,
     };
     Ok(Routed { snapshot, rule: found, service })
+}
+
+fn names_connect(rule: &Route) -> bool {
+    rule.conditions.methods.iter().any(|method| &**method == "CONNECT")
 }
 
 /// The service that a target names for a request; also asked by `tidegate explain`.

@@ -131,14 +131,35 @@ fn framing_fields(exchange: &Exchange, out: &mut Vec<u8>) {
     if head.framing == Framing::Chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
-    if head.upgrade {
-        out.extend_from_slice(b"connection: upgrade\r\n");
-        for upgrade in head.fields.iter().filter(|field| field.known == Name::Upgrade) {
-            field(out, b"upgrade", upgrade.value.of(exchange.bytes()));
+    if asks_for_upgrade(exchange) {
+        out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
+        let start = out.len();
+        for protocol in upgrade_protocols(exchange) {
+            if out.len() > start {
+                out.extend_from_slice(b", ");
+            }
+            out.extend_from_slice(protocol);
         }
+        out.extend_from_slice(b"\r\n");
     } else if head.te_trailers {
         out.extend_from_slice(b"connection: te\r\nte: trailers\r\n");
     }
+}
+
+/// Whether the upstream is asked to change protocol.
+pub fn asks_for_upgrade(exchange: &Exchange) -> bool {
+    exchange.head.upgrade && upgrade_protocols(exchange).next().is_some()
+}
+
+/// What the client wants to change to. Not h2c: an upstream that agreed would serve whole requests that no
+/// route of ours has seen (RFC 9113 §3.1 has withdrawn it).
+fn upgrade_protocols(exchange: &Exchange) -> impl Iterator<Item = &[u8]> {
+    let bytes = exchange.bytes();
+    let fields = exchange.head.fields.iter().filter(|field| field.known == Name::Upgrade);
+    fields
+        .flat_map(move |field| field.value.of(bytes).split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|protocol| !protocol.is_empty() && !protocol.eq_ignore_ascii_case(b"h2c"))
 }
 
 /// x-forwarded-for is appended to; proto and host are this hop's own unless a trusted peer set them.
@@ -159,15 +180,17 @@ fn forwarding_fields(exchange: &Exchange, settings: &Settings, out: &mut Vec<u8>
     field(out, b"x-forwarded-proto", sent(Name::XForwardedProto).unwrap_or(b"http"));
     field(out, b"x-forwarded-host", sent(Name::XForwardedHost).unwrap_or(exchange.authority()));
     if settings.forwarded {
-        forwarded_field(exchange, sent(Name::Forwarded), out);
+        forwarded_field(exchange, trusted, out);
     }
 }
 
 /// RFC 7239; IPv6 addresses are quoted and bracketed (§6).
-fn forwarded_field(exchange: &Exchange, earlier: Option<&[u8]>, out: &mut Vec<u8>) {
+fn forwarded_field(exchange: &Exchange, trusted: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"forwarded: ");
-    if let Some(earlier) = earlier {
-        out.extend_from_slice(earlier);
+    let fields = exchange.head.fields.iter();
+    for earlier in fields.filter(|field| trusted && field.known == Name::Forwarded && !field.value.is_empty())
+    {
+        out.extend_from_slice(earlier.value.of(exchange.bytes()));
         out.extend_from_slice(b", ");
     }
     match exchange.client.peer.ip() {
@@ -203,11 +226,7 @@ impl Answer {
     pub fn new(exchange: &Exchange, framing: Framing, switched: bool, upload_done: bool) -> Answer {
         let http10 = exchange.client_is_http10();
         let ends_with_connection = http10 && matches!(framing, Framing::Chunked | Framing::Close);
-        let keep_alive = exchange.head.keep_alive
-            && upload_done
-            && !ends_with_connection
-            && !exchange.core.draining.get()
-            && exchange.is_listener_open();
+        let keep_alive = may_keep_alive(exchange) && upload_done && !ends_with_connection;
         Answer {
             framing,
             decodes_chunks: http10 && framing == Framing::Chunked,
@@ -216,6 +235,15 @@ impl Answer {
             keep_alive,
         }
     }
+}
+
+/// Whether a client connection may carry another request, as far as its own side is concerned. Not after
+/// CONNECT: what an impatient client sent for the tunnel would be read as a request.
+pub fn may_keep_alive(exchange: &Exchange) -> bool {
+    exchange.head.keep_alive
+        && exchange.head.method != Method::Connect
+        && !exchange.core.draining.get()
+        && exchange.is_listener_open()
 }
 
 /// Renders the final response head for the client into `out`.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::error::{Error, Kind};
 use crate::http::h1_conn::{Reader, write_all};
 use crate::net::tcp::Stream;
+use crate::runtime::turns::Turns;
 
 use super::client::Client;
 use super::deadline::bounded;
@@ -26,11 +27,12 @@ pub async fn run(exchange: &Exchange, client: &mut Client, mut upstream: Reader,
     restart();
     let (client_stream, upstream_stream) = (reader.stream.clone(), upstream.stream.clone());
     let facts = &exchange.facts;
-    let up = copy(reader, &upstream_stream, |count| {
+    let turns = &exchange.core.turns;
+    let up = copy(reader, &upstream_stream, turns, |count| {
         restart();
         facts.request_bytes.set(facts.request_bytes.get() + count);
     });
-    let down = copy(&mut upstream, &client_stream, |count| {
+    let down = copy(&mut upstream, &client_stream, turns, |count| {
         restart();
         facts.response_bytes.set(facts.response_bytes.get() + count);
     });
@@ -56,7 +58,7 @@ impl Drop for Open<'_> {
 }
 
 /// Moves bytes until the sender's FIN, which is passed on.
-async fn copy(from: &mut Reader, to: &Stream, moved: impl Fn(u64)) -> Result<(), Error> {
+async fn copy(from: &mut Reader, to: &Stream, turns: &Turns, moved: impl Fn(u64)) -> Result<(), Error> {
     let mut pieces: u32 = 0;
     loop {
         let count = from.bytes().len();
@@ -68,7 +70,7 @@ async fn copy(from: &mut Reader, to: &Stream, moved: impl Fn(u64)) -> Result<(),
         }
         pieces += 1;
         if pieces.is_multiple_of(PIECES_PER_TURN) {
-            let _ = to.writable().await;
+            turns.give_way().await;
         }
         match from.fill().await {
             Ok(0) => {

@@ -2,6 +2,7 @@
 //! counters, log end and scratch space. Plain cells: nothing here crosses to another thread.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,8 +17,9 @@ use crate::http::head::{RequestHead, ResponseHead};
 use crate::observe::{AccessLog, CoreMetrics, Outcome};
 use crate::proxy::request_id::RequestIds;
 
-use super::buffer::BufferPool;
+use super::buffer::{BufferPool, LARGE_BUFFER_BYTES};
 use super::timer::{Timer, Timers};
+use super::turns::Turns;
 
 /// One request's hold on the configuration: the core's own reference count, so that cores do not contend for
 /// the `Arc`'s.
@@ -29,6 +31,7 @@ pub struct Core {
     current: RefCell<SnapshotRef>,
     pub buffers: Rc<BufferPool>,
     pub timers: Rc<Timers>,
+    pub turns: Rc<Turns>,
     pub pool: UpstreamPool,
     pub metrics: CoreMetrics,
     pub log: AccessLog,
@@ -37,7 +40,7 @@ pub struct Core {
     picks: RefCell<Vec<PickState>>,
     pub request_heads: Recycled<Box<RequestHead>>,
     pub response_heads: Recycled<Box<ResponseHead>>,
-    pub scratch: Recycled<Vec<u8>>,
+    scratch: Recycled<Vec<u8>>,
     /// No new connections, and `connection: close` on every answer.
     pub draining: Cell<bool>,
     pub connections: Cell<u32>,
@@ -53,16 +56,23 @@ pub struct Core {
 const LOG_FLUSH_AFTER: Duration = Duration::from_millis(100);
 
 impl Core {
-    pub fn new(id: usize, published: Arc<ArcSwap<Snapshot>>, log: AccessLog, epoch: Instant) -> Core {
+    /// Errors: no descriptors left for the few that a core needs for itself.
+    pub fn new(
+        id: usize,
+        published: Arc<ArcSwap<Snapshot>>,
+        log: AccessLog,
+        epoch: Instant,
+    ) -> io::Result<Core> {
         let current = Rc::new(published.load_full());
         let timers = Timers::new(epoch);
-        Core {
+        Ok(Core {
             id,
             published,
             current: RefCell::new(current),
             buffers: Rc::default(),
             log_flush: timers.timer(),
             timers,
+            turns: Turns::new()?,
             pool: UpstreamPool::default(),
             metrics: CoreMetrics::new(id),
             log,
@@ -75,7 +85,7 @@ impl Core {
             connections: Cell::new(0),
             accept_tasks: Cell::new(0),
             served: Cell::new(0),
-        }
+        })
     }
 
     /// The newest published configuration. Called once per request, which keeps what it got.
@@ -86,6 +96,20 @@ impl Core {
             *current = Rc::new(self.published.load_full());
         }
         Rc::clone(&current)
+    }
+
+    /// An empty byte vector with memory of earlier use.
+    pub fn take_scratch(&self) -> Vec<u8> {
+        let mut scratch = self.scratch.take();
+        scratch.clear();
+        scratch
+    }
+
+    pub fn give_back_scratch(&self, scratch: Vec<u8>) {
+        // One huge head must not make all of them huge.
+        if scratch.capacity() <= LARGE_BUFFER_BYTES {
+            self.scratch.give_back(scratch);
+        }
     }
 
     /// Requests served since start.

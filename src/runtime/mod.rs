@@ -9,4 +9,5 @@ pub mod limits;
 pub mod mailbox;
 pub mod panics;
 pub mod timer;
+pub mod turns;
 pub mod worker;

@@ -73,7 +73,11 @@ impl Timers {
             return;
         }
         slot.look_ms = deadline_ms;
-        self.looks.borrow_mut().push(Reverse((deadline_ms, slot_index, slot.generation)));
+        let look = Reverse((deadline_ms, slot_index, slot.generation));
+        let mut looks = self.looks.borrow_mut();
+        looks.push(look);
+        forget_stale_looks(&mut looks, &slots);
+        drop(looks);
         if deadline_ms < self.next_wake_ms.get()
             && let Some(ticker) = self.ticker.borrow().as_ref()
         {
@@ -138,6 +142,17 @@ impl Timers {
     pub fn has_earlier(&self) -> bool {
         let looks = self.looks.borrow();
         looks.peek().is_some_and(|Reverse((look_ms, ..))| *look_ms < self.next_wake_ms.get())
+    }
+}
+
+/// Looks of timers that are gone stay in the heap until their time; when most are such, they are dropped.
+fn forget_stale_looks(looks: &mut BinaryHeap<Reverse<(u64, u32, u32)>>, slots: &[Slot]) {
+    const SLACK: usize = 1024;
+    if looks.len() > 2 * slots.len() + SLACK {
+        looks.retain(|Reverse((look_ms, index, generation))| {
+            let slot = &slots[*index as usize];
+            slot.generation == *generation && slot.look_ms == *look_ms
+        });
     }
 }
 

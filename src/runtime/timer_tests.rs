@@ -65,6 +65,16 @@ fn a_dropped_timer_never_wakes_its_successor() {
 }
 
 #[test]
+fn timers_that_are_gone_cost_no_memory() {
+    let epoch = Instant::now();
+    let timers = Timers::new(epoch);
+    for _ in 0..100_000 {
+        timers.timer().set(epoch, Duration::from_secs(3600));
+    }
+    assert!(timers.looks.borrow().len() < 2000, "{}", timers.looks.borrow().len());
+}
+
+#[test]
 fn clear_means_never() {
     let epoch = Instant::now();
     let timers = Timers::new(epoch);

@@ -58,12 +58,13 @@ pub fn run(plan: Plan) -> io::Result<()> {
     }
     let driver = plan.driver;
     driver::run(driver, async move {
-        let core = Rc::new(Core::new(plan.id, plan.published, plan.log, Instant::now()));
+        let core = Rc::new(Core::new(plan.id, plan.published, plan.log, Instant::now())?);
         core.metrics.set_driver(driver.word());
         let (letters, wake) = plan.letters.into_parts()?;
-        monoio::spawn(tick(core.timers.clone()));
-        monoio::spawn(keep_house(core.clone()));
-        monoio::spawn(flush_log(core.clone()));
+        spawn_essential(tick(core.timers.clone()));
+        spawn_essential(core.turns.clone().keep());
+        spawn_essential(keep_house(core.clone()));
+        spawn_essential(flush_log(core.clone()));
         let worker =
             Worker { core: core.clone(), accepting: RefCell::default(), drain_until: Cell::new(None) };
         worker.serve_letters(letters, wake).await;
@@ -131,7 +132,9 @@ impl Worker {
         let grace = self.core.timers.timer();
         let accepting = Rc::new(Accepting { address, acceptor, open: Rc::new(Cell::new(true)), grace });
         self.accepting.borrow_mut().insert(address, accepting.clone());
-        monoio::spawn(accept_all(self.core.clone(), accepting));
+        // Before the task runs: a drain that is asked for in the same breath must see it.
+        self.core.accept_tasks.set(self.core.accept_tasks.get() + 1);
+        spawn_essential(accept_all(self.core.clone(), accepting));
     }
 
     fn unlisten(&self, address: &SocketAddr) {
@@ -179,7 +182,6 @@ impl Accepting {
 
 /// Accepts until the listener was removed and its grace is over; then empties its queue.
 async fn accept_all(core: Rc<Core>, accepting: Rc<Accepting>) {
-    core.accept_tasks.set(core.accept_tasks.get() + 1);
     loop {
         let mut readable = pin!(accepting.acceptor.readable());
         let is_over = poll_fn(|context| match readable.as_mut().poll(context) {
@@ -191,16 +193,23 @@ async fn accept_all(core: Rc<Core>, accepting: Rc<Accepting>) {
             take_waiting(&core, &accepting, usize::MAX).await;
             break;
         }
-        take_waiting(&core, &accepting, ACCEPTS_PER_TURN).await;
+        if take_waiting(&core, &accepting, ACCEPTS_PER_TURN).await == ACCEPTS_PER_TURN {
+            core.turns.give_way().await;
+        }
     }
     core.accept_tasks.set(core.accept_tasks.get() - 1);
 }
 
-async fn take_waiting(core: &Rc<Core>, accepting: &Accepting, most: usize) {
-    for _ in 0..most {
+/// Accepts what waits, at most `most`; returns how many that were.
+async fn take_waiting(core: &Rc<Core>, accepting: &Accepting, most: usize) -> usize {
+    let mut taken = 0;
+    while taken < most {
         match accepting.acceptor.accept() {
-            Ok((socket, peer)) => begin(core, accepting, socket, peer),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Ok((socket, peer)) => {
+                taken += 1;
+                begin(core, accepting, socket, peer);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             // The client was gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -208,10 +217,11 @@ async fn take_waiting(core: &Rc<Core>, accepting: &Accepting, most: usize) {
                 let listener = listener_name(core, accepting.address);
                 core.metrics.accept_failed(core.metrics.listener(&listener));
                 monoio::time::sleep(ACCEPT_REST).await;
-                return;
+                break;
             }
         }
     }
+    taken
 }
 
 /// Starts the task of one accepted connection.
@@ -265,6 +275,20 @@ impl Drop for Connected {
         self.core.metrics.connection_closed(self.info.listener_index);
     }
 }
+
+/// Starts a task that the worker cannot do without: if it panics, so does the worker, and the process ends
+/// with a message rather than serve without timeouts or listeners.
+fn spawn_essential(task: impl Future<Output = ()> + 'static) {
+    monoio::spawn(async move {
+        if let Err(message) = contain(task).await {
+            eprintln!("tidegate: a task that a worker needs panicked: {message}");
+            std::process::exit(PANICKED);
+        }
+    });
+}
+
+/// Exit status of a process whose worker panicked; the one that Rust uses itself.
+const PANICKED: i32 = 101;
 
 /// Drives the deadlines: sleeps until the next one, or until an earlier one is set.
 async fn tick(timers: Rc<Timers>) {

@@ -94,7 +94,7 @@ impl Metrics {
         if !self.helps.contains_key(&family) {
             return Err(format!("a sample without HELP: {line:?}"));
         }
-        if self.types[&family] == "counter" && !(sample.value >= 0.0) {
+        if self.types[&family] == "counter" && (sample.value.is_nan() || sample.value < 0.0) {
             return Err(format!("a counter below zero: {line:?}"));
         }
         self.samples.push(sample);

@@ -61,7 +61,7 @@ pub struct Request {
     pub head: Head,
     pub framing: Framing,
     pub body: Vec<u8>,
-    pub trailers: Vec<(String, String)>,
+    pub trailers: Trailers,
 }
 
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ pub struct Response {
     pub head: Head,
     pub framing: Framing,
     pub body: Vec<u8>,
-    pub trailers: Vec<(String, String)>,
+    pub trailers: Trailers,
     /// The 1xx heads that came before.
     pub interim: Vec<Head>,
 }
@@ -86,6 +86,9 @@ impl Response {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
     }
 }
+
+/// The fields after a chunked body, names in lower case.
+pub type Trailers = Vec<(String, String)>;
 
 /// A byte source with the bytes read ahead of the message under way.
 pub struct Wire<R> {
@@ -165,7 +168,7 @@ impl<R: Read> Wire<R> {
         }
     }
 
-    pub fn read_body(&mut self, framing: Framing) -> Result<(Vec<u8>, Vec<(String, String)>), Fault> {
+    pub fn read_body(&mut self, framing: Framing) -> Result<(Vec<u8>, Trailers), Fault> {
         match framing {
             Framing::None => Ok(Default::default()),
             Framing::Length(length) => Ok((self.take(length as usize)?, Vec::new())),
@@ -186,7 +189,7 @@ impl<R: Read> Wire<R> {
         Ok(self.buffer.drain(..count).collect())
     }
 
-    fn read_chunked(&mut self) -> Result<(Vec<u8>, Vec<(String, String)>), Fault> {
+    fn read_chunked(&mut self) -> Result<(Vec<u8>, Trailers), Fault> {
         let mut body = Vec::new();
         loop {
             let size = self.read_chunk_size()?;
@@ -277,7 +280,7 @@ pub fn parse_head(raw: &[u8]) -> Result<Head, String> {
         fields.push(parse_field(&latin1(line))?);
     }
     let head = Head { start, fields };
-    match raw.iter().any(|byte| *byte == 0) || has_bare_line_end(raw) {
+    match raw.contains(&0) || has_bare_line_end(raw) {
         true => Err(format!("NUL, bare CR or bare LF in a head: {}", super::show(raw))),
         false => Ok(head),
     }

@@ -41,9 +41,7 @@ pub enum Step {
 pub enum Want {
     /// A 502 of the gateway's own.
     BadGateway,
-    /// The head is through, and the client can tell that the body is not complete.
-    Abort,
-    /// Either of these, as the head may or may not have been relayed when the fault was seen.
+    /// A 502, or, if the head was relayed before the fault was seen, an end that no client takes for the body's.
     NotComplete,
     /// This status with this body, and nothing after it.
     Complete(u16, &'static [u8]),

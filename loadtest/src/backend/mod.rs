@@ -54,7 +54,7 @@ struct Server {
     ticker: Option<Ticker>,
     /// Closed in this batch of events. Kept to its end, so that a stale event meets no new connection
     /// under the same descriptor.
-    closed: Vec<Box<Connection>>,
+    closed: Vec<Connection>,
     shared: Shared,
 }
 
@@ -110,7 +110,7 @@ impl Server {
         let Some(connection) = self.connections[index].as_mut() else { return Ok(()) };
         let wants_write = match step {
             Step::Close => {
-                self.closed.extend(self.connections[index].take());
+                self.closed.extend(self.connections[index].take().map(|connection| *connection));
                 return Ok(());
             }
             Step::Read => false,
@@ -148,7 +148,7 @@ impl Server {
             match connection.stream_events(now, &event, shared) {
                 Ok(more) => more,
                 Err(_) => {
-                    closed.extend(connections[index].take());
+                    closed.extend(connections[index].take().map(|connection| *connection));
                     false
                 }
             }

@@ -92,6 +92,10 @@ impl Bench<'_> {
         let values = case.metrics.iter().map(|&metric| figure(metric, &outcome, used_ns, wall)).collect();
         let (requests, errors) = (outcome.requests, outcome.errors);
         let mut sample = Sample { values, requests, errors, foreign_share, slow_share, note: None };
+        if requests == 0 {
+            sample.errors += 1;
+            sample.note = Some("nothing was answered".to_owned());
+        }
         // A proxy that answers by itself would look cheap.
         let served = self.served()? - served_before;
         if served < outcome.requests {

@@ -133,7 +133,7 @@ fn run_case(bench: &Bench, case: &'static Case, options: &Options) -> CaseResult
     for round in 1..=options.rounds + EXTRA_ROUNDS_MAX {
         let extra = round > options.rounds;
         for result in peers.iter_mut().filter(|result| result.wants_sample(extra, options.rounds)) {
-            eprint!("{} {round}/{} {:<16} ", case.name, options.rounds, result.peer.name());
+            eprint!("{} round {round} {:<16} ", case.name, result.peer.name());
             run_sample(bench, case, result);
         }
     }

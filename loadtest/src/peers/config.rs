@@ -76,6 +76,10 @@ fn tidegate(setup: &Setup, dir: &Path, address: SocketAddr) -> Result<String, St
 [admin]
 address = \"{admin}\"
 
+# As nginx's `keepalive 512`: fewer than the connections of the load would close some after each request.
+[pool]
+idle_per_endpoint = 512
+
 [log]
 access = \"{log}\"
 

@@ -46,12 +46,27 @@ impl Programs {
     /// What the peer's program says of itself, one line, which names it.
     pub fn version(&self, peer: Peer) -> Option<String> {
         match peer {
-            Peer::Tidegate => said(self.tidegate.as_deref()?, &["version"]),
+            Peer::Tidegate => {
+                let version = said(self.tidegate.as_deref()?, &["version"])?;
+                Some(format!(
+                    "{version}{}",
+                    self.commit().map(|commit| format!(" ({commit})")).unwrap_or_default()
+                ))
+            }
             Peer::Nginx | Peer::NginxTuned => said(self.nginx.as_deref()?, &["-v"]),
             Peer::Haproxy | Peer::HaproxySplice => said(self.haproxy.as_deref()?, &["-v"]),
             Peer::Envoy => said(self.envoy.as_deref()?, &["--version"]),
             Peer::Forwarder | Peer::ForwarderSplice | Peer::Direct => None,
         }
+    }
+
+    /// The commit of the tree that the binary lies in, if it lies in one.
+    fn commit(&self) -> Option<String> {
+        let dir = self.tidegate.as_deref()?.parent()?.to_str()?;
+        let output =
+            Command::new("git").args(["-C", dir, "describe", "--always", "--dirty"]).output().ok()?;
+        let commit = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+        (output.status.success() && !commit.is_empty()).then_some(commit)
     }
 
     pub fn wrk_version(&self) -> Option<String> {

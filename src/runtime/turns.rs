@@ -1,0 +1,101 @@
+//! Owns giving way: a task that has had its share waits here until the driver has been asked once, so that
+//! other connections, timers and the mailbox get their turn. A task that merely woke itself would keep the run
+//! queue full, and monoio would not look for I/O; and a socket that is writable is no wait at all on epoll.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+pub struct Turns {
+    /// Counts how often the driver came round to us.
+    turn: Cell<u64>,
+    waiting: RefCell<Vec<Waker>>,
+    /// Rung by the first who waits; the driver reports it when it is next asked.
+    bell: UnixStream,
+    heard: RefCell<Option<UnixStream>>,
+}
+
+impl Turns {
+    pub fn new() -> io::Result<Rc<Turns>> {
+        let (bell, heard) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        heard.set_nonblocking(true)?;
+        Ok(Rc::new(Turns {
+            turn: Cell::new(0),
+            waiting: RefCell::default(),
+            bell,
+            heard: RefCell::new(Some(heard)),
+        }))
+    }
+
+    /// Resolves after the driver has been asked.
+    pub async fn give_way(&self) {
+        let since = self.turn.get();
+        poll_fn(|context| {
+            if self.turn.get() != since {
+                return Poll::Ready(());
+            }
+            let mut waiting = self.waiting.borrow_mut();
+            if waiting.is_empty() {
+                // Full means rung already.
+                let _ = (&self.bell).write(b"!");
+            }
+            waiting.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// The task that lets everybody on again; one per worker, runs for ever.
+    pub async fn keep(self: Rc<Self>) {
+        let Some(mut heard) = self.heard.borrow_mut().take() else { return };
+        let Ok(readable) = heard.try_clone().and_then(monoio::net::UnixStream::from_std) else { return };
+        loop {
+            // Waits before anybody rings, so that the answer comes from the driver and not from an early look.
+            if readable.readable(false).await.is_err() {
+                return;
+            }
+            let mut rings = [0; 64];
+            while matches!(heard.read(&mut rings), Ok(count) if count == rings.len()) {}
+            self.turn.set(self.turn.get() + 1);
+            for waker in self.waiting.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::snapshot::DriverChoice;
+    use crate::runtime::driver;
+
+    /// Tasks that always have something to do leave the timer alone, on every driver that works here.
+    #[test]
+    fn busy_tasks_starve_nobody() {
+        for choice in [DriverChoice::Auto, DriverChoice::Epoll] {
+            let driver = driver::choose(choice).unwrap().driver;
+            let rounds = driver::run(driver, async {
+                let turns = Turns::new().unwrap();
+                monoio::spawn(turns.clone().keep());
+                let rounds = Rc::new(Cell::new(0u64));
+                for _ in 0..4 {
+                    let (turns, rounds) = (turns.clone(), rounds.clone());
+                    monoio::spawn(async move {
+                        loop {
+                            rounds.set(rounds.get() + 1);
+                            turns.give_way().await;
+                        }
+                    });
+                }
+                monoio::time::sleep(std::time::Duration::from_millis(20)).await;
+                rounds.get()
+            });
+            assert!(rounds.unwrap() > 8, "everybody had several turns");
+        }
+    }
+}
