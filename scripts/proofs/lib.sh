@@ -68,10 +68,20 @@ end_started() {
     wait_gone "$pid" 5 2>/dev/null || kill -KILL "$pid" 2>/dev/null || true
   done
 }
-trap end_started EXIT
+at_exit() {
+  local status=$?
+  end_started
+  [ "$finished" = yes ] || { fail "the proof runs to its end"; totals; }
+  return "$status"
+}
+totals() { printf '\n%d passed, %d failed\n' "$passed" "$failed"; }
+
+finished=no
+trap at_exit EXIT
 trap 'exit 143' TERM INT
 
 finish() {
-  printf '\n%d passed, %d failed\n' "$passed" "$failed"
+  finished=yes
+  totals
   [ "$failed" -eq 0 ]
 }
