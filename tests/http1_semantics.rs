@@ -524,7 +524,7 @@ fn an_upgrade_may_be_declined() {
 fn connect_reaches_the_routes_service_and_nothing_else() {
     let victim = Backend::fixed("victim");
     let origin = Backend::start(accept_connect_and_echo);
-    let gateway = Gateway::before(&[origin.address]);
+    let gateway = tunnel_gateway(&origin);
     let mut client = gateway.client();
     client.send_all(format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", victim.address).as_bytes());
     let answer = client.wire.read_response("CONNECT").expect("an answer");
@@ -540,11 +540,18 @@ fn a_refused_connect_is_an_ordinary_answer() {
     let origin = Backend::serve(|_, conn| {
         let _ = conn.write(&backend::answer("403 Forbidden", "", b"no tunnels"));
     });
-    let gateway = Gateway::before(&[origin.address]);
+    let gateway = tunnel_gateway(&origin);
     let mut client = gateway.client();
     client.send_all(b"CONNECT inside.example:22 HTTP/1.1\r\nHost: inside.example:22\r\n\r\n");
     let answer = client.wire.read_response("CONNECT").expect("an answer");
     assert_eq!((answer.status, answer.text().as_str()), (403, "no tunnels"));
+}
+
+/// A gateway whose route asks for CONNECT by name; no other may open a tunnel.
+fn tunnel_gateway(origin: &Backend) -> Gateway {
+    let service = format!("[service.main]\nendpoints = [\"{}\"]\n", origin.address);
+    let route = "[[route]]\nname = \"tunnel\"\nmatch = { method = \"CONNECT\" }\nto = \"main\"\n";
+    Gateway::start(&format!("{service}{route}"), &[])
 }
 
 /// Answers an upgrade with 101 and a greeting in one segment, then echoes.
