@@ -90,6 +90,13 @@ impl Acceptor {
     pub fn refuse_new(&self) -> io::Result<()> {
         refuse_new(&self.socket)
     }
+
+    /// Stops listening now: whoever comes is refused, whoever still waited in the queue is reset. A plain close
+    /// would take effect only when the last pending poll has let go of the socket, and a ring whose thread has
+    /// ended never lets go before the process ends.
+    pub fn stop_listening(&self) {
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+    }
 }
 
 impl AsRawFd for Acceptor {

@@ -36,6 +36,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// A removed listener goes on accepting this long: handshakes begun before complete within it.
 const UNLISTEN_GRACE: Duration = Duration::from_millis(500);
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
+/// Turns of the driver between the last connection's end and the worker's.
+const CLOSING_TURNS: u32 = 8;
 const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What a worker's thread starts with.
@@ -116,8 +118,16 @@ impl Worker {
                 }
             }
             if self.is_drained() {
-                return;
+                return self.let_closes_through().await;
             }
+        }
+    }
+
+    /// A socket with a pending poll closes in three steps through the ring (cancel, completion, close). A ring
+    /// whose thread has ended takes none of them, and the peer would wait for the end of the whole process.
+    async fn let_closes_through(&self) {
+        for _ in 0..CLOSING_TURNS {
+            self.core.turns.give_way().await;
         }
     }
 
@@ -191,6 +201,7 @@ async fn accept_all(core: Rc<Core>, accepting: Rc<Accepting>) {
         .await;
         if is_over {
             take_waiting(&core, &accepting, usize::MAX).await;
+            accepting.acceptor.stop_listening();
             break;
         }
         if take_waiting(&core, &accepting, ACCEPTS_PER_TURN).await == ACCEPTS_PER_TURN {
