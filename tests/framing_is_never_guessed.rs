@@ -197,6 +197,7 @@ impl Bench {
 
     /// No connection may carry a whole request, and each that carried a part must end.
     fn broken_at_the_backend(&self, mark: &[usize]) -> Result<(), String> {
+        self.settle();
         for (index, bytes) in self.backend.since(mark) {
             if wire::complete_requests_in(&bytes) > 0 {
                 return Err(format!("the backend saw a whole request: {}", show(&bytes)));
@@ -206,6 +207,17 @@ impl Bench {
             });
         }
         Ok(())
+    }
+
+    /// Waits until the backend has seen every connection that the gateway made, and the end of all but the pooled
+    /// ones: a piece of a broken request that is still on its way would be taken for the next case's.
+    fn settle(&self) {
+        until("the backend has seen all that the gateway sent", || {
+            let metrics = self.gateway.metrics();
+            let opened = metrics.sum("tidegate_upstream_connections_opened_total", &[]) as usize;
+            let idle = metrics.sum("tidegate_upstream_idle_connections", &[]) as usize;
+            self.backend.connections() == opened && self.backend.open_connections() <= idle
+        });
     }
 }
 
