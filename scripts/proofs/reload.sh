@@ -3,4 +3,4 @@
 set -euo pipefail
 : "${TIDEGATE:?run scripts/proof NAME}"
 cd "$(dirname "$0")/../.."
-TIDEGATE_PROOF=1 exec cargo test --release --test reload_loses_nothing --test faults_are_survived -- --nocapture
+TIDEGATE_PROOF=1 exec cargo test --release --test reload_loses_nothing --test balancing_is_fair --test faults_are_survived -- --nocapture
