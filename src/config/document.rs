@@ -15,7 +15,8 @@ use crate::config::diagnostic::{Problem, Report};
 use crate::config::document_route::{self, RouteEntry};
 use crate::config::reader::{Located, Section};
 use crate::config::snapshot::{
-    ClientTimeouts, DriverChoice, LogTarget, PoolLimits, Protocol, RetryPolicy, Settings, UpstreamTimeouts,
+    ClientTimeouts, DriverChoice, LogTarget, PoolLimits, Protocol, RetryPolicy, Settings, SplicePolicy,
+    UpstreamTimeouts,
 };
 use crate::config::suggest;
 use crate::config::value::{self, Parsed, Place};
@@ -116,6 +117,7 @@ fn settings(
         connections_max: limits.value("connections", value::integer(1..=1_000_000)) as u32,
         client_timeouts: client_timeouts(timeouts),
         pool: pool_limits(&root.table_or_empty("pool")),
+        splice: splice_policy(&root.table_or_empty("splice")),
         trusted: forward.list("trusted", value::network).into_iter().map(|found| found.value).collect(),
         forwarded: forward.value("forwarded", value::boolean),
     }
@@ -126,6 +128,13 @@ fn pool_limits(pool: &Section<'_>) -> PoolLimits {
         idle_max: pool.value("idle", value::integer(0..=1_000_000)) as usize,
         idle_per_endpoint_max: pool.value("idle_per_endpoint", value::integer(0..=1_000_000)) as usize,
         idle_timeout: pool.value("idle_timeout", value::duration),
+    }
+}
+
+fn splice_policy(splice: &Section<'_>) -> SplicePolicy {
+    SplicePolicy {
+        bytes_min: splice.value("from", value::size_or_off),
+        pipes_max: splice.value("pipes", value::integer(0..=65_536)) as usize,
     }
 }
 

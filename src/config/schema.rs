@@ -258,6 +258,25 @@ pub const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        path: "splice",
+        header: "[splice]",
+        doc: "Large bodies of known length go from socket to socket through pipes of 1 MiB, never through user space.",
+        keys: &[
+            key(
+                "from",
+                "size or `\"off\"`",
+                "\"64KiB\"",
+                "Bytes still to come from which a body is spliced.",
+            ),
+            key(
+                "pipes",
+                "0 to 65536",
+                "64",
+                "Pipes of the whole process, each in use only while bytes are in it; when all are, bodies are copied.",
+            ),
+        ],
+    },
+    Section {
         path: "forward",
         header: "[forward]",
         doc: "What endpoints are told about clients.",

@@ -61,6 +61,7 @@ pub struct Settings {
     pub connections_max: u32,
     pub client_timeouts: ClientTimeouts,
     pub pool: PoolLimits,
+    pub splice: SplicePolicy,
     /// Peers whose x-forwarded-* and x-request-id are kept.
     pub trusted: Vec<Cidr>,
     /// Also send RFC 7239 `forwarded`.
@@ -105,6 +106,21 @@ pub struct PoolLimits {
     pub idle_max: usize,
     pub idle_per_endpoint_max: usize,
     pub idle_timeout: Duration,
+}
+
+/// When a body goes by splice(2).
+#[derive(Debug, Clone, Copy)]
+pub struct SplicePolicy {
+    /// From so many bytes still to come; `u64::MAX` is never.
+    pub bytes_min: u64,
+    /// Pipes open in the process, all workers together.
+    pub pipes_max: usize,
+}
+
+impl SplicePolicy {
+    pub fn takes(&self, remaining: u64) -> bool {
+        remaining >= self.bytes_min
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use crate::net::splice::Pipe;
 use crate::net::tcp::Stream;
 use crate::net::watch::Watch;
 use crate::runtime::buffer::{Buffer, BufferPool};
@@ -121,6 +122,28 @@ impl Reader {
                 Err(error) => return self.closed(Err(error)),
             }
         }
+    }
+
+    /// Waits for input without taking it.
+    pub async fn readable(&mut self) {
+        poll_fn(|context| self.watch.poll(context)).await;
+    }
+
+    /// Moves input into the pipe, at most `most` bytes, past the buffer: nothing received may lie there.
+    /// `Ok(0)` is the peer's FIN; `WouldBlock` means wait for `readable`.
+    pub fn splice_into(&mut self, pipe: &mut Pipe, most: u64) -> io::Result<usize> {
+        debug_assert!(self.bytes().is_empty(), "bytes received earlier come first");
+        let moved = pipe.try_fill(&self.stream, most);
+        match &moved {
+            // How much is left cannot be told from the count: a pipe is full by its pages, not by its bytes.
+            Ok(1..) => self.assumes_more = true,
+            Ok(0) => {}
+            Err(_) => {
+                self.assumes_more = false;
+                self.watch.clear();
+            }
+        }
+        moved
     }
 
     pub async fn fill(&mut self) -> io::Result<usize> {

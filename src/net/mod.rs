@@ -2,5 +2,6 @@
 //! Parses nothing and decides nothing.
 
 pub mod listener;
+pub mod splice;
 pub mod tcp;
 pub mod watch;

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use crate::config::snapshot::{ClientTimeouts, UpstreamTimeouts};
+use crate::config::snapshot::{ClientTimeouts, SplicePolicy, UpstreamTimeouts};
 use crate::error::{Error, Kind};
 use crate::http::h1_body::{ChunkLimits, ChunkedDecoder};
 use crate::http::h1_conn::{Reader, write_all};
@@ -16,6 +16,7 @@ use super::client::Client;
 use super::deadline::{Deadline, bounded};
 use super::exchange::Exchange;
 use super::rule::Route;
+use super::splice::{self, Broken, Course};
 
 /// Reads relayed in a row without waiting, before other connections get a turn.
 const READS_PER_TURN: u32 = 16;
@@ -90,6 +91,7 @@ pub struct Uplink<'a> {
     pub chunk_limits: ChunkLimits,
     pub client_timeouts: ClientTimeouts,
     pub upstream_timeouts: UpstreamTimeouts,
+    pub splice: SplicePolicy,
     /// The response's clock, which starts when the body is through.
     pub response_deadline: &'a Deadline,
 }
@@ -145,6 +147,12 @@ impl Uplink<'_> {
         let mut remaining = length;
         let mut reads = 0;
         while remaining > 0 {
+            if client.bytes().is_empty() && self.splice.takes(remaining) {
+                remaining = self.splice(client, upstream, remaining, deadline).await?;
+                if remaining == 0 {
+                    break;
+                }
+            }
             if client.bytes().is_empty() {
                 self.fill(client, remaining, &mut reads, deadline).await?;
             }
@@ -155,6 +163,28 @@ impl Uplink<'_> {
             self.exchange.facts.request_bytes.set(length - remaining);
         }
         Ok(())
+    }
+
+    /// The rest without a copy, as far as there are pipes; returns what is left.
+    async fn splice(
+        &self,
+        client: &mut Reader,
+        upstream: &Stream,
+        remaining: u64,
+        deadline: &Deadline,
+    ) -> Result<u64, Error> {
+        let course = Up { link: self, deadline };
+        let core = &self.exchange.core;
+        let moved = async {
+            let moved =
+                splice::splice(core, client, upstream, remaining, self.splice.pipes_max, &course).await;
+            moved.map_err(|broken| match broken {
+                Broken::Sender(None) => Kind::ClientClosed.into(),
+                Broken::Sender(Some(error)) => Error::with_source(Kind::ClientClosed, error),
+                Broken::Receiver(error) => Error::with_source(Kind::UpstreamClosed, error).after_sending(),
+            })
+        };
+        bounded(moved, deadline).await
     }
 
     async fn relay_chunked(
@@ -202,10 +232,7 @@ impl Uplink<'_> {
             }
             client.grow();
         }
-        match self.client_waits_for_go_ahead() {
-            true => deadline.pause(),
-            false => deadline.start(Kind::BodyTimeout, self.client_timeouts.body),
-        }
+        self.client_is_silent(deadline);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         bounded(
             async {
@@ -224,10 +251,7 @@ impl Uplink<'_> {
         if bytes.is_empty() {
             return Ok(());
         }
-        if !self.progress.upload_begun.replace(true) && !self.progress.head_received.get() {
-            // The body flows: its own clocks run now.
-            self.response_deadline.pause();
-        }
+        self.begin();
         let restart = || deadline.start(Kind::ResponseTimeout, self.upstream_timeouts.idle);
         restart();
         let sent = async {
@@ -235,5 +259,45 @@ impl Uplink<'_> {
             sent.map_err(|error| Error::with_source(Kind::UpstreamClosed, error).after_sending())
         };
         bounded(sent, deadline).await
+    }
+
+    /// A part of the body is taken from the client.
+    fn begin(&self) {
+        if !self.progress.upload_begun.replace(true) && !self.progress.head_received.get() {
+            // The body flows: its own clocks run now.
+            self.response_deadline.pause();
+        }
+    }
+
+    fn client_is_silent(&self, deadline: &Deadline) {
+        match self.client_waits_for_go_ahead() {
+            true => deadline.pause(),
+            false => deadline.start(Kind::BodyTimeout, self.client_timeouts.body),
+        }
+    }
+}
+
+/// The clocks and counts of a spliced request body.
+struct Up<'a> {
+    link: &'a Uplink<'a>,
+    deadline: &'a Deadline,
+}
+
+impl Course for Up<'_> {
+    fn awaits_sender(&self) {
+        self.link.client_is_silent(self.deadline);
+    }
+
+    fn taken(&self) {
+        self.link.begin();
+    }
+
+    fn awaits_receiver(&self) {
+        self.deadline.start(Kind::ResponseTimeout, self.link.upstream_timeouts.idle);
+    }
+
+    fn moved(&self, bytes: u64) {
+        let total = &self.link.exchange.facts.request_bytes;
+        total.set(total.get() + bytes);
     }
 }

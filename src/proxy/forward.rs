@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::snapshot::{ClientTimeouts, PoolLimits, Service};
+use crate::config::snapshot::{ClientTimeouts, PoolLimits, Service, SplicePolicy};
 use crate::error::{Error, Kind};
 use crate::http::h1_body::ChunkLimits;
 use crate::http::h1_conn::{Reader, write_all};
@@ -78,6 +78,7 @@ struct Bounds {
     head_limits: HeadLimits,
     chunk_limits: ChunkLimits,
     pool: PoolLimits,
+    splice: SplicePolicy,
 }
 
 impl Bounds {
@@ -88,6 +89,7 @@ impl Bounds {
             head_limits: settings.head_limits,
             chunk_limits: settings.chunk_limits,
             pool: settings.pool,
+            splice: settings.splice,
         }
     }
 }
@@ -168,6 +170,7 @@ impl Attempt<'_> {
             chunk_limits: bounds.chunk_limits,
             client_timeouts: bounds.client_timeouts,
             upstream_timeouts: service.timeouts,
+            splice: bounds.splice,
             response_deadline: deadline,
         };
         let downlink = Downlink {
@@ -180,6 +183,7 @@ impl Attempt<'_> {
             upstream_timeouts: service.timeouts,
             head_limits: bounds.head_limits,
             chunk_limits: bounds.chunk_limits,
+            splice: bounds.splice,
             started: Instant::now(),
         };
         let down = async {

@@ -18,6 +18,7 @@ pub mod retry;
 pub mod route;
 pub mod routed;
 pub mod rule;
+pub mod splice;
 pub mod status;
 pub mod template;
 pub mod transform;

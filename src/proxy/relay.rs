@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use crate::config::snapshot::{ClientTimeouts, UpstreamTimeouts};
+use crate::config::snapshot::{ClientTimeouts, SplicePolicy, UpstreamTimeouts};
 use crate::error::{Error, Kind};
 use crate::http::h1_body::{ChunkLimits, ChunkedDecoder};
 use crate::http::h1_conn::{Reader, write_all, write_both};
@@ -17,6 +17,7 @@ use super::client::After;
 use super::deadline::Deadline;
 use super::exchange::Exchange;
 use super::routed::Routed;
+use super::splice::{self, Broken, Course};
 use super::transform::{self, Answer};
 
 /// Informational responses relayed before the final one; more is an attack or a loop.
@@ -35,6 +36,7 @@ pub struct Downlink<'a> {
     pub upstream_timeouts: UpstreamTimeouts,
     pub head_limits: HeadLimits,
     pub chunk_limits: ChunkLimits,
+    pub splice: SplicePolicy,
     /// When this try began.
     pub started: Instant,
 }
@@ -145,9 +147,19 @@ impl Downlink<'_> {
         self.deadline.start(Kind::ClientStalled, self.client_timeouts.write);
     }
 
-    fn sent(&self, payload_bytes: usize) {
+    /// The upstream is to move next, if it has the whole body.
+    fn upstream_is_silent(&self) {
+        if self.progress.upload_done.get() || self.progress.upload_failed.get() {
+            self.deadline.start(Kind::ResponseTimeout, self.upstream_timeouts.idle);
+        } else {
+            // It may be waiting for the rest of the body, which has clocks of its own.
+            self.deadline.pause();
+        }
+    }
+
+    fn sent(&self, payload_bytes: u64) {
         let total = &self.exchange.facts.response_bytes;
-        total.set(total.get() + payload_bytes as u64);
+        total.set(total.get() + payload_bytes);
     }
 }
 
@@ -232,14 +244,31 @@ impl Body<'_, '_> {
         loop {
             let piece = upstream.bytes().len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
             self.send(&upstream.bytes()[..piece]).await?;
-            self.link.sent(piece);
+            self.link.sent(piece as u64);
             upstream.consume(piece);
             remaining -= piece as u64;
+            if self.link.splice.takes(remaining) {
+                remaining = self.splice(upstream, remaining).await?;
+            }
             if remaining == 0 {
                 return Ok(());
             }
             self.receive(upstream, &mut reads).await?.ok_or(Kind::ResponseTruncated)?;
         }
+    }
+
+    /// The rest without a copy, as far as there are pipes; returns what is left.
+    async fn splice(&mut self, upstream: &mut Reader, remaining: u64) -> Result<u64, Error> {
+        let link = self.link;
+        self.let_go_of_plan();
+        let (core, most, course) = (&link.exchange.core, link.splice.pipes_max, Down(link));
+        let moved = splice::splice(core, upstream, link.client, remaining, most, &course).await;
+        link.progress.receiving.set(false);
+        moved.map_err(|broken| match broken {
+            Broken::Sender(None) => Kind::ResponseTruncated.into(),
+            Broken::Sender(Some(error)) => Error::with_source(Kind::ResponseTruncated, error),
+            Broken::Receiver(error) => Error::with_source(Kind::ClientClosed, error),
+        })
     }
 
     /// Chunk framing passes through as it is, or is taken off for an HTTP/1.0 client.
@@ -260,7 +289,7 @@ impl Body<'_, '_> {
                 true => self.send(&payload).await?,
                 false => self.send(&upstream.bytes()[..advance.consumed]).await?,
             }
-            self.link.sent((decoder.payload_bytes() - before) as usize);
+            self.link.sent(decoder.payload_bytes() - before);
             upstream.consume(advance.consumed);
             if advance.complete {
                 return Ok(());
@@ -283,7 +312,7 @@ impl Body<'_, '_> {
                 self.send(piece).await?;
             }
             let count = upstream.bytes().len();
-            self.link.sent(count);
+            self.link.sent(count as u64);
             upstream.consume(count);
             if self.receive(upstream, &mut reads).await?.is_none() {
                 // A reset may have shown itself to the upload alone: then this FIN proves nothing.
@@ -316,10 +345,7 @@ impl Body<'_, '_> {
     /// More of the body; `None` at the upstream's FIN. Not cut at the body's end: bytes behind it unmask an
     /// upstream that answers what nobody asked.
     async fn receive(&mut self, upstream: &mut Reader, reads: &mut u32) -> Result<Option<()>, Error> {
-        // Whoever waits for a second piece may be a long stream.
-        if self.routed.take().is_some() {
-            self.link.exchange.let_go_of_snapshot();
-        }
+        self.let_go_of_plan();
         *reads += 1;
         if reads.is_multiple_of(READS_PER_TURN) {
             self.link.exchange.core.turns.give_way().await;
@@ -334,13 +360,8 @@ impl Body<'_, '_> {
             // A body that keeps coming is better moved in large pieces.
             upstream.prefer_large();
         }
+        self.link.upstream_is_silent();
         let progress = self.link.progress;
-        if progress.upload_done.get() || progress.upload_failed.get() {
-            self.link.deadline.start(Kind::ResponseTimeout, self.link.upstream_timeouts.idle);
-        } else {
-            // The upstream may be waiting for the rest of the body, which has clocks of its own.
-            self.link.deadline.pause();
-        }
         progress.receiving.set(true);
         let filled = upstream.fill().await;
         progress.receiving.set(false);
@@ -349,5 +370,31 @@ impl Body<'_, '_> {
             Ok(_) => Ok(Some(())),
             Err(error) => Err(Error::with_source(Kind::ResponseTruncated, error)),
         }
+    }
+
+    /// Whoever waits for a second piece may be a long stream.
+    fn let_go_of_plan(&mut self) {
+        if self.routed.take().is_some() {
+            self.link.exchange.let_go_of_snapshot();
+        }
+    }
+}
+
+/// The clocks and counts of a spliced response.
+struct Down<'a>(&'a Downlink<'a>);
+
+impl Course for Down<'_> {
+    fn awaits_sender(&self) {
+        self.0.progress.receiving.set(true);
+        self.0.upstream_is_silent();
+    }
+
+    fn awaits_receiver(&self) {
+        self.0.progress.receiving.set(false);
+        self.0.client_is_slow();
+    }
+
+    fn moved(&self, bytes: u64) {
+        self.0.sent(bytes);
     }
 }

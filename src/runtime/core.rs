@@ -14,6 +14,7 @@ use crate::balance::pick::PickState;
 use crate::balance::pool::UpstreamPool;
 use crate::config::snapshot::{Snapshot, StableId};
 use crate::http::head::{RequestHead, ResponseHead};
+use crate::net::splice::Pipes;
 use crate::observe::{AccessLog, CoreMetrics, Outcome};
 use crate::proxy::request_id::RequestIds;
 
@@ -30,6 +31,7 @@ pub struct Core {
     published: Arc<ArcSwap<Snapshot>>,
     current: RefCell<SnapshotRef>,
     pub buffers: Rc<BufferPool>,
+    pub pipes: Rc<Pipes>,
     pub timers: Rc<Timers>,
     pub turns: Rc<Turns>,
     pub pool: UpstreamPool,
@@ -70,6 +72,7 @@ impl Core {
             published,
             current: RefCell::new(current),
             buffers: Rc::default(),
+            pipes: Rc::default(),
             log_flush: timers.timer(),
             timers,
             turns: Turns::new()?,

@@ -324,6 +324,7 @@ async fn keep_house(core: Rc<Core>) {
         let served = core.served();
         if served == requests_before {
             core.buffers.shrink();
+            core.pipes.shrink();
         }
         requests_before = served;
     }
