@@ -57,7 +57,8 @@ pub async fn splice(
         drain(&mut pipe, to, course).await.map_err(Broken::Receiver)?;
         remaining -= count;
         until_turn = until_turn.saturating_sub(count);
-        if until_turn == 0 {
+        // Not after the last byte: the answer may come meanwhile, and would seem to overtake the body.
+        if until_turn == 0 && remaining > 0 {
             drop(pipe);
             core.turns.give_way().await;
             until_turn = BYTES_PER_TURN;
