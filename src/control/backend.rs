@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::admin::{AdminBackend, Answer, Readiness};
+use crate::net::splice;
 use crate::observe::report::SharedReport;
 use crate::observe::{CoreReport, GatewayStats, ProcessStats, Scrape, render};
 use crate::runtime::mailbox::{Letter, REPORT_TIMEOUT};
@@ -78,6 +79,7 @@ fn gateway_stats(state: &State) -> GatewayStats {
         version: env!("CARGO_PKG_VERSION"),
         started_unix_seconds: state.started_unix_seconds,
         workers: state.workers(),
+        pipes_open: splice::open_pipes(),
         reloads_ok: reloads.ok,
         reloads_failed: reloads.failed,
         last_reload_ok: reloads.last_ok,

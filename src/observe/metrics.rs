@@ -28,6 +28,7 @@ pub struct CoreMetrics {
     upstream: Cell<UpstreamCounts>,
     tunnels_total: Cell<u64>,
     tunnels_active: Cell<u64>,
+    spliced_bytes_total: Cell<u64>,
     panics_total: Cell<u64>,
 }
 
@@ -72,6 +73,7 @@ impl CoreMetrics {
             upstream: Cell::default(),
             tunnels_total: Cell::new(0),
             tunnels_active: Cell::new(0),
+            spliced_bytes_total: Cell::new(0),
             panics_total: Cell::new(0),
         }
     }
@@ -169,6 +171,11 @@ impl CoreMetrics {
         decrement(&self.tunnels_active);
     }
 
+    /// Bytes went from socket to socket past user space.
+    pub fn spliced(&self, bytes: u64) {
+        self.spliced_bytes_total.set(self.spliced_bytes_total.get() + bytes);
+    }
+
     /// A task of this core panicked and was contained.
     pub fn panicked(&self) {
         increment(&self.panics_total);
@@ -190,6 +197,7 @@ impl CoreMetrics {
             upstream: self.upstream.get(),
             tunnels_total: self.tunnels_total.get(),
             tunnels_active: self.tunnels_active.get(),
+            spliced_bytes_total: self.spliced_bytes_total.get(),
             panics_total: self.panics_total.get(),
         }
     }

@@ -33,6 +33,7 @@ pub struct GatewayStats {
     pub started_unix_seconds: f64,
     /// As configured or found; `cores` may hold fewer reports if a worker did not answer in time.
     pub workers: usize,
+    pub pipes_open: usize,
     pub reloads_ok: u64,
     pub reloads_failed: u64,
     /// Of the last attempt; true before the first one, because the start-up configuration was accepted.
@@ -100,6 +101,8 @@ fn workers(page: &mut Page, scrape: &Scrape<'_>) {
         let active: u64 = core.listeners.iter().map(|listener| listener.counts.active()).sum();
         page.sample(&[("worker", &core.core.to_string())], active);
     }
+    page.gauge("tidegate_pipes_open", "Pipes for splicing, in use or kept for the next body.");
+    page.sample(&[], scrape.gateway.pipes_open);
     page.counter("tidegate_panics_total", "Tasks that panicked and were contained.");
     page.sample(&[], scrape.cores.iter().map(|core| core.panics_total).sum::<u64>());
 }
@@ -122,6 +125,8 @@ fn connections(page: &mut Page, totals: &Totals) {
     page.sample(&[], totals.tunnels_total);
     page.gauge("tidegate_tunnels_active", "Upgrade and CONNECT tunnels open now.");
     page.sample(&[], totals.tunnels_active);
+    page.counter("tidegate_spliced_bytes_total", "Bytes that went from socket to socket past user space.");
+    page.sample(&[], totals.spliced_bytes_total);
 }
 
 fn requests(page: &mut Page, totals: &Totals, names: &Names) {

@@ -61,6 +61,7 @@ fn page() -> String {
     let gateway = GatewayStats {
         version: "1.2.3",
         workers: 2,
+        pipes_open: 0,
         last_reload_ok: true,
         reloads_ok: 3,
         ..Default::default()

@@ -28,6 +28,7 @@ pub struct CoreReport {
     pub upstream: UpstreamCounts,
     pub tunnels_total: u64,
     pub tunnels_active: u64,
+    pub spliced_bytes_total: u64,
     pub panics_total: u64,
 }
 
@@ -98,6 +99,7 @@ pub struct Totals {
     pub upstream: UpstreamCounts,
     pub tunnels_total: u64,
     pub tunnels_active: u64,
+    pub spliced_bytes_total: u64,
     pub panics_total: u64,
 }
 
@@ -176,6 +178,7 @@ impl Totals {
         self.requests_active += report.requests_active;
         self.tunnels_total += report.tunnels_total;
         self.tunnels_active += report.tunnels_active;
+        self.spliced_bytes_total += report.spliced_bytes_total;
         self.panics_total += report.panics_total;
     }
 }

@@ -55,6 +55,7 @@ pub async fn splice(
         };
         course.taken();
         drain(&mut pipe, to, course).await.map_err(Broken::Receiver)?;
+        core.metrics.spliced(count);
         remaining -= count;
         until_turn = until_turn.saturating_sub(count);
         // Not after the last byte: the answer may come meanwhile, and would seem to overtake the body.
