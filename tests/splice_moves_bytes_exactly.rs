@@ -102,7 +102,8 @@ fn serve(conn: &mut Conn) {
             }
             // Takes a part of the upload, then goes without a word.
             "refuse" => {
-                read_unevenly(&stream, random.below(length as u64) as usize, &mut random);
+                let part = random.below(length as u64) as usize;
+                read_unevenly(&stream, part.saturating_sub(conn.wire.buffer.len()), &mut random);
                 return conn.reset();
             }
             other => panic!("action {other}"),
