@@ -221,16 +221,19 @@ pub async fn write_all(stream: &Stream, mut bytes: &[u8], progress: impl Fn()) -
     Ok(())
 }
 
-/// Sends `first` and then `second`, in one system call where the kernel takes them.
-pub async fn write_both(stream: &Stream, first: &[u8], second: &[u8], progress: impl Fn()) -> io::Result<()> {
-    let sent = match stream.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
-        Ok(count) => count,
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
-        Err(error) => return Err(error),
-    };
-    if sent < first.len() {
-        write_all(stream, &first[sent..], &progress).await?;
-        return write_all(stream, second, progress).await;
+/// Sends what the kernel takes of `bytes` without a wait; returns how much that was.
+pub fn write_now(stream: &Stream, bytes: &[u8]) -> io::Result<usize> {
+    none_if_blocked(if bytes.is_empty() { Ok(0) } else { stream.try_write(bytes) })
+}
+
+/// `write_now` of `first` and `second` behind it, in one system call.
+pub fn write_both_now(stream: &Stream, first: &[u8], second: &[u8]) -> io::Result<usize> {
+    none_if_blocked(stream.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]))
+}
+
+fn none_if_blocked(sent: io::Result<usize>) -> io::Result<usize> {
+    match sent {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
+        sent => sent,
     }
-    write_all(stream, &second[sent - first.len()..], progress).await
 }

@@ -2,11 +2,12 @@
 //! called directly. So no buffer is pinned while a connection idles, the kernel owns no memory of ours when
 //! a future is dropped, and the epoll driver runs the same code (measured: docs/architecture.md).
 
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::rc::Rc;
 
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 /// A connected socket. Clones share it; it closes when the last one goes.
@@ -43,12 +44,14 @@ impl Stream {
 
     /// Receives what is there. `Ok(0)` is the peer's FIN; `WouldBlock` means wait for readiness.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self.socket()).read(buffer)
+        // Not libc's: a cancellation point costs as much there as the rest of the call's user side.
+        let (count, _) = rustix::net::recv(self, buffer, RecvFlags::empty())?;
+        Ok(count)
     }
 
     /// Sends what the kernel takes now. `WouldBlock` means wait for `writable`.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket().send_with_flags(bytes, libc::MSG_NOSIGNAL)
+        Ok(rustix::net::send(self, bytes, SendFlags::NOSIGNAL)?)
     }
 
     pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {

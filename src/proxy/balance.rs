@@ -1,6 +1,7 @@
 //! Owns the stage that turns a service into one connection: which endpoint, and a pooled or new connection to
 //! it. Sends nothing.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -44,7 +45,7 @@ pub fn choose(exchange: &Exchange, service: &Arc<Service>, tries: &mut Tries) ->
 }
 
 fn hash_of(exchange: &Exchange, key: &HashKey) -> Option<u64> {
-    let (head, bytes) = (&*exchange.head, exchange.bytes());
+    let (head, bytes) = (&exchange.head, exchange.bytes());
     match key {
         HashKey::Header(name) => {
             let mut fields = head.fields.iter();
@@ -80,22 +81,29 @@ pub async fn connect(
         core.metrics.upstream_reused();
         return Ok(Upstream { reader, was_pooled: true });
     }
+    // Apart, since most requests find a pooled one and need no room for this.
+    Box::pin(open(core, client, service, endpoint)).await
+}
+
+async fn open(
+    core: &Rc<Core>,
+    client: &mut Client,
+    service: &Service,
+    endpoint: &Endpoint,
+) -> Result<Upstream, Error> {
     let Client { reader, deadline, .. } = client;
     deadline.start(Kind::ConnectTimeout, service.timeouts.connect);
-    let opened = supervised(
-        async {
-            let connected = Stream::connect(endpoint.address).await;
-            connected.map_err(|error| Error::with_source(Kind::ConnectFailed, error))
-        },
-        async {
-            reader.gone().await;
-            Kind::ClientClosed.into()
-        },
-        deadline,
-    )
-    .await;
-    match opened {
+    let connected = async {
+        let connected = Stream::connect(endpoint.address).await;
+        connected.map_err(|error| Error::with_source(Kind::ConnectFailed, error))
+    };
+    let left = async {
+        reader.gone().await;
+        Kind::ClientClosed.into()
+    };
+    match supervised(pin!(connected), pin!(left), deadline).await {
         Ok(stream) => {
+            core.timers.now();
             core.metrics.upstream_connected(endpoint.id);
             Ok(Upstream { reader: Reader::new(stream, core.buffers.clone()), was_pooled: false })
         }

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::task::Poll;
 
 use crate::config::snapshot::{ClientTimeouts, SplicePolicy, UpstreamTimeouts};
@@ -99,18 +100,26 @@ pub struct Uplink<'a> {
 impl Uplink<'_> {
     /// Relays the body, then watches the client. Ends only with what ends the exchange.
     pub async fn run(&self, client: &mut Reader, upstream: &Stream) -> Error {
-        if self.upload == Upload::Stream {
-            poll_fn(|_| if self.progress.head_sent.get() { Poll::Ready(()) } else { Poll::Pending }).await;
-            match self.relay(client, upstream).await {
-                Ok(()) => self.progress.upload_done.set(true),
-                // The upstream takes no more: it may have answered already, and then closed.
-                Err(error) if error.kind == Kind::UpstreamClosed => self.progress.upload_failed.set(true),
-                Err(error) => return error,
-            }
-            self.expect_answer();
+        if self.upload == Upload::Stream
+            // Apart, since most requests have no body to make room for.
+            && let Err(error) = Box::pin(self.stream(client, upstream)).await
+        {
+            return error;
         }
         client.gone().await;
         Kind::ClientClosed.into()
+    }
+
+    async fn stream(&self, client: &mut Reader, upstream: &Stream) -> Result<(), Error> {
+        poll_fn(|_| if self.progress.head_sent.get() { Poll::Ready(()) } else { Poll::Pending }).await;
+        match self.relay(client, upstream).await {
+            Ok(()) => self.progress.upload_done.set(true),
+            // The upstream takes no more: it may have answered already, and then closed.
+            Err(error) if error.kind == Kind::UpstreamClosed => self.progress.upload_failed.set(true),
+            Err(error) => return Err(error),
+        }
+        self.expect_answer();
+        Ok(())
     }
 
     /// From now on the upstream has nothing to wait for but itself.
@@ -184,7 +193,7 @@ impl Uplink<'_> {
                 Broken::Receiver(error) => Error::with_source(Kind::UpstreamClosed, error).after_sending(),
             })
         };
-        bounded(moved, deadline).await
+        bounded(pin!(moved), deadline).await
     }
 
     async fn relay_chunked(
@@ -234,17 +243,14 @@ impl Uplink<'_> {
         }
         self.client_is_silent(deadline);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        bounded(
-            async {
-                match client.fill_at_most(most).await {
-                    Ok(0) => Err(Kind::ClientClosed.into()),
-                    Ok(_) => Ok(()),
-                    Err(error) => Err(Error::with_source(Kind::ClientClosed, error)),
-                }
-            },
-            deadline,
-        )
-        .await
+        let filled = async {
+            match client.fill_at_most(most).await {
+                Ok(0) => Err(Kind::ClientClosed.into()),
+                Ok(_) => Ok(()),
+                Err(error) => Err(Error::with_source(Kind::ClientClosed, error)),
+            }
+        };
+        bounded(pin!(filled), deadline).await
     }
 
     async fn send(&self, upstream: &Stream, bytes: &[u8], deadline: &Deadline) -> Result<(), Error> {
@@ -258,7 +264,7 @@ impl Uplink<'_> {
             let sent = write_all(upstream, bytes, restart).await;
             sent.map_err(|error| Error::with_source(Kind::UpstreamClosed, error).after_sending())
         };
-        bounded(sent, deadline).await
+        bounded(pin!(sent), deadline).await
     }
 
     /// A part of the body is taken from the client.

@@ -2,6 +2,7 @@
 //! request to the pipeline, and closing so that the last answer arrives. Judges no request.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -26,6 +27,8 @@ const LINGER_SILENCE: Duration = Duration::from_secs(2);
 const LINGER_TIME: Duration = Duration::from_secs(15);
 const LINGER_BYTES_MAX: usize = 256 * 1024 * 1024;
 const LINGER_READS_PER_TURN: u32 = 16;
+/// A connection whose next request comes within this keeps the memory of its last one.
+const SOON: Duration = Duration::from_millis(500);
 /// Requests served in a row before the connection lets others run.
 const REQUESTS_PER_TURN: u32 = 32;
 
@@ -52,8 +55,9 @@ pub enum After {
 pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>) {
     let deadline = Deadline::new(core.timers.timer());
     let mut client = Client { reader: Reader::new(stream, core.buffers.clone()), deadline, info };
-    while wait_for_input(&core, &mut client).await {
-        // The large future of a request lives only while there is one: an idle connection is a small task.
+    core.timers.now();
+    while wait_for_input(&core, &mut client, Duration::MAX).await != Input::None {
+        // The large future of requests lives only while there are any: an idle connection is a small task.
         match Box::pin(serve_requests(&core, &mut client)).await {
             After::KeepAlive => {}
             After::Close => return linger(&core, &mut client).await,
@@ -62,24 +66,34 @@ pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>) {
     }
 }
 
-/// `false` when the connection is to be closed instead: idle too long, or draining.
-async fn wait_for_input(core: &Rc<Core>, client: &mut Client) -> bool {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Input {
+    AtOnce,
+    AfterWait,
+    /// Idle too long, or draining: the connection is to be closed.
+    None,
+}
+
+/// Waits at most the idle timeout, and at most `most`.
+async fn wait_for_input(core: &Rc<Core>, client: &mut Client, most: Duration) -> Input {
     if !client.reader.bytes().is_empty() {
-        return true;
+        return Input::AtOnce;
     }
-    let idle = core.snapshot().settings.client_timeouts.idle;
+    let idle = core.snapshot().settings.client_timeouts.idle.min(most);
     client.deadline.bound_request(None);
-    client.deadline.start(Kind::HeaderTimeout, idle);
+    client.deadline.start_lately(Kind::HeaderTimeout, idle);
     let mut draining = false;
+    let mut found = Input::AtOnce;
     poll_fn(|context| {
         if client.reader.poll_readable(context).is_ready() {
-            return Poll::Ready(true);
+            return Poll::Ready(found);
         }
+        found = Input::AfterWait;
         if core.draining.get() && !draining {
             draining = true;
             client.deadline.start(Kind::HeaderTimeout, DRAIN_IDLE_GRACE.min(idle));
         }
-        client.deadline.poll(context).map(|_| false)
+        client.deadline.poll(context).map(|_| Input::None)
     })
     .await
 }
@@ -101,11 +115,15 @@ async fn serve_requests(core: &Rc<Core>, client: &mut Client) -> After {
             Err(error) => problem::answer(&exchange, client, error).await,
         };
         drop(exchange);
-        if after != After::KeepAlive || client.reader.bytes().is_empty() {
+        if after != After::KeepAlive {
             return after;
         }
-        served += 1;
-        if served % REQUESTS_PER_TURN == 0 {
+        match wait_for_input(core, client, SOON).await {
+            Input::None => return after,
+            Input::AfterWait => served = 0,
+            Input::AtOnce => served += 1,
+        }
+        if served > 0 && served % REQUESTS_PER_TURN == 0 {
             core.turns.give_way().await;
         }
     }
@@ -115,7 +133,7 @@ async fn serve_requests(core: &Rc<Core>, client: &mut Client) -> After {
 async fn first_bytes(client: &mut Client) -> Result<usize, Error> {
     let Client { reader, deadline, .. } = client;
     let fill = async { reader.fill().await.map_err(|error| Error::with_source(Kind::ClientClosed, error)) };
-    bounded(fill, deadline).await
+    bounded(pin!(fill), deadline).await
 }
 
 /// Reads one head into the exchange.
@@ -140,10 +158,13 @@ async fn read_head(client: &mut Client, exchange: &mut Exchange, settings: &Sett
             waiting = true;
             deadline.start(Kind::HeaderTimeout, settings.client_timeouts.header);
         }
-        if let Err(error) = bounded(more_of_head(reader), deadline).await {
+        if let Err(error) = bounded(pin!(more_of_head(reader)), deadline).await {
             exchange.forget_head();
             return Err(error);
         }
+    }
+    if waiting {
+        exchange.core.timers.now();
     }
     let bytes = reader.split(exchange.head.head_len);
     exchange.set_bytes(bytes);
@@ -188,7 +209,7 @@ async fn linger(core: &Core, client: &mut Client) {
         deadline.start(Kind::ClientClosed, LINGER_SILENCE);
         let fill =
             async { reader.fill().await.map_err(|error| Error::with_source(Kind::ClientClosed, error)) };
-        match bounded(fill, deadline).await {
+        match bounded(pin!(fill), deadline).await {
             Ok(0) | Err(_) => return,
             Ok(count) => discarded += count,
         }

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,15 @@ impl Deadline {
 
     /// Begins a phase; `kind` is the error if it lasts longer than `bound`.
     pub fn start(&self, kind: Kind, bound: Duration) {
-        let now = Instant::now();
+        self.start_at(self.timer.timers.now(), kind, bound);
+    }
+
+    /// `start` for who has not waited since the clock was read last on this core.
+    pub fn start_lately(&self, kind: Kind, bound: Duration) {
+        self.start_at(self.timer.timers.lately(), kind, bound);
+    }
+
+    fn start_at(&self, now: Instant, kind: Kind, bound: Duration) {
         let (kind, bound) = match self.request_end.get() {
             Some(end) if end < now + bound => (Kind::RequestTimeout, end.saturating_duration_since(now)),
             _ => (kind, bound),
@@ -56,14 +64,15 @@ impl Deadline {
 }
 
 /// Drives `work` until it ends, `beside` ends it, or the deadline's phase runs out.
-pub async fn supervised<T>(
-    work: impl Future<Output = Result<T, Error>>,
-    beside: impl Future<Output = Error>,
-    deadline: &Deadline,
-) -> Result<T, Error> {
-    let mut work = pin!(work);
-    let mut beside = pin!(beside);
-    poll_fn(|context| {
+///
+/// Takes its futures pinned where the caller made them: passed by value they would be moved, and a request's are
+/// kilobytes.
+pub fn supervised<'a, T>(
+    mut work: Pin<&'a mut impl Future<Output = Result<T, Error>>>,
+    mut beside: Pin<&'a mut impl Future<Output = Error>>,
+    deadline: &'a Deadline,
+) -> impl Future<Output = Result<T, Error>> + 'a {
+    poll_fn(move |context| {
         // Work first: a response that is there counts even if the client left at the same moment.
         if let Poll::Ready(result) = work.as_mut().poll(context) {
             return Poll::Ready(result);
@@ -73,18 +82,15 @@ pub async fn supervised<T>(
         }
         deadline.poll(context).map(Err)
     })
-    .await
 }
 
 /// Drives `work` until it ends or the deadline's phase runs out.
-pub async fn bounded<T>(
-    work: impl Future<Output = Result<T, Error>>,
-    deadline: &Deadline,
-) -> Result<T, Error> {
-    let mut work = pin!(work);
-    poll_fn(|context| match work.as_mut().poll(context) {
+pub fn bounded<'a, T>(
+    mut work: Pin<&'a mut impl Future<Output = Result<T, Error>>>,
+    deadline: &'a Deadline,
+) -> impl Future<Output = Result<T, Error>> + 'a {
+    poll_fn(move |context| match work.as_mut().poll(context) {
         Poll::Ready(result) => Poll::Ready(result),
         Poll::Pending => deadline.poll(context).map(Err),
     })
-    .await
 }

@@ -21,6 +21,8 @@ use super::rule::Route;
 /// Who is at the other end of a client connection; shared by its requests.
 pub struct ClientInfo {
     pub peer: SocketAddr,
+    /// The peer's address as text, for every request's `x-forwarded-for`.
+    pub address: Box<str>,
     pub listener: Arc<str>,
     pub listener_index: ListenerIndex,
     /// Cleared when a reload removes the listener: its connections then end with their next answer.
@@ -30,7 +32,7 @@ pub struct ClientInfo {
 pub struct Exchange {
     pub core: Rc<Core>,
     pub client: Rc<ClientInfo>,
-    pub head: Box<RequestHead>,
+    pub head: RequestHead,
     /// Holds exactly the head's bytes, which `head`'s spans index.
     bytes: Option<Buffer>,
     /// The path that routes see and upstreams get, where it differs from the one sent.
@@ -74,8 +76,7 @@ enum Seen {
 
 impl Exchange {
     pub fn new(core: Rc<Core>, client: Rc<ClientInfo>, snapshot: SnapshotRef) -> Exchange {
-        let mut head = core.request_heads.take();
-        clear(&mut head);
+        let head = RequestHead { fields: core.request_fields.take(), ..RequestHead::default() };
         let id = core.request_ids.make();
         core.metrics.request_started();
         Exchange {
@@ -83,7 +84,7 @@ impl Exchange {
             bytes: None,
             normalised_path: None,
             id,
-            started: Instant::now(),
+            started: core.timers.now(),
             seen: RefCell::new(Seen::Whole { snapshot, route: None, service: None, endpoint: None }),
             facts: Facts::default(),
             core,
@@ -102,7 +103,9 @@ impl Exchange {
 
     /// The head turned out to be unreadable: its spans mean nothing.
     pub fn forget_head(&mut self) {
-        clear(&mut self.head);
+        let mut fields = std::mem::take(&mut self.head.fields);
+        fields.clear();
+        self.head = RequestHead { fields, ..RequestHead::default() };
         self.bytes = None;
     }
 
@@ -204,7 +207,9 @@ impl Drop for Exchange {
         let outcome = self.outcome(route.map(|r| r.0), service.map(|s| s.0), endpoint.map(|e| e.0));
         let names = (route.map(|r| r.1), service.map(|s| s.1), endpoint.map(|e| e.1));
         self.core.observe(&outcome, |log| self.log(log, &outcome, names));
-        self.core.request_heads.give_back(std::mem::take(&mut self.head));
+        let mut fields = std::mem::take(&mut self.head.fields);
+        fields.clear();
+        self.core.request_fields.give_back(fields);
     }
 }
 
@@ -227,7 +232,7 @@ impl Exchange {
             error,
             request_bytes: facts.request_bytes.get(),
             response_bytes: facts.response_bytes.get(),
-            duration: self.started.elapsed(),
+            duration: self.core.timers.now().saturating_duration_since(self.started),
             upstream_first_byte: facts.first_byte.get(),
             tries: facts.tries.get(),
         }
@@ -260,11 +265,4 @@ impl Exchange {
             user_agent: user_agent.map(|field| field.value.of(bytes)),
         });
     }
-}
-
-/// A recycled head as good as new, its list's memory kept.
-fn clear(head: &mut RequestHead) {
-    let mut fields = std::mem::take(&mut head.fields);
-    fields.clear();
-    *head = RequestHead { fields, ..RequestHead::default() };
 }

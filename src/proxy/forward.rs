@@ -1,8 +1,8 @@
 //! Owns the tries of one request: balance → forward, again while that is safe. One try sends the request,
 //! relays the body up and the response down at the same time, and decides what becomes of both connections.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::config::snapshot::{ClientTimeouts, PoolLimits, Service, SplicePolicy};
 use crate::error::{Error, Kind};
@@ -55,7 +55,7 @@ pub async fn forward(
         let (was_pooled, upload_begun) = (attempt.was_pooled, attempt.progress.upload_begun.get());
         match result {
             Ok(Tried::Finished(after)) => return Ok(after),
-            Ok(Tried::Again) => {}
+            Ok(Tried::Again) => _ = exchange.core.timers.now(),
             Err(error) => {
                 let failure = Failure {
                     error: &error,
@@ -67,6 +67,7 @@ pub async fn forward(
                 if !tries.again(&failure, endpoint, &service) {
                     return Err(error);
                 }
+                exchange.core.timers.now();
             }
         }
     }
@@ -184,7 +185,7 @@ impl Attempt<'_> {
             head_limits: bounds.head_limits,
             chunk_limits: bounds.chunk_limits,
             splice: bounds.splice,
-            started: Instant::now(),
+            started: exchange.core.timers.lately(),
         };
         let down = async {
             send_head(&upstream_stream, head, deadline, &downlink).await?;
@@ -198,7 +199,7 @@ impl Attempt<'_> {
             tries.settle();
             relay::relay(&downlink, routed, upstream, head).await
         };
-        supervised(down, uplink.run(reader, &upstream_stream), deadline).await
+        supervised(pin!(down), pin!(uplink.run(reader, &upstream_stream)), deadline).await
     }
 
     /// The response is complete: both connections may serve again, if nothing is left over on them.
@@ -215,7 +216,7 @@ impl Attempt<'_> {
         }
         if reusable && upstream.bytes().is_empty() {
             let core = &self.exchange.core;
-            core.pool.put(chosen.endpoint.id, upstream, pool, Instant::now());
+            core.pool.put(chosen.endpoint.id, upstream, pool, core.timers.lately());
         } else {
             upstream.stream.shutdown_both();
         }
@@ -237,8 +238,10 @@ async fn send_head(
     if first < bytes.len() {
         let restart = || deadline.start(Kind::ResponseTimeout, downlink.upstream_timeouts.idle);
         restart();
-        let sent = write_all(upstream, &bytes[first..], restart).await;
+        let sent = Box::pin(write_all(upstream, &bytes[first..], restart)).await;
         sent.map_err(|error| Error::with_source(Kind::UpstreamClosed, error).after_sending())?;
+        // A wait: the clock of the next phase starts now.
+        downlink.exchange.core.timers.now();
     }
     match downlink.upload {
         // The client waits for the upstream's 100, and so do we.
@@ -248,7 +251,7 @@ async fn send_head(
         Upload::Stream => deadline.pause(),
         _ => {
             downlink.progress.upload_done.set(true);
-            deadline.start(Kind::FirstByteTimeout, downlink.upstream_timeouts.first_byte);
+            deadline.start_lately(Kind::FirstByteTimeout, downlink.upstream_timeouts.first_byte);
         }
     }
     Ok(())

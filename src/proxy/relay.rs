@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::config::snapshot::{ClientTimeouts, SplicePolicy, UpstreamTimeouts};
 use crate::error::{Error, Kind};
 use crate::http::h1_body::{ChunkLimits, ChunkedDecoder};
-use crate::http::h1_conn::{Reader, write_all, write_both};
+use crate::http::h1_conn::{Reader, write_all, write_both_now, write_now};
 use crate::http::h1_parse::{self, HeadError, Progress as HeadProgress};
 use crate::http::head::{Framing, HeadLimits, Method, ResponseHead};
 use crate::net::tcp::Stream;
@@ -69,20 +69,26 @@ impl Downlink<'_> {
                 return Ok(Received { status: head.status, head });
             }
             if !self.exchange.client_is_http10() {
-                let mut out = self.exchange.core.take_scratch();
-                transform::informational(upstream.bytes(), &head, &mut out);
-                let facts = &self.exchange.facts;
-                // Half of it would be a broken answer: an error meanwhile can only abort.
-                facts.answered.set(true);
-                self.to_client(&out).await?;
-                facts.answered.set(false);
-                facts.informed.set(true);
-                self.exchange.core.give_back_scratch(out);
+                Box::pin(self.inform(upstream.bytes(), &head)).await?;
             }
             upstream.consume(head.head_len);
             self.await_next_head();
         }
         Err(Error::with_source(Kind::BadResponse, "too many informational responses"))
+    }
+
+    /// Relays an informational response whole.
+    async fn inform(&self, bytes: &[u8], head: &ResponseHead) -> Result<(), Error> {
+        let mut out = self.exchange.core.take_scratch();
+        transform::informational(bytes, head, &mut out);
+        let facts = &self.exchange.facts;
+        // Half of it would be a broken answer: an error meanwhile can only abort.
+        facts.answered.set(true);
+        self.to_client(&out).await?;
+        facts.answered.set(false);
+        facts.informed.set(true);
+        self.exchange.core.give_back_scratch(out);
+        Ok(())
     }
 
     /// After an informational response: who is to move next?
@@ -128,19 +134,32 @@ impl Downlink<'_> {
 
     fn note_first_byte(&self) {
         if !self.progress.head_received.get() {
-            self.exchange.facts.first_byte.set(Some(self.started.elapsed()));
+            let now = self.exchange.core.timers.now();
+            self.exchange.facts.first_byte.set(Some(now.saturating_duration_since(self.started)));
         }
     }
 
     /// Sends to the client; the clock runs only while the client takes nothing.
     async fn to_client(&self, bytes: &[u8]) -> Result<(), Error> {
-        let sent = write_all(self.client, bytes, || self.client_is_slow()).await;
+        let sent = match write_now(self.client, bytes) {
+            Ok(count) if count == bytes.len() => return Ok(()),
+            // Apart, since most pieces leave at once and need no room for a wait.
+            Ok(count) => Box::pin(write_all(self.client, &bytes[count..], || self.client_is_slow())).await,
+            Err(error) => Err(error),
+        };
         sent.map_err(|error| Error::with_source(Kind::ClientClosed, error))
     }
 
     async fn both_to_client(&self, first: &[u8], second: &[u8]) -> Result<(), Error> {
-        let sent = write_both(self.client, first, second, || self.client_is_slow()).await;
-        sent.map_err(|error| Error::with_source(Kind::ClientClosed, error))
+        let sent = match write_both_now(self.client, first, second) {
+            Ok(count) if count < first.len() => {
+                self.to_client(&first[count..]).await?;
+                return self.to_client(second).await;
+            }
+            Ok(count) => return self.to_client(&second[count - first.len()..]).await,
+            Err(error) => error,
+        };
+        Err(Error::with_source(Kind::ClientClosed, sent))
     }
 
     fn client_is_slow(&self) {
@@ -194,11 +213,9 @@ pub async fn relay(
     exchange.core.response_heads.give_back(head);
 
     let mut body = Body { link, head: out, routed };
-    match framing {
-        Framing::None => body.none().await?,
-        Framing::Length(length) => body.length(upstream, length).await?,
-        Framing::Chunked => body.chunked(upstream, answer.decodes_chunks).await?,
-        Framing::Close => body.until_close(upstream, answer.encodes_chunks).await?,
+    if !body.at_once(upstream, framing).await? {
+        // Apart, since most responses are small and need no room for this.
+        Box::pin(body.relay(upstream, framing, &answer)).await?;
     }
     let out = std::mem::take(&mut body.head);
     exchange.core.give_back_scratch(out);
@@ -234,8 +251,26 @@ struct Body<'a, 'l> {
 }
 
 impl Body<'_, '_> {
-    async fn none(&mut self) -> Result<(), Error> {
-        self.send(&[]).await
+    /// Sends the head, with the body if all of it is there; `false` if the body is still to be relayed.
+    async fn at_once(&mut self, upstream: &mut Reader, framing: Framing) -> Result<bool, Error> {
+        let length = match framing {
+            Framing::None => 0,
+            Framing::Length(length) if length <= upstream.bytes().len() as u64 => length as usize,
+            _ => return Ok(false),
+        };
+        self.send(&upstream.bytes()[..length]).await?;
+        self.link.sent(length as u64);
+        upstream.consume(length);
+        Ok(true)
+    }
+
+    async fn relay(&mut self, upstream: &mut Reader, framing: Framing, answer: &Answer) -> Result<(), Error> {
+        match framing {
+            Framing::None => Ok(()),
+            Framing::Length(length) => self.length(upstream, length).await,
+            Framing::Chunked => self.chunked(upstream, answer.decodes_chunks).await,
+            Framing::Close => self.until_close(upstream, answer.encodes_chunks).await,
+        }
     }
 
     async fn length(&mut self, upstream: &mut Reader, length: u64) -> Result<(), Error> {

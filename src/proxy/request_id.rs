@@ -28,32 +28,35 @@ impl RequestIds {
 
     pub fn make(&self) -> RequestId {
         self.counter.set(self.counter.get().wrapping_add(1));
-        let mut id = RequestId { bytes: [0; REQUEST_ID_BYTES_MAX], len: 32 };
-        hex(self.prefix, &mut id.bytes[..16]);
-        hex(mix(self.counter.get()), &mut id.bytes[16..32]);
-        id
+        let mut made = [0; MADE_BYTES];
+        hex(self.prefix, &mut made[..16]);
+        hex(mix(self.counter.get()), &mut made[16..]);
+        RequestId { made, kept: None }
     }
 }
 
 pub struct RequestId {
-    bytes: [u8; REQUEST_ID_BYTES_MAX],
-    len: u8,
+    made: [u8; MADE_BYTES],
+    kept: Option<Box<str>>,
 }
+
+/// Hex digits of 128 bits.
+const MADE_BYTES: usize = 32;
 
 impl RequestId {
     /// An id from a trusted peer: visible ASCII, bounded. `None` if it is not fit to be kept.
     pub fn kept(value: &[u8]) -> Option<RequestId> {
         let is_fit = !value.is_empty() && value.len() <= REQUEST_ID_BYTES_MAX;
-        if !is_fit || !value.iter().all(u8::is_ascii_graphic) {
-            return None;
-        }
-        let mut id = RequestId { bytes: [0; REQUEST_ID_BYTES_MAX], len: value.len() as u8 };
-        id.bytes[..value.len()].copy_from_slice(value);
-        Some(id)
+        let text =
+            std::str::from_utf8(value).ok().filter(|_| is_fit && value.iter().all(u8::is_ascii_graphic));
+        text.map(|text| RequestId { made: [b'0'; MADE_BYTES], kept: Some(text.into()) })
     }
 
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        match &self.kept {
+            Some(kept) => kept.as_bytes(),
+            None => &self.made,
+        }
     }
 
     pub fn as_str(&self) -> &str {
@@ -68,12 +71,23 @@ fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
+/// Two digits at a time.
 fn hex(value: u64, out: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (index, digit) in out.iter_mut().enumerate() {
-        *digit = DIGITS[(value >> (60 - 4 * index)) as usize & 15];
+    for (pair, byte) in out.as_chunks_mut().0.iter_mut().zip(value.to_be_bytes()) {
+        *pair = HEX_PAIRS[usize::from(byte)];
     }
 }
+
+static HEX_PAIRS: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,8 @@
 //! Owns answers that the gateway makes itself by a route: redirects and fixed responses. Errors are
 //! `problem`'s.
 
+use std::pin::pin;
+
 use crate::error::{Error, Kind};
 use crate::http::h1_conn::write_all;
 use crate::http::head::{Framing, Method};
@@ -95,12 +97,11 @@ pub async fn send(
     let Client { reader, deadline, .. } = client;
     deadline.bound_request(None);
     deadline.start(Kind::ClientStalled, ANSWER_STALL);
-    let sent = write_all(&reader.stream, &out, || {});
-    let sent = bounded(
-        async { sent.await.map_err(|error| Error::with_source(Kind::ClientClosed, error)) },
-        deadline,
-    )
-    .await;
+    let sent = async {
+        let sent = write_all(&reader.stream, &out, || {}).await;
+        sent.map_err(|error| Error::with_source(Kind::ClientClosed, error))
+    };
+    let sent = bounded(pin!(sent), deadline).await;
     exchange.core.give_back_scratch(out);
     sent.map(|()| if keep_alive { After::KeepAlive } else { After::Close })
 }

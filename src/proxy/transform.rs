@@ -173,7 +173,7 @@ fn forwarding_fields(exchange: &Exchange, settings: &Settings, out: &mut Vec<u8>
             out.extend_from_slice(b", ");
         }
     }
-    append_address(exchange.client.peer.ip(), out);
+    out.extend_from_slice(exchange.client.address.as_bytes());
     out.extend_from_slice(b"\r\n");
     let trusted = exchange.is_trusted_peer(&settings.trusted);
     let sent = |name: Name| head.first(name).filter(|_| trusted).map(|field| field.value.of(bytes));
@@ -201,12 +201,6 @@ fn forwarded_field(exchange: &Exchange, trusted: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b";host=\"");
     out.extend_from_slice(exchange.authority());
     out.extend_from_slice(b"\";proto=http\r\n");
-}
-
-fn append_address(address: IpAddr, out: &mut Vec<u8>) {
-    use std::io::Write;
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "{address}");
 }
 
 /// How a response is framed and ended towards the client.

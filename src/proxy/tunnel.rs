@@ -36,7 +36,7 @@ pub async fn run(exchange: &Exchange, client: &mut Client, mut upstream: Reader,
         restart();
         facts.response_bytes.set(facts.response_bytes.get() + count);
     });
-    let _ = bounded(both(up, down), deadline).await;
+    let _ = bounded(pin!(both(up, down)), deadline).await;
     upstream_stream.shutdown_both();
     client_stream.shutdown_both();
 }

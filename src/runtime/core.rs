@@ -13,7 +13,7 @@ use arc_swap::access::Access;
 use crate::balance::pick::PickState;
 use crate::balance::pool::UpstreamPool;
 use crate::config::snapshot::{Snapshot, StableId};
-use crate::http::head::{RequestHead, ResponseHead};
+use crate::http::head::{Field, ResponseHead};
 use crate::net::splice::Pipes;
 use crate::observe::{AccessLog, CoreMetrics, Outcome};
 use crate::proxy::request_id::RequestIds;
@@ -40,7 +40,7 @@ pub struct Core {
     pub request_ids: RequestIds,
     /// Per service, by stable id: random numbers and the round-robin position.
     picks: RefCell<Vec<PickState>>,
-    pub request_heads: Recycled<Box<RequestHead>>,
+    pub request_fields: Recycled<Vec<Field>>,
     pub response_heads: Recycled<Box<ResponseHead>>,
     scratch: Recycled<Vec<u8>>,
     /// No new connections, and `connection: close` on every answer.
@@ -81,7 +81,7 @@ impl Core {
             log,
             request_ids: RequestIds::new(id),
             picks: RefCell::default(),
-            request_heads: Recycled::default(),
+            request_fields: Recycled::default(),
             response_heads: Recycled::default(),
             scratch: Recycled::default(),
             draining: Cell::new(false),
@@ -126,7 +126,7 @@ impl Core {
         self.metrics.request(outcome);
         if self.log.enabled() {
             if !self.log_flush.is_set() {
-                self.log_flush.set(Instant::now(), LOG_FLUSH_AFTER);
+                self.log_flush.set(self.timers.lately(), LOG_FLUSH_AFTER);
             }
             line(&self.log);
         }

@@ -21,6 +21,8 @@ pub struct Timers {
     /// When the ticking task will wake by itself.
     next_wake_ms: Cell<u64>,
     ticker: RefCell<Option<Waker>>,
+    /// The last reading of the clock on this core.
+    clock: Cell<Instant>,
 }
 
 struct Slot {
@@ -41,7 +43,20 @@ impl Timers {
             free: RefCell::default(),
             next_wake_ms: Cell::new(NEVER),
             ticker: RefCell::new(None),
+            clock: Cell::new(epoch),
         })
+    }
+
+    /// Reads the clock.
+    pub fn now(&self) -> Instant {
+        let now = Instant::now();
+        self.clock.set(now);
+        now
+    }
+
+    /// The last reading of `now`: good for who has not waited since, where microseconds do not matter.
+    pub fn lately(&self) -> Instant {
+        self.clock.get()
     }
 
     pub fn timer(self: &Rc<Self>) -> Timer {
@@ -158,7 +173,7 @@ fn forget_stale_looks(looks: &mut BinaryHeap<Reverse<(u64, u32, u32)>>, slots: &
 
 /// One movable deadline of one task.
 pub struct Timer {
-    timers: Rc<Timers>,
+    pub timers: Rc<Timers>,
     slot: u32,
 }
 

@@ -247,7 +247,14 @@ fn begin(core: &Rc<Core>, accepting: &Accepting, socket: Socket, peer: SocketAdd
         core.metrics.accept_failed(listener_index);
         return;
     };
-    let info = Rc::new(ClientInfo { peer, listener, listener_index, listener_open: accepting.open.clone() });
+    let address = peer.ip().to_string().into();
+    let info = Rc::new(ClientInfo {
+        peer,
+        address,
+        listener,
+        listener_index,
+        listener_open: accepting.open.clone(),
+    });
     let connected = Connected::count(core, &info);
     let core = core.clone();
     monoio::spawn(async move {
