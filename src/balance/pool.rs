@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::id_hash::IdHash;
 use crate::config::snapshot::{PoolLimits, StableId};
@@ -35,17 +35,17 @@ impl UpstreamPool {
         None
     }
 
-    /// Keeps a connection whose last response is complete, if it is fit and there is room.
+    /// Keeps a connection whose last response is complete, if it is fit and there is room in all. Of one endpoint
+    /// more than its share may wait until the next `sweep`: with more requests under way than that, each of them
+    /// would otherwise close a connection that the next one opens again.
     pub fn put(&self, endpoint: StableId, mut reader: Reader, limits: &PoolLimits, now: Instant) {
-        if !reader.begin_idle() || self.idle.get() >= limits.idle_max {
+        let has_room = self.idle.get() < limits.idle_max && limits.idle_per_endpoint_max > 0;
+        if !has_room || !reader.begin_idle() {
             return;
         }
         let mut by_endpoint = self.by_endpoint.borrow_mut();
-        let waiting = by_endpoint.entry(endpoint).or_default();
-        if waiting.len() < limits.idle_per_endpoint_max {
-            waiting.push_back(Idle { reader, since: now });
-            self.idle.set(self.idle.get() + 1);
-        }
+        by_endpoint.entry(endpoint).or_default().push_back(Idle { reader, since: now });
+        self.idle.set(self.idle.get() + 1);
     }
 
     /// Idle connections now.
@@ -57,14 +57,15 @@ impl UpstreamPool {
         self.len() == 0
     }
 
-    /// Closes what waited longer than `timeout`, what the upstream closed, and all of endpoints that are not
-    /// `wanted` any more. Called about once a second and after a reload.
-    pub fn sweep(&self, now: Instant, timeout: Duration, wanted: impl Fn(StableId) -> bool) {
+    /// Closes what waited longest beyond an endpoint's share, what waited too long, what the upstream closed, and
+    /// all of endpoints that are not `wanted` any more. Called about once a second and after a reload.
+    pub fn sweep(&self, now: Instant, limits: &PoolLimits, wanted: impl Fn(StableId) -> bool) {
         let mut kept = 0;
         self.by_endpoint.borrow_mut().retain(|&endpoint, waiting| {
             if wanted(endpoint) {
-                let is_fresh = |idle: &Idle| now.saturating_duration_since(idle.since) < timeout;
+                let is_fresh = |idle: &Idle| now.saturating_duration_since(idle.since) < limits.idle_timeout;
                 waiting.retain_mut(|idle| is_fresh(idle) && idle.reader.is_fit_to_idle());
+                waiting.drain(..waiting.len().saturating_sub(limits.idle_per_endpoint_max));
             } else {
                 waiting.clear();
             }

@@ -253,7 +253,12 @@ pub const SECTIONS: &[Section] = &[
         doc: "Connections to endpoints that are kept for the next request, by each worker.",
         keys: &[
             key("idle", "0 to 1000000", "1000", "Idle connections in all."),
-            key("idle_per_endpoint", "0 to 1000000", "100", "Idle connections to one endpoint."),
+            key(
+                "idle_per_endpoint",
+                "0 to 1000000",
+                "100",
+                "Idle connections to one endpoint; a burst may leave more of them for a second.",
+            ),
             key("idle_timeout", "duration", "\"90s\"", "How long one is kept."),
         ],
     },

@@ -157,8 +157,7 @@ impl Worker {
         let snapshot = self.core.snapshot();
         let endpoints = snapshot.services.iter().flat_map(|service| &service.endpoints);
         let wanted: HashSet<StableId> = endpoints.map(|endpoint| endpoint.id).collect();
-        let timeout = snapshot.settings.pool.idle_timeout;
-        self.core.pool.sweep(Instant::now(), timeout, |id| wanted.contains(&id));
+        self.core.pool.sweep(Instant::now(), &snapshot.settings.pool, |id| wanted.contains(&id));
     }
 
     fn begin_drain(&self, until: Instant) {
@@ -326,8 +325,7 @@ async fn keep_house(core: Rc<Core>) {
     let mut requests_before = 0;
     loop {
         monoio::time::sleep(HOUSEKEEPING_INTERVAL).await;
-        let timeout = core.snapshot().settings.pool.idle_timeout;
-        core.pool.sweep(Instant::now(), timeout, |_| true);
+        core.pool.sweep(Instant::now(), &core.snapshot().settings.pool, |_| true);
         let served = core.served();
         if served == requests_before {
             core.buffers.shrink();
