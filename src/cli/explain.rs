@@ -158,7 +158,7 @@ fn describe_action(snapshot: &Snapshot, route: &Route, view: RequestView<'_>, te
                     Some((String::from_utf8_lossy(&name).into_owned(), complete))
                 }
             };
-            match service_of(snapshot, target, &values) {
+            match service_of(snapshot, target, &values).map(|id| snapshot.service(id)) {
                 Some(service) => {
                     let why = why_service(wanted, &service.name);
                     let endpoints: Vec<String> =

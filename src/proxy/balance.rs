@@ -40,7 +40,7 @@ pub fn choose(exchange: &Exchange, service: &Arc<Service>, tries: &mut Tries) ->
     let index = picked.ok_or(Kind::NoEndpoint)?;
     let endpoint = Arc::clone(&service.endpoints[index]);
     let in_flight = InFlight::take(&endpoint.state, &service.state);
-    exchange.saw_endpoint(&endpoint);
+    exchange.saw_endpoint(index);
     Ok(Chosen { endpoint, in_flight })
 }
 

@@ -6,13 +6,13 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use crate::config::snapshot::{ClientTimeouts, SplicePolicy, UpstreamTimeouts};
 use crate::error::{Error, Kind};
-use crate::http::h1_body::{ChunkLimits, ChunkedDecoder};
+use crate::http::h1_body::ChunkedDecoder;
 use crate::http::h1_conn::{Reader, write_all};
 use crate::http::head::Framing;
 use crate::net::tcp::Stream;
 
+use super::bounds::Bounds;
 use super::client::Client;
 use super::deadline::{Deadline, bounded};
 use super::exchange::Exchange;
@@ -88,11 +88,7 @@ pub struct Uplink<'a> {
     pub exchange: &'a Exchange,
     pub progress: &'a Progress,
     pub upload: Upload,
-    pub body_bytes_max: u64,
-    pub chunk_limits: ChunkLimits,
-    pub client_timeouts: ClientTimeouts,
-    pub upstream_timeouts: UpstreamTimeouts,
-    pub splice: SplicePolicy,
+    pub bounds: &'a Bounds,
     /// The response's clock, which starts when the body is through.
     pub response_deadline: &'a Deadline,
 }
@@ -125,9 +121,9 @@ impl Uplink<'_> {
     /// From now on the upstream has nothing to wait for but itself.
     fn expect_answer(&self) {
         if !self.progress.head_received.get() {
-            self.response_deadline.start(Kind::FirstByteTimeout, self.upstream_timeouts.first_byte);
+            self.response_deadline.start(Kind::FirstByteTimeout, self.bounds.upstream_timeouts.first_byte);
         } else if self.progress.receiving.get() {
-            self.response_deadline.start(Kind::ResponseTimeout, self.upstream_timeouts.idle);
+            self.response_deadline.start(Kind::ResponseTimeout, self.bounds.upstream_timeouts.idle);
         }
     }
 
@@ -156,7 +152,7 @@ impl Uplink<'_> {
         let mut remaining = length;
         let mut reads = 0;
         while remaining > 0 {
-            if client.bytes().is_empty() && self.splice.takes(remaining) {
+            if client.bytes().is_empty() && self.bounds.splice.takes(remaining) {
                 remaining = self.splice(client, upstream, remaining, deadline).await?;
                 if remaining == 0 {
                     break;
@@ -186,7 +182,8 @@ impl Uplink<'_> {
         let core = &self.exchange.core;
         let moved = async {
             let moved =
-                splice::splice(core, client, upstream, remaining, self.splice.pipes_max, &course).await;
+                splice::splice(core, client, upstream, remaining, self.bounds.splice.pipes_max, &course)
+                    .await;
             moved.map_err(|broken| match broken {
                 Broken::Sender(None) => Kind::ClientClosed.into(),
                 Broken::Sender(Some(error)) => Error::with_source(Kind::ClientClosed, error),
@@ -202,13 +199,13 @@ impl Uplink<'_> {
         upstream: &Stream,
         deadline: &Deadline,
     ) -> Result<(), Error> {
-        let mut decoder = ChunkedDecoder::new(self.chunk_limits);
+        let mut decoder = ChunkedDecoder::new(self.bounds.chunk_limits);
         let mut reads = 0;
         loop {
             let advance = decoder.advance(client.bytes(), |_| {});
             let advance = advance.map_err(|error| Error::with_source(Kind::BadRequestBody, error))?;
             self.exchange.facts.request_bytes.set(decoder.payload_bytes());
-            if decoder.payload_bytes_announced() > self.body_bytes_max {
+            if decoder.payload_bytes_announced() > self.bounds.body_bytes_max {
                 return Err(Kind::BodyTooLarge.into());
             }
             self.send(upstream, &client.bytes()[..advance.consumed], deadline).await?;
@@ -258,7 +255,7 @@ impl Uplink<'_> {
             return Ok(());
         }
         self.begin();
-        let restart = || deadline.start(Kind::ResponseTimeout, self.upstream_timeouts.idle);
+        let restart = || deadline.start(Kind::ResponseTimeout, self.bounds.upstream_timeouts.idle);
         restart();
         let sent = async {
             let sent = write_all(upstream, bytes, restart).await;
@@ -278,7 +275,7 @@ impl Uplink<'_> {
     fn client_is_silent(&self, deadline: &Deadline) {
         match self.client_waits_for_go_ahead() {
             true => deadline.pause(),
-            false => deadline.start(Kind::BodyTimeout, self.client_timeouts.body),
+            false => deadline.start(Kind::BodyTimeout, self.bounds.client_timeouts.body),
         }
     }
 }
@@ -299,7 +296,7 @@ impl Course for Up<'_> {
     }
 
     fn awaits_receiver(&self) {
-        self.deadline.start(Kind::ResponseTimeout, self.link.upstream_timeouts.idle);
+        self.deadline.start(Kind::ResponseTimeout, self.link.bounds.upstream_timeouts.idle);
     }
 
     fn moved(&self, bytes: u64) {

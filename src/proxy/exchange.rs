@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::snapshot::{Cidr, Endpoint, Service, StableId};
+use crate::config::snapshot::{Cidr, Endpoint, Service, ServiceId, Snapshot, StableId};
 use crate::error::Kind;
 use crate::http::head::{Name, RequestHead, Version};
 use crate::observe::{AccessLog, ListenerIndex, LogLine, Outcome};
@@ -63,8 +63,9 @@ enum Seen {
     Whole {
         snapshot: SnapshotRef,
         route: Option<usize>,
-        service: Option<Arc<Service>>,
-        endpoint: Option<Arc<Endpoint>>,
+        service: Option<ServiceId>,
+        /// Its place among the service's endpoints.
+        endpoint: Option<usize>,
     },
     /// A long stream: holds no snapshot, or every reload would pin one more.
     Names {
@@ -147,15 +148,16 @@ impl Exchange {
         }
     }
 
-    pub fn saw_service(&self, chosen: &Arc<Service>) {
+    pub fn saw_service(&self, chosen: ServiceId) {
         if let Seen::Whole { service, .. } = &mut *self.seen.borrow_mut() {
-            *service = Some(Arc::clone(chosen));
+            *service = Some(chosen);
         }
     }
 
-    pub fn saw_endpoint(&self, chosen: &Arc<Endpoint>) {
+    /// `chosen` counts in the service that was seen.
+    pub fn saw_endpoint(&self, chosen: usize) {
         if let Seen::Whole { endpoint, .. } = &mut *self.seen.borrow_mut() {
-            *endpoint = Some(Arc::clone(chosen));
+            *endpoint = Some(chosen);
         }
     }
 
@@ -163,11 +165,11 @@ impl Exchange {
     pub fn let_go_of_snapshot(&self) {
         let mut seen = self.seen.borrow_mut();
         let Seen::Whole { snapshot, route, service, endpoint } = &*seen else { return };
-        let route: Option<&Route> = route.map(|index| &snapshot.routes.routes()[index]);
+        let (route, service, endpoint) = resolve(snapshot, *route, *service, *endpoint);
         let names = Seen::Names {
             route: route.map(|route| (route.id, route.name.clone())),
-            service: service.as_ref().map(|service| (service.id, service.name.clone())),
-            endpoint: endpoint.as_ref().map(|endpoint| (endpoint.id, endpoint.label.clone())),
+            service: service.map(|service| (service.id, service.name.clone())),
+            endpoint: endpoint.map(|endpoint| (endpoint.id, endpoint.label.clone())),
         };
         *seen = names;
     }
@@ -191,11 +193,11 @@ impl Drop for Exchange {
         let seen = self.seen.borrow();
         let (route, service, endpoint) = match &*seen {
             Seen::Whole { snapshot, route, service, endpoint } => {
-                let route = route.map(|index| &snapshot.routes.routes()[index]);
+                let (route, service, endpoint) = resolve(snapshot, *route, *service, *endpoint);
                 (
                     route.map(|route| (route.id, &*route.name)),
-                    service.as_ref().map(|service| (service.id, &*service.name)),
-                    endpoint.as_ref().map(|endpoint| (endpoint.id, &*endpoint.label)),
+                    service.map(|service| (service.id, &*service.name)),
+                    endpoint.map(|endpoint| (endpoint.id, &*endpoint.label)),
                 )
             }
             Seen::Names { route, service, endpoint } => (
@@ -265,4 +267,16 @@ impl Exchange {
             user_agent: user_agent.map(|field| field.value.of(bytes)),
         });
     }
+}
+
+/// What was seen, in the snapshot that it was seen in.
+fn resolve(
+    snapshot: &Snapshot,
+    route: Option<usize>,
+    service: Option<ServiceId>,
+    endpoint: Option<usize>,
+) -> (Option<&Route>, Option<&Service>, Option<&Endpoint>) {
+    let service = service.map(|id| &**snapshot.service(id));
+    let endpoint = service.zip(endpoint).map(|(service, index)| &*service.endpoints[index]);
+    (route.map(|index| &snapshot.routes.routes()[index]), service, endpoint)
 }

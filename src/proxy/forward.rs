@@ -4,15 +4,14 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use crate::config::snapshot::{ClientTimeouts, PoolLimits, Service, SplicePolicy};
+use crate::config::snapshot::{PoolLimits, Service};
 use crate::error::{Error, Kind};
-use crate::http::h1_body::ChunkLimits;
 use crate::http::h1_conn::{Reader, write_all};
-use crate::http::head::HeadLimits;
 use crate::net::tcp::Stream;
 
 use super::balance::{self, Chosen};
 use super::body::{Progress, Uplink, Upload};
+use super::bounds::Bounds;
 use super::client::{After, Client};
 use super::deadline::{Deadline, supervised};
 use super::exchange::Exchange;
@@ -73,28 +72,6 @@ pub async fn forward(
     }
 }
 
-/// What a try keeps of the settings when it has let go of the snapshot.
-struct Bounds {
-    client_timeouts: ClientTimeouts,
-    head_limits: HeadLimits,
-    chunk_limits: ChunkLimits,
-    pool: PoolLimits,
-    splice: SplicePolicy,
-}
-
-impl Bounds {
-    fn of(plan: &Routed) -> Bounds {
-        let settings = &plan.snapshot().settings;
-        Bounds {
-            client_timeouts: settings.client_timeouts,
-            head_limits: settings.head_limits,
-            chunk_limits: settings.chunk_limits,
-            pool: settings.pool,
-            splice: settings.splice,
-        }
-    }
-}
-
 struct Attempt<'a> {
     exchange: &'a Exchange,
     service: &'a Arc<Service>,
@@ -114,7 +91,7 @@ impl Attempt<'_> {
     ) -> Result<Tried, Error> {
         let exchange = self.exchange;
         let Some(plan) = routed.as_ref() else { return Err(Kind::Internal.into()) };
-        let bounds = Bounds::of(plan);
+        let bounds = Bounds::new(&plan.snapshot().settings, self.service, plan.rule().body_bytes_max);
         let fresh = self.tries.fresh_connection;
         let connected = balance::connect(exchange, client, self.service, &chosen.endpoint, fresh).await?;
         self.was_pooled = connected.was_pooled;
@@ -137,7 +114,7 @@ impl Attempt<'_> {
                 if let Upload::Whole(length) = self.upload {
                     client.reader.consume(length);
                 }
-                tunnel::run(exchange, client, upstream, bounds.client_timeouts.tunnel).await;
+                Box::pin(tunnel::run(exchange, client, upstream, bounds.client_timeouts.tunnel)).await;
                 Ok(Tried::Finished(After::Closed))
             }
             Err(error) => {
@@ -159,32 +136,17 @@ impl Attempt<'_> {
         chosen: &Chosen,
     ) -> Result<Ended, Error> {
         let Self { exchange, service, upload, tries, progress, .. } = self;
-        let Some(plan) = routed.as_ref() else { return Err(Kind::Internal.into()) };
         let Client { reader, deadline, .. } = client;
         let client_stream = reader.stream.clone();
         let upstream_stream = upstream.stream.clone();
-        let uplink = Uplink {
-            exchange,
-            progress,
-            upload: *upload,
-            body_bytes_max: plan.rule().body_bytes_max,
-            chunk_limits: bounds.chunk_limits,
-            client_timeouts: bounds.client_timeouts,
-            upstream_timeouts: service.timeouts,
-            splice: bounds.splice,
-            response_deadline: deadline,
-        };
+        let uplink = Uplink { exchange, progress, upload: *upload, bounds, response_deadline: deadline };
         let downlink = Downlink {
             exchange,
             progress,
             upload: *upload,
+            bounds,
             deadline,
             client: &client_stream,
-            client_timeouts: bounds.client_timeouts,
-            upstream_timeouts: service.timeouts,
-            head_limits: bounds.head_limits,
-            chunk_limits: bounds.chunk_limits,
-            splice: bounds.splice,
             started: exchange.core.timers.lately(),
         };
         let down = async {
@@ -236,7 +198,7 @@ async fn send_head(
         Err(error) => return Err(Error::with_source(Kind::UpstreamClosed, error)),
     };
     if first < bytes.len() {
-        let restart = || deadline.start(Kind::ResponseTimeout, downlink.upstream_timeouts.idle);
+        let restart = || deadline.start(Kind::ResponseTimeout, downlink.bounds.upstream_timeouts.idle);
         restart();
         let sent = Box::pin(write_all(upstream, &bytes[first..], restart)).await;
         sent.map_err(|error| Error::with_source(Kind::UpstreamClosed, error).after_sending())?;
@@ -246,12 +208,12 @@ async fn send_head(
     match downlink.upload {
         // The client waits for the upstream's 100, and so do we.
         Upload::Stream if downlink.exchange.head.expect_continue => {
-            deadline.start(Kind::FirstByteTimeout, downlink.upstream_timeouts.first_byte);
+            deadline.start(Kind::FirstByteTimeout, downlink.bounds.upstream_timeouts.first_byte);
         }
         Upload::Stream => deadline.pause(),
         _ => {
             downlink.progress.upload_done.set(true);
-            deadline.start_lately(Kind::FirstByteTimeout, downlink.upstream_timeouts.first_byte);
+            deadline.start_lately(Kind::FirstByteTimeout, downlink.bounds.upstream_timeouts.first_byte);
         }
     }
     Ok(())

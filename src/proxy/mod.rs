@@ -3,6 +3,7 @@
 
 pub mod balance;
 pub mod body;
+pub mod bounds;
 pub mod client;
 pub mod deadline;
 pub mod exchange;

@@ -4,15 +4,15 @@
 
 use std::time::Instant;
 
-use crate::config::snapshot::{ClientTimeouts, SplicePolicy, UpstreamTimeouts};
 use crate::error::{Error, Kind};
-use crate::http::h1_body::{ChunkLimits, ChunkedDecoder};
+use crate::http::h1_body::ChunkedDecoder;
 use crate::http::h1_conn::{Reader, write_all, write_both_now, write_now};
 use crate::http::h1_parse::{self, HeadError, Progress as HeadProgress};
-use crate::http::head::{Framing, HeadLimits, Method, ResponseHead};
+use crate::http::head::{Framing, Method, ResponseHead};
 use crate::net::tcp::Stream;
 
 use super::body::{Progress, Upload};
+use super::bounds::Bounds;
 use super::client::After;
 use super::deadline::Deadline;
 use super::exchange::Exchange;
@@ -30,13 +30,9 @@ pub struct Downlink<'a> {
     pub exchange: &'a Exchange,
     pub progress: &'a Progress,
     pub upload: Upload,
+    pub bounds: &'a Bounds,
     pub deadline: &'a Deadline,
     pub client: &'a Stream,
-    pub client_timeouts: ClientTimeouts,
-    pub upstream_timeouts: UpstreamTimeouts,
-    pub head_limits: HeadLimits,
-    pub chunk_limits: ChunkLimits,
-    pub splice: SplicePolicy,
     /// When this try began.
     pub started: Instant,
 }
@@ -94,10 +90,10 @@ impl Downlink<'_> {
     /// After an informational response: who is to move next?
     fn await_next_head(&self) {
         if self.progress.upload_done.get() || self.progress.upload_failed.get() {
-            self.deadline.start(Kind::FirstByteTimeout, self.upstream_timeouts.first_byte);
+            self.deadline.start(Kind::FirstByteTimeout, self.bounds.upstream_timeouts.first_byte);
         } else if self.exchange.head.expect_continue && !self.progress.upload_begun.get() {
             self.progress.told_to_go_on.set(true);
-            self.deadline.start(Kind::BodyTimeout, self.client_timeouts.body);
+            self.deadline.start(Kind::BodyTimeout, self.bounds.client_timeouts.body);
         } else {
             self.deadline.pause();
         }
@@ -107,7 +103,12 @@ impl Downlink<'_> {
         let mut progress = HeadProgress::default();
         loop {
             if !upstream.bytes().is_empty() {
-                match h1_parse::parse_response(upstream.bytes(), &mut progress, &self.head_limits, head) {
+                match h1_parse::parse_response(
+                    upstream.bytes(),
+                    &mut progress,
+                    &self.bounds.head_limits,
+                    head,
+                ) {
                     Ok(true) => return Ok(()),
                     Ok(false) => {}
                     Err(error) => return Err(bad_response(error)),
@@ -163,13 +164,13 @@ impl Downlink<'_> {
     }
 
     fn client_is_slow(&self) {
-        self.deadline.start(Kind::ClientStalled, self.client_timeouts.write);
+        self.deadline.start(Kind::ClientStalled, self.bounds.client_timeouts.write);
     }
 
     /// The upstream is to move next, if it has the whole body.
     fn upstream_is_silent(&self) {
         if self.progress.upload_done.get() || self.progress.upload_failed.get() {
-            self.deadline.start(Kind::ResponseTimeout, self.upstream_timeouts.idle);
+            self.deadline.start(Kind::ResponseTimeout, self.bounds.upstream_timeouts.idle);
         } else {
             // It may be waiting for the rest of the body, which has clocks of its own.
             self.deadline.pause();
@@ -282,7 +283,7 @@ impl Body<'_, '_> {
             self.link.sent(piece as u64);
             upstream.consume(piece);
             remaining -= piece as u64;
-            if self.link.splice.takes(remaining) {
+            if self.link.bounds.splice.takes(remaining) {
                 remaining = self.splice(upstream, remaining).await?;
             }
             if remaining == 0 {
@@ -296,7 +297,7 @@ impl Body<'_, '_> {
     async fn splice(&mut self, upstream: &mut Reader, remaining: u64) -> Result<u64, Error> {
         let link = self.link;
         self.let_go_of_plan();
-        let (core, most, course) = (&link.exchange.core, link.splice.pipes_max, Down(link));
+        let (core, most, course) = (&link.exchange.core, link.bounds.splice.pipes_max, Down(link));
         let moved = splice::splice(core, upstream, link.client, remaining, most, &course).await;
         link.progress.receiving.set(false);
         moved.map_err(|broken| match broken {
@@ -308,7 +309,7 @@ impl Body<'_, '_> {
 
     /// Chunk framing passes through as it is, or is taken off for an HTTP/1.0 client.
     async fn chunked(&mut self, upstream: &mut Reader, decodes: bool) -> Result<(), Error> {
-        let mut decoder = ChunkedDecoder::new(self.link.chunk_limits);
+        let mut decoder = ChunkedDecoder::new(self.link.bounds.chunk_limits);
         let mut payload = Vec::new();
         let mut reads = 0;
         loop {

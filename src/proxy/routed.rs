@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::snapshot::{Service, Snapshot};
+use crate::config::snapshot::{Service, ServiceId, Snapshot};
 use crate::error::{Error, Kind};
 use crate::http::head::Method;
 use crate::runtime::core::SnapshotRef;
@@ -15,7 +15,7 @@ use super::rule::{Action, Route, Target, To};
 pub struct Routed {
     snapshot: SnapshotRef,
     rule: usize,
-    service: Option<Arc<Service>>,
+    service: Option<ServiceId>,
 }
 
 impl Routed {
@@ -28,7 +28,7 @@ impl Routed {
     }
 
     pub fn service(&self) -> Option<&Arc<Service>> {
-        self.service.as_ref()
+        self.service.map(|id| self.snapshot.service(id))
     }
 }
 
@@ -47,7 +47,7 @@ pub fn route(exchange: &Exchange) -> Result<Routed, Error> {
             let values = values(exchange, rule);
             let service = service_of(&snapshot, target, &values).ok_or(Kind::NoService)?;
             exchange.saw_service(service);
-            Some(Arc::clone(service))
+            Some(service)
         }
         Action::Redirect { .. } | Action::Respond { .. } => None,
     };
@@ -59,13 +59,9 @@ fn names_connect(rule: &Route) -> bool {
 }
 
 /// The service that a target names for a request; also asked by `tidegate explain`.
-pub fn service_of<'s>(
-    snapshot: &'s Snapshot,
-    target: &Target,
-    values: &Values<'_>,
-) -> Option<&'s Arc<Service>> {
+pub fn service_of(snapshot: &Snapshot, target: &Target, values: &Values<'_>) -> Option<ServiceId> {
     let by_name = match &target.to {
-        To::Service(id) => return Some(snapshot.service(*id)),
+        To::Service(id) => return Some(*id),
         To::Template(template) => {
             let mut name = Vec::new();
             let rendered = template.render_service_name(values, &mut name);
@@ -73,7 +69,7 @@ pub fn service_of<'s>(
             name.and_then(|name| snapshot.service_by_name.get(name))
         }
     };
-    by_name.copied().or(target.otherwise).map(|id| snapshot.service(id))
+    by_name.copied().or(target.otherwise)
 }
 
 pub fn view(exchange: &Exchange) -> RequestView<'_> {
