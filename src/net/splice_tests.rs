@@ -1,3 +1,5 @@
+//! Pipes between real sockets: exactly the bytes asked for, no pipe with bytes in it used again, all of them bounded.
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
