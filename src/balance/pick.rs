@@ -282,7 +282,7 @@ fn ring(endpoints: &[Arc<Endpoint>]) -> Box<[Point]> {
 
 /// SplitMix64 (Steele, Lea, Flood 2014): eight bytes of state, good enough to spread load, not for secrets.
 #[derive(Debug, Clone)]
-struct Rng(u64);
+pub(crate) struct Rng(pub(crate) u64);
 
 impl Rng {
     fn next(&mut self) -> u64 {
@@ -294,7 +294,7 @@ impl Rng {
     }
 
     /// Below `bound`, which is not 0; by multiplication, whose bias is below bound / 2⁶⁴.
-    fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         ((u128::from(self.next()) * bound as u128) >> 64) as usize
     }
 }

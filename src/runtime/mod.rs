@@ -7,6 +7,7 @@ pub mod cpus;
 pub mod driver;
 pub mod limits;
 pub mod mailbox;
+pub mod memory;
 pub mod panics;
 pub mod timer;
 pub mod turns;

@@ -145,6 +145,25 @@ impl Timers {
         }
     }
 
+    /// Frees the memory of timers that are gone, as far as none of the timers left lies behind it. Takes time in
+    /// proportion to all slots: for quiet moments.
+    pub fn shrink(&self) {
+        let (mut slots, mut free) = (self.slots.borrow_mut(), self.free.borrow_mut());
+        let mut looks = self.looks.borrow_mut();
+        // No look may outlive its slot: a new slot of the same number would have the generation that it names.
+        keep_live_looks(&mut looks, &slots);
+        free.sort_unstable();
+        while free.last().is_some_and(|&last| last as usize + 1 == slots.len()) {
+            free.pop();
+            slots.pop();
+        }
+        // Low slots are used first, so that the end comes free.
+        free.reverse();
+        slots.shrink_to_fit();
+        free.shrink_to_fit();
+        looks.shrink_to_fit();
+    }
+
     /// Registers the task that calls `advance`, to be woken when a deadline earlier than its next look is set.
     pub fn set_ticker(&self, waker: &Waker) {
         let mut ticker = self.ticker.borrow_mut();
@@ -164,11 +183,15 @@ impl Timers {
 fn forget_stale_looks(looks: &mut BinaryHeap<Reverse<(u64, u32, u32)>>, slots: &[Slot]) {
     const SLACK: usize = 1024;
     if looks.len() > 2 * slots.len() + SLACK {
-        looks.retain(|Reverse((look_ms, index, generation))| {
-            let slot = &slots[*index as usize];
-            slot.generation == *generation && slot.look_ms == *look_ms
-        });
+        keep_live_looks(looks, slots);
     }
+}
+
+fn keep_live_looks(looks: &mut BinaryHeap<Reverse<(u64, u32, u32)>>, slots: &[Slot]) {
+    looks.retain(|Reverse((look_ms, index, generation))| {
+        let slot = &slots[*index as usize];
+        slot.generation == *generation && slot.look_ms == *look_ms
+    });
 }
 
 /// One movable deadline of one task.

@@ -1,6 +1,7 @@
 //! Drives the timers by a made-up clock: deadlines fire once due, never early, and moved ones only at the end.
 
 use super::*;
+use crate::balance::pick::Rng;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Wake;
@@ -115,4 +116,40 @@ fn agrees_with_a_plain_model() {
             assert_eq!(fired(handle), deadline <= now_ms);
         }
     }
+}
+
+#[test]
+fn shrinking_keeps_every_live_deadline_and_no_dead_one() {
+    let epoch = Instant::now();
+    let timers = Timers::new(epoch);
+    let mut random = Rng(0x5eed);
+    let mut live: Vec<(Timer, Option<u64>)> = Vec::new();
+    let mut now_ms = 0;
+    for step in 0..20_000u64 {
+        let many = step % 4_000 < 2_000;
+        match random.below(10) {
+            0..=3 if many => live.push((timers.timer(), None)),
+            4..=6 if !live.is_empty() => {
+                let at = random.below(live.len());
+                let after = random.below(50) as u64;
+                live[at].0.set(epoch + Duration::from_millis(now_ms), Duration::from_millis(after));
+                live[at].1 = Some(now_ms + after + 1);
+            }
+            7..=8 if !many && !live.is_empty() => {
+                live.swap_remove(random.below(live.len()));
+            }
+            9 => timers.shrink(),
+            _ => now_ms += 1,
+        }
+        timers.advance(epoch + Duration::from_millis(now_ms));
+        for (timer, deadline) in &live {
+            assert_eq!(fired(timer), deadline.is_some_and(|at| at <= now_ms), "step {step}");
+        }
+    }
+    live.clear();
+    timers.shrink();
+    assert_eq!(
+        timers.slots.borrow().capacity() + timers.free.borrow().capacity() + timers.looks.borrow().capacity(),
+        0
+    );
 }

@@ -26,6 +26,7 @@ use super::core::Core;
 use super::cpus;
 use super::driver::{self, Driver};
 use super::mailbox::{Letter, Letters, Receiver};
+use super::memory;
 use super::panics::contain;
 use super::timer::{Timer, Timers};
 
@@ -35,6 +36,9 @@ const ACCEPTS_PER_TURN: usize = 32;
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// A removed listener goes on accepting this long: handshakes begun before complete within it.
 const UNLISTEN_GRACE: Duration = Duration::from_millis(500);
+/// Rounds without a request or a change of connections in which unused memory is given back: each halves what
+/// the pools keep, so that hardly anything is left after them.
+const QUIET_ROUNDS: u32 = 8;
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 /// Turns of the driver between the last connection's end and the worker's.
 const CLOSING_TURNS: u32 = 8;
@@ -322,16 +326,20 @@ async fn tick(timers: Rc<Timers>) {
 }
 
 async fn keep_house(core: Rc<Core>) {
-    let mut requests_before = 0;
+    let mut before = (0, 0);
+    let mut quiet_rounds = 0;
     loop {
         monoio::time::sleep(HOUSEKEEPING_INTERVAL).await;
         core.pool.sweep(Instant::now(), &core.snapshot().settings.pool, |_| true);
-        let served = core.served();
-        if served == requests_before {
+        let now = (core.served(), core.connections.get());
+        quiet_rounds = if now == before { quiet_rounds + 1 } else { 0 };
+        before = now;
+        if (1..=QUIET_ROUNDS).contains(&quiet_rounds) {
             core.buffers.shrink();
             core.pipes.shrink();
+            core.timers.shrink();
+            memory::give_back();
         }
-        requests_before = served;
     }
 }
 
