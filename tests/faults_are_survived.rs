@@ -89,6 +89,17 @@ fn a_refused_connection_is_tried_elsewhere_even_for_a_post() {
 }
 
 #[test]
+fn a_dead_endpoint_spends_no_retry_budget() {
+    let steady = Backend::fixed("steady");
+    let budget = "retry = { budget_percent = 0, budget_min = 0 }";
+    let gateway = Gateway::before_with(&[dead_address(), steady.address], "", budget);
+    let mut client = gateway.client();
+    for number in 0..20 {
+        assert_eq!(client.get("/").expect("an answer").status, 200, "request {number}: nobody saw it before");
+    }
+}
+
+#[test]
 fn no_backend_at_all_is_a_502() {
     let gateway = Gateway::before(&[dead_address(), dead_address()]);
     let answer = gateway.client().get("/").expect("an answer");

@@ -367,7 +367,7 @@ pub const SECTIONS: &[Section] = &[
     Section {
         path: "service.*.retry",
         header: "[service.NAME.retry]",
-        doc: "Only before a byte of the response was sent, and only what is safe to repeat: requests that no endpoint has seen, and idempotent methods.",
+        doc: "Only before a byte of the response was sent, and only what is safe to repeat: requests that no endpoint has seen, and idempotent methods. A `first_byte` timeout is followed by another endpoint, never by the same.",
         keys: &[
             key("attempts", "1 to 10", "3", "Tries in all; 1 never retries."),
             key("on_status", "list of 400 to 599", "[]", "Statuses that count as a failed try."),
@@ -375,7 +375,7 @@ pub const SECTIONS: &[Section] = &[
                 "budget_percent",
                 "0 to 100",
                 "20",
-                "Share of the service's requests under way that may be retries.",
+                "Share of the service's requests under way that may be retries; what no endpoint has seen is not counted.",
             ),
             key("budget_min", "0 to 1000", "3", "Retries under way that are always allowed."),
         ],

@@ -2,6 +2,7 @@
 //! within attempts and budget. Pure decisions; `forward` acts on them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::balance::in_flight::RetryPermit;
 use crate::config::snapshot::{Service, StableId};
@@ -45,9 +46,10 @@ impl Tries {
         self.made
     }
 
-    /// Whether to try again after `failure` on `endpoint`; takes a permit of the budget if so.
+    /// Whether to try again after `failure` on `endpoint`; takes a permit of the budget if it needs one.
     pub fn again(&mut self, failure: &Failure<'_>, endpoint: StableId, service: &Arc<Service>) -> bool {
-        if failure.is_answered || !failure.is_replayable || !is_repeatable(failure) {
+        let again = Again::after(failure);
+        if failure.is_answered || !failure.is_replayable || again == Again::Never {
             return false;
         }
         // A pooled connection that the upstream closed says nothing about the endpoint: try it once more on
@@ -56,11 +58,17 @@ impl Tries {
             self.fresh_connection = true;
             return true;
         }
-        if !self.has_attempts_left(service) || !self.take_permit(service) {
-            return false;
+        let is_allowed = self.has_attempts_left(service)
+            && match again {
+                Again::Never => false,
+                Again::Unseen => self.count_unseen(service),
+                Again::Repeated => self.take_permit(service),
+                Again::Elsewhere => self.has_another(endpoint, service) && self.take_permit(service),
+            };
+        if is_allowed {
+            self.tried.push(endpoint);
         }
-        self.tried.push(endpoint);
-        true
+        is_allowed
     }
 
     /// Whether a response with this status is given up for another try (opt-in, idempotent requests only).
@@ -96,6 +104,20 @@ impl Tries {
         self.made < service.retry.attempts_max.min(ATTEMPTS_MAX as u32)
     }
 
+    /// An endpoint that this request has not tried, `current` included.
+    fn has_another(&self, current: StableId, service: &Service) -> bool {
+        let mut others = service.endpoints.iter().filter(|other| other.id != current && other.weight > 0);
+        others.any(|other| !self.tried.contains(&other.id))
+    }
+
+    /// A request that nobody has seen is no load repeated: a dead endpoint must not spend the budget that
+    /// guards the living ones from repetitions.
+    fn count_unseen(&mut self, service: &Service) -> bool {
+        self.permit = None;
+        service.state.retries_total.fetch_add(1, Relaxed);
+        true
+    }
+
     fn take_permit(&mut self, service: &Arc<Service>) -> bool {
         // The try that failed gives its own permit back first: one request runs one retry at a time.
         self.permit = None;
@@ -104,12 +126,27 @@ impl Tries {
     }
 }
 
-/// Nothing was sent: anything may be repeated. Something was: idempotent requests only, and only when the
-/// upstream went away without an answer. A timeout is no reason: the upstream may be at work on it.
-fn is_repeatable(failure: &Failure<'_>) -> bool {
-    match (failure.error.kind, failure.error.sent) {
-        (Kind::ConnectFailed | Kind::ConnectTimeout | Kind::UpstreamClosed, Sent::Nothing) => true,
-        (Kind::UpstreamClosed, Sent::Something) => failure.method.is_idempotent(),
-        _ => false,
+/// What a failed try allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    Never,
+    /// No endpoint has seen the request: any request may go to another one.
+    Unseen,
+    /// An endpoint may have seen it, and went away without an answer.
+    Repeated,
+    /// An endpoint has it and says nothing: it may be at work on it, so that asking it again only adds to that.
+    Elsewhere,
+}
+
+impl Again {
+    fn after(failure: &Failure<'_>) -> Again {
+        match (failure.error.kind, failure.error.sent) {
+            (Kind::ConnectFailed | Kind::ConnectTimeout | Kind::UpstreamClosed, Sent::Nothing) => {
+                Again::Unseen
+            }
+            (Kind::UpstreamClosed, Sent::Something) if failure.method.is_idempotent() => Again::Repeated,
+            (Kind::FirstByteTimeout, _) if failure.method.is_idempotent() => Again::Elsewhere,
+            _ => Again::Never,
+        }
     }
 }

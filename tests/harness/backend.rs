@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
@@ -52,11 +53,24 @@ impl Backend {
 
     /// As `start`, on a given address: a backend that comes back where it was.
     pub fn listen_on(address: SocketAddr, handle: impl Fn(&mut Conn) + Send + Sync + 'static) -> Backend {
+        Backend::accept_after(Duration::ZERO, address, handle)
+    }
+
+    /// As `listen_on`, but rests before each accept, with hardly any room for those who wait meanwhile.
+    pub fn accept_after(
+        rest: Duration,
+        address: SocketAddr,
+        handle: impl Fn(&mut Conn) + Send + Sync + 'static,
+    ) -> Backend {
         let listener = super::eventually("the backend's port is free", || TcpListener::bind(address).ok());
+        if !rest.is_zero() {
+            // SAFETY: plain system call on a descriptor that is open; listening again only sets the backlog.
+            unsafe { libc::listen(listener.as_raw_fd(), 1) };
+        }
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared::default());
         let (inner, handle) = (shared.clone(), Arc::new(handle));
-        let accepting = thread::spawn(move || accept_all(&listener, &inner, &handle));
+        let accepting = thread::spawn(move || accept_all(&listener, rest, &inner, &handle));
         Backend { address, shared, accepting: Some(accepting) }
     }
 
@@ -293,11 +307,12 @@ fn is_open(stream: &TcpStream) -> bool {
     stream.take_error().is_ok_and(|error| error.is_none()) && stream.peer_addr().is_ok()
 }
 
-fn accept_all<H>(listener: &TcpListener, shared: &Arc<Shared>, handle: &Arc<H>)
+fn accept_all<H>(listener: &TcpListener, rest: Duration, shared: &Arc<Shared>, handle: &Arc<H>)
 where
     H: Fn(&mut Conn) + Send + Sync + 'static,
 {
     for (index, stream) in (0u64..).zip(listener.incoming()) {
+        thread::sleep(rest);
         if shared.stop.load(Ordering::SeqCst) {
             return;
         }

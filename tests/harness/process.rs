@@ -103,9 +103,15 @@ pub struct BackendProcess {
 
 impl BackendProcess {
     pub fn start(address: SocketAddr) -> BackendProcess {
+        BackendProcess::start_with(address, &[])
+    }
+
+    /// As `start`, with more in its environment.
+    pub fn start_with(address: SocketAddr, environment: &[(&str, &str)]) -> BackendProcess {
         let child = Command::new(std::env::current_exe().expect("this test binary"))
             .args(["--exact", "backend_process", "--ignored", "--nocapture"])
             .env("TIDEGATE_TEST_BACKEND", address.to_string())
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -114,6 +120,13 @@ impl BackendProcess {
         let process = BackendProcess { child, address };
         super::until("the backend process accepts", || std::net::TcpStream::connect(address).is_ok());
         process
+    }
+
+    /// Sends a signal such as SIGSTOP.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: a plain system call; the child is not waited for before `self` drops, so the pid is still its own.
+        let sent = unsafe { libc::kill(self.child.id() as i32, signal) };
+        assert_eq!(sent, 0, "signal {signal} to the backend process");
     }
 
     /// SIGKILL, and waits until the process is gone.
