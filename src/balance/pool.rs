@@ -4,11 +4,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use crate::config::id_hash::IdHash;
 use crate::config::snapshot::{PoolLimits, StableId};
 use crate::http::h1_conn::Reader;
+use crate::runtime::limits::is_scarce;
 
 #[derive(Default)]
 pub struct UpstreamPool {
@@ -40,7 +42,7 @@ impl UpstreamPool {
     /// would otherwise close a connection that the next one opens again.
     pub fn put(&self, endpoint: StableId, mut reader: Reader, limits: &PoolLimits, now: Instant) {
         let has_room = self.idle.get() < limits.idle_max && limits.idle_per_endpoint_max > 0;
-        if !has_room || !reader.begin_idle() {
+        if !has_room || is_scarce(&reader.stream.as_fd()) || !reader.begin_idle() {
             return;
         }
         let mut by_endpoint = self.by_endpoint.borrow_mut();

@@ -13,6 +13,7 @@ use crate::http::h1_conn::Reader;
 use crate::http::head::Method;
 use crate::net::tcp::Stream;
 use crate::runtime::core::Core;
+use crate::runtime::limits;
 
 use super::client::Client;
 use super::deadline::supervised;
@@ -95,7 +96,11 @@ async fn open(
     deadline.start(Kind::ConnectTimeout, service.timeouts.connect);
     let connected = async {
         let connected = Stream::connect(endpoint.address).await;
-        connected.map_err(|error| Error::with_source(Kind::ConnectFailed, error))
+        connected.map_err(|error| {
+            // No endpoint's fault, and no other one would be reached either.
+            let is_ours = limits::is_exhausted(&error);
+            Error::with_source(if is_ours { Kind::Overloaded } else { Kind::ConnectFailed }, error)
+        })
     };
     let left = async {
         reader.gone().await;

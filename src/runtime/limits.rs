@@ -1,7 +1,9 @@
-//! Owns the look at the process's limits at start: raises what may be raised and says in words what an
-//! operator should change. Never fails a start by itself.
+//! Owns the process's limits: raises at start what may be raised, says in words what an operator should change,
+//! and knows when descriptors are scarce. Never fails a start by itself, and counts no descriptor.
 
 use std::fs;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -10,10 +12,30 @@ const NOFILE_WANTED: u64 = 65_536;
 /// io_uring charges rings to RLIMIT_MEMLOCK on kernels before 5.12 only; still said when tiny.
 const MEMLOCK_WANTED: u64 = 8 * 1024 * 1024;
 
+/// The last descriptors, one of this many, are not for clients: upstream connections of those who are already
+/// here, the admin endpoint, DNS and files live on them.
+const DESCRIPTORS_KEPT_SHARE: i32 = 8;
+
+/// Descriptors from here on are the kept ones.
+static SCARCE_FROM: AtomicI32 = AtomicI32::new(i32::MAX);
+
+/// Whether nearly all descriptors are in use, judged by one that was just opened: the kernel gives the lowest
+/// that is free (POSIX), so that all below this one are taken. No new client is let in then, and none is pooled.
+pub fn is_scarce(descriptor: &impl AsRawFd) -> bool {
+    descriptor.as_raw_fd() >= SCARCE_FROM.load(Relaxed)
+}
+
+/// Whether a system call failed because there is no descriptor left.
+pub fn is_exhausted(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 /// Raises RLIMIT_NOFILE to its hard limit and returns what is still too low, one sentence each.
 pub fn raise_and_check() -> Vec<String> {
     let mut advice = Vec::new();
     let descriptors = raise_nofile();
+    let count = RawFd::try_from(descriptors).unwrap_or(RawFd::MAX);
+    SCARCE_FROM.store(count - count / DESCRIPTORS_KEPT_SHARE, Relaxed);
     if descriptors < NOFILE_WANTED {
         advice.push(format!(
             "open files are limited to {descriptors}: about {} connections; raise it with `ulimit -Hn {NOFILE_WANTED}` or LimitNOFILE={NOFILE_WANTED} in the systemd unit",

@@ -25,6 +25,7 @@ use crate::proxy::exchange::ClientInfo;
 use super::core::Core;
 use super::cpus;
 use super::driver::{self, Driver};
+use super::limits;
 use super::mailbox::{Letter, Letters, Receiver};
 use super::memory;
 use super::panics::contain;
@@ -242,7 +243,7 @@ async fn take_waiting(core: &Rc<Core>, accepting: &Accepting, most: usize) -> us
 fn begin(core: &Rc<Core>, accepting: &Accepting, socket: Socket, peer: SocketAddr) {
     let listener = listener_name(core, accepting.address);
     let listener_index = core.metrics.listener(&listener);
-    if core.connections.get() >= core.snapshot().settings.connections_max {
+    if core.connections.get() >= core.snapshot().settings.connections_max || limits::is_scarce(&socket) {
         core.metrics.connection_refused(listener_index);
         return;
     }

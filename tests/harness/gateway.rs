@@ -21,11 +21,19 @@ use super::{PATIENCE, eventually, until, within};
 pub struct Setup {
     names: BTreeMap<String, String>,
     environment: Vec<(String, String)>,
+    /// Shell commands that the process runs before it becomes the gateway.
+    before: String,
 }
 
 impl Setup {
     pub fn new() -> Setup {
-        Setup { names: BTreeMap::new(), environment: Vec::new() }
+        Setup { names: BTreeMap::new(), environment: Vec::new(), before: "true".into() }
+    }
+
+    /// Runs this in the process that then becomes the gateway: `ulimit -n 100`, or entering a cgroup.
+    pub fn under(mut self, command: &str) -> Setup {
+        self.before = command.into();
+        self
     }
 
     pub fn with(mut self, name: &str, address: SocketAddr) -> Setup {
@@ -49,8 +57,9 @@ impl Setup {
     pub fn spawn(self, config: &str) -> Gateway {
         let mut place = Place { directory: Directory::new(), names: self.names };
         place.write_config(config);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
-            .args(["run", "-c"])
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{} && exec \"$0\" run -c \"$1\"", self.before)])
+            .arg(env!("CARGO_BIN_EXE_tidegate"))
             .arg(place.config_file())
             .envs(self.environment)
             .stdin(Stdio::null())
@@ -237,10 +246,28 @@ impl Gateway {
 
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most that was ever resident.
+    pub fn peak_resident_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, name: &str) -> u64 {
         let status =
             fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find(|line| line.starts_with(name)).expect("a line of this name");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
+    }
+
+    /// Processor time that the process has used, all threads together.
+    pub fn processor_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the process runs");
+        let after_name = &stat[stat.rfind(')').expect("a name in parentheses") + 2..];
+        let ticks = after_name.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks"));
+        // USER_HZ is 100 on every Linux that matters.
+        Duration::from_millis(ticks.sum::<u64>() * 10)
     }
 
     /// Waits until the gateway said this on stderr.
