@@ -4,12 +4,13 @@
 mod harness;
 
 use std::fs;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::process::raise_open_files;
+use harness::process::{Directory, raise_open_files};
 use harness::{Backend, Client, Gateway, Setup, backend, until, within};
 
 const DESCRIPTORS: usize = 160;
@@ -114,4 +115,92 @@ fn requests_that_find_no_descriptor_are_told_so() {
         recovers(&gateway)
     );
     assert_eq!(gateway.metrics().sum("tidegate_panics_total", &[]), 0.0);
+}
+
+/// Requests until the access log has failed to be written, and some more; all must be answered.
+fn ask_while_the_log_fails(gateway: &Gateway) -> f64 {
+    let mut client = gateway.client();
+    let mut asked = 0.0;
+    let mut ask = |times: usize| {
+        for _ in 0..times {
+            assert_eq!(client.get("/").expect("an answer").status, 200);
+            asked += 1.0;
+        }
+    };
+    until("the log fails to be written", || {
+        ask(100);
+        gateway.metrics().sum("tidegate_access_log_write_errors_total", &[]) > 0.0
+    });
+    ask(1000);
+    asked
+}
+
+/// Waits until each of these requests is either a line or counted as dropped; returns the two counts.
+fn until_accounted(gateway: &Gateway, asked: f64) -> (f64, f64) {
+    let count = |name: &str| gateway.metrics().sum(name, &[]);
+    let counts = || (count("tidegate_access_log_lines_total"), count("tidegate_access_log_dropped_total"));
+    until("every line is written or counted", || {
+        let (written, dropped) = counts();
+        written + dropped == asked
+    });
+    counts()
+}
+
+const FIXED: &str = "[[route]]\nrespond = { status = 200, body = \"here\" }\n";
+
+#[test]
+fn a_log_that_takes_nothing_holds_up_no_request() {
+    let gateway = Gateway::start(&format!("[log]\naccess = \"/dev/full\"\n{FIXED}"), &[]);
+    let asked = ask_while_the_log_fails(&gateway);
+    assert_eq!(
+        until_accounted(&gateway, asked),
+        (0.0, asked),
+        "nothing was written, and all of it is counted"
+    );
+    gateway.until_stderr("access log: ");
+}
+
+#[test]
+fn a_full_disk_costs_lines_until_there_is_space_again() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("not run: no tmpfs may be mounted here");
+        return;
+    };
+    let log = disk.0.path().join("access.log");
+    let gateway = Gateway::start(&format!("[log]\naccess = \"{}\"\n{FIXED}", log.display()), &[]);
+    let mut asked = ask_while_the_log_fails(&gateway);
+    let (_, dropped) = until_accounted(&gateway, asked);
+    assert!(dropped > 0.0);
+    fs::OpenOptions::new().write(true).open(&log).and_then(|file| file.set_len(0)).expect("space is made");
+    for _ in 0..10 {
+        assert_eq!(gateway.get("/").status, 200);
+        asked += 1.0;
+    }
+    let (written, dropped_after) = until_accounted(&gateway, asked);
+    assert_eq!(dropped_after, dropped, "with space again no line is dropped");
+    let text = fs::read_to_string(&log).expect("the log");
+    let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+    assert_eq!(lines.len(), 10, "{text}");
+    lines.iter().for_each(|line| drop(serde_json::from_str::<serde_json::Value>(line).expect("whole lines")));
+    println!("full disk: {asked} requests answered, {written} lines written, {dropped} dropped and counted");
+}
+
+/// A file system of 64 KiB; mounting one takes root.
+struct SmallDisk(Directory);
+
+impl SmallDisk {
+    fn mount() -> Option<SmallDisk> {
+        let directory = Directory::new();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(directory.path());
+        let is_mounted = mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+        is_mounted.then(|| SmallDisk(directory))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the gateway has its log open a little longer.
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
 }
