@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::runtime::buffer::Exhausted;
+
 /// What went wrong with one request.
 #[derive(Debug)]
 pub struct Error {
@@ -79,8 +81,10 @@ kinds! {
     NoRoute, 404, "no_route", Client, Route, "no route matches this request";
     NoService, 404, "no_service", Client, Route, "the route names a service that does not exist";
     MethodNotAllowed, 405, "method_not_allowed", Client, Route, "this method is not supported here";
-    /// More connections or memory than the gateway may use.
-    Overloaded, 503, "overloaded", Gateway, Admit, "the gateway is at its configured limit";
+    /// `limits.buffers` is reached.
+    NoBuffers, 503, "no_buffers", Gateway, Admit, "the gateway has no buffer left for another request";
+    /// RLIMIT_NOFILE is reached.
+    NoDescriptors, 503, "no_descriptors", Gateway, Forward, "the gateway has no file descriptor left to reach the upstream with";
     NoEndpoint, 503, "no_endpoint", Upstream, Balance, "the service has no endpoint to send this request to";
     ConnectFailed, 502, "connect_failed", Upstream, Forward, "the upstream could not be connected";
     ConnectTimeout, 504, "connect_timeout", Upstream, Forward, "the upstream did not accept a connection in time";
@@ -119,6 +123,12 @@ impl Error {
 impl From<Kind> for Error {
     fn from(kind: Kind) -> Self {
         Error::new(kind)
+    }
+}
+
+impl From<Exhausted> for Error {
+    fn from(_: Exhausted) -> Self {
+        Error::new(Kind::NoBuffers)
     }
 }
 

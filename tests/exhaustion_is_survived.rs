@@ -4,6 +4,8 @@
 mod harness;
 
 use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -88,13 +90,13 @@ fn requests_that_find_no_descriptor_are_told_so() {
     for client in &mut clients {
         client.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     }
-    let overloaded = || {
+    let without = || {
         fs::read_to_string(gateway.access_log_file())
             .unwrap_or_default()
-            .matches("\"error\":\"overloaded\"")
+            .matches("\"error\":\"no_descriptors\"")
             .count()
     };
-    until("some requests find no descriptor", || overloaded() > 0);
+    until("some requests find no descriptor", || without() > 0);
     let share = idle_processor_share(&gateway);
     assert!(share < 0.5, "{share} of a core while every descriptor is in use");
     held.store(false, SeqCst);
@@ -202,5 +204,135 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Lazily: the gateway has its log open a little longer.
         let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+const MEMORY_BYTES: u64 = 64 << 20;
+const SLOW: usize = 1000;
+/// Chunked, so that it is copied and not spliced.
+const DOWNLOAD_BYTES: usize = 8 << 20;
+
+/// Answers `/download` with more than all buffers on the way hold.
+fn large_and_small() -> Backend {
+    Backend::serve(|request, conn| {
+        if request.target != "/download" {
+            return drop(conn.write(&backend::ok(b"fine")));
+        }
+        let piece = [format!("{:x}\r\n", 1 << 16).as_bytes(), &[b'd'; 1 << 16], b"\r\n"].concat();
+        let _ = conn.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for _ in 0..DOWNLOAD_BYTES / piece.len() {
+            if conn.write(&piece).is_err() {
+                return conn.close();
+            }
+        }
+        let _ = conn.write(b"0\r\n\r\n");
+    })
+}
+
+/// The worst that each kind of slow client can do, in turn: most of a large head, most of a body, reading nothing.
+fn slow_client(gateway: &Gateway, number: usize) -> Client {
+    let mut client = gateway.client();
+    match number % 3 {
+        0 => {
+            let field = format!("X-Slow: {}\r\n", "s".repeat(990));
+            client.send_all(format!("GET / HTTP/1.1\r\nHost: a\r\n{}", field.repeat(30)).as_bytes());
+        }
+        1 => {
+            client.send_all(b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n");
+            client.send_all(&[b'u'; 50_000]);
+        }
+        _ => {
+            client.small_receive_buffer();
+            client.send_all(b"GET /download HTTP/1.1\r\nHost: a\r\n\r\n");
+        }
+    }
+    client
+}
+
+#[test]
+fn a_thousand_slow_clients_fit_into_64_mib() {
+    raise_open_files();
+    let origin = large_and_small();
+    let cap = MemoryCap::new(MEMORY_BYTES);
+    let enter = cap.as_ref().map_or("true".into(), MemoryCap::enter);
+    let config = "[limits]\nbuffers = \"16MiB\"\n[service.main]\nendpoints = [\"@origin@\"]\n[[route]]\nto = \"main\"\n";
+    let gateway = Setup::new().with("origin", origin.address).under(&enter).start(config);
+    let before = gateway.resident_bytes();
+    let slow: Vec<Client> = (0..SLOW).map(|number| slow_client(&gateway, number)).collect();
+    gateway.until_metric("tidegate_connections_active", &[], SLOW as f64);
+    let each = if harness::proof() { 10_000 } else { 500 };
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = gateway.client();
+                for number in 0..each {
+                    assert_eq!(client.get("/").expect("an answer").status, 200, "request {number}");
+                }
+            });
+        }
+    });
+    let peak = gateway.peak_resident_bytes();
+    println!(
+        "{SLOW} slow clients and {} requests: none failed, {} MiB resident at most, {} before them; capped by {}",
+        4 * each,
+        peak >> 20,
+        before >> 20,
+        cap.as_ref().map_or("nothing but this test", |_| "a cgroup"),
+    );
+    drop(slow);
+    gateway.until_metric("tidegate_connections_active", &[], 0.0);
+    gateway.until_metric("tidegate_worker_buffer_bytes", &[], 0.0);
+    assert!(peak <= MEMORY_BYTES, "{peak} bytes");
+}
+
+#[test]
+fn who_finds_no_buffer_is_told_so() {
+    let origin = Backend::fixed("fine");
+    let gateway = Gateway::before_with(&[origin.address], "workers = 1\n[limits]\nbuffers = \"1MiB\"\n", "");
+    let half_a_head = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Slow: {}", "s".repeat(20_000));
+    let mut slow: Vec<Client> = (0..40).map(|_| gateway.client()).collect();
+    slow.iter_mut().for_each(|client| client.send_all(half_a_head.as_bytes()));
+    let mut refused = None;
+    until("the buffers are in use", || {
+        refused = gateway.client().get("/").ok().filter(|answer| answer.status == 503);
+        refused.is_some()
+    });
+    let problem = refused.expect("it was waited for").json();
+    assert_eq!(problem["type"], "urn:tidegate:error:no_buffers");
+    let errors = gateway.metrics().sum("tidegate_request_errors_total", &[("kind", "no_buffers")]);
+    assert!(errors >= 1.0);
+    let in_use = gateway.metrics().sum("tidegate_worker_buffer_bytes", &[]);
+    assert!((512.0 * 1024.0..1024.0 * 1024.0 + 65_536.0).contains(&in_use), "{in_use} bytes");
+    drop(slow);
+    until("there is room again", || gateway.client().get("/").is_ok_and(|answer| answer.status == 200));
+    gateway.until_metric("tidegate_worker_buffer_bytes", &[], 0.0);
+}
+
+/// A memory cgroup, where one may be made: root on most machines.
+struct MemoryCap(PathBuf);
+
+impl MemoryCap {
+    fn new(bytes: u64) -> Option<MemoryCap> {
+        let hierarchies =
+            [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
+        hierarchies.iter().find_map(|(root, limit)| {
+            let group = Path::new(root).join(format!("tidegate-test-{}", std::process::id()));
+            fs::create_dir(&group).ok()?;
+            let cap = MemoryCap(group);
+            // Opened, not created: on a file system that is no cgroup there is no such file.
+            let mut file = fs::OpenOptions::new().write(true).open(cap.0.join(limit)).ok()?;
+            file.write_all(bytes.to_string().as_bytes()).ok().map(|()| cap)
+        })
+    }
+
+    /// The shell command with which a process enters the group.
+    fn enter(&self) -> String {
+        format!("echo $$ > {}/cgroup.procs", self.0.display())
+    }
+}
+
+impl Drop for MemoryCap {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
     }
 }

@@ -114,6 +114,7 @@ fn settings(
             trailer_fields_max: head_limits.fields_max,
         },
         head_limits,
+        buffer_bytes_max: limits.value("buffers", from_1_mib) as usize,
         connections_max: limits.value("connections", value::integer(1..=1_000_000)) as u32,
         client_timeouts: client_timeouts(timeouts),
         pool: pool_limits(&root.table_or_empty("pool")),
@@ -165,6 +166,10 @@ fn up_to_64_kib(value: &DeValue<'_>) -> Parsed<u64> {
 
 fn up_to_1_mib(value: &DeValue<'_>) -> Parsed<u64> {
     value::size_within(0..=1 << 20, "up to 1MiB")(value)
+}
+
+fn from_1_mib(value: &DeValue<'_>) -> Parsed<u64> {
+    value::size_within(1 << 20..=u64::MAX, "1MiB or more")(value)
 }
 
 fn head_limits(limits: &Section<'_>) -> HeadLimits {

@@ -219,6 +219,12 @@ pub const SECTIONS: &[Section] = &[
                 "65536",
                 "Client connections of one worker; more are closed at once and counted.",
             ),
+            key(
+                "buffers",
+                "size, from 1MiB",
+                "\"256MiB\"",
+                "Bytes of buffers in use by one worker: 16KiB or 64KiB for each head, and for each body that waits for its receiver. From half of it on bodies move in small pieces; at it, new requests are answered 503.",
+            ),
         ],
     },
     Section {

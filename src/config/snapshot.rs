@@ -59,6 +59,8 @@ pub struct Settings {
     pub chunk_limits: ChunkLimits,
     /// Per worker; more accepted connections are closed at once and counted.
     pub connections_max: u32,
+    /// Per worker; at it new requests are refused.
+    pub buffer_bytes_max: usize,
     pub client_timeouts: ClientTimeouts,
     pub pool: PoolLimits,
     pub splice: SplicePolicy,

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use crate::net::splice::Pipe;
 use crate::net::tcp::Stream;
 use crate::net::watch::Watch;
-use crate::runtime::buffer::{Buffer, BufferPool};
+use crate::runtime::buffer::{BUFFER_BYTES, Buffer, BufferPool, Exhausted};
 
 pub struct Reader {
     pub stream: Stream,
@@ -49,10 +49,14 @@ impl Reader {
         let Some(mut front) = self.buffer.take() else { return self.buffers.take() };
         let rest = &front.filled()[count..];
         if !rest.is_empty() {
-            let mut back = if front.is_large() { self.buffers.take_large() } else { self.buffers.take() };
+            let mut back =
+                if rest.len() > BUFFER_BYTES { self.buffers.take_large() } else { self.buffers.take() };
             back.append(rest);
             self.buffer = Some(back);
             front.truncate(count);
+        }
+        if self.buffers.is_scarce() {
+            front.fit();
         }
         front
     }
@@ -66,15 +70,12 @@ impl Reader {
         self.buffer.as_ref().is_some_and(Buffer::is_large)
     }
 
-    /// Continues in a large buffer.
-    pub fn grow(&mut self) {
-        match &mut self.buffer {
-            Some(buffer) => buffer.grow(),
-            None => self.buffer = Some(self.buffers.take_large()),
-        }
+    /// Continues in a larger buffer.
+    pub fn grow(&mut self) -> Result<(), Exhausted> {
+        self.buffer.get_or_insert_with(|| self.buffers.take()).grow()
     }
 
-    /// Takes large buffers until the connection idles.
+    /// Takes large buffers, while they are plenty, until the connection idles.
     pub fn prefer_large(&mut self) {
         self.prefers_large = true;
     }
@@ -99,7 +100,7 @@ impl Reader {
                 return Poll::Pending;
             }
             let (buffers, large) = (&self.buffers, self.prefers_large);
-            let take = || if large { buffers.take_large() } else { buffers.take() };
+            let take = || if large { buffers.take_roomy() } else { buffers.take() };
             let buffer = self.buffer.get_or_insert_with(take);
             let spare = buffer.spare();
             let room = spare.len().min(most);

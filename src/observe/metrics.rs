@@ -28,6 +28,7 @@ pub struct CoreMetrics {
     upstream: Cell<UpstreamCounts>,
     tunnels_total: Cell<u64>,
     tunnels_active: Cell<u64>,
+    buffer_bytes: Cell<u64>,
     spliced_bytes_total: Cell<u64>,
     panics_total: Cell<u64>,
 }
@@ -73,6 +74,7 @@ impl CoreMetrics {
             upstream: Cell::default(),
             tunnels_total: Cell::new(0),
             tunnels_active: Cell::new(0),
+            buffer_bytes: Cell::new(0),
             spliced_bytes_total: Cell::new(0),
             panics_total: Cell::new(0),
         }
@@ -161,6 +163,11 @@ impl CoreMetrics {
         self.on_upstream(|counts| counts.idle = connections as u64);
     }
 
+    /// Bytes of the buffers in use on this core now.
+    pub fn set_buffer_bytes(&self, bytes: usize) {
+        self.buffer_bytes.set(bytes as u64);
+    }
+
     /// An Upgrade or CONNECT tunnel began. Exactly one `tunnel_closed` must follow.
     pub fn tunnel_opened(&self) {
         increment(&self.tunnels_total);
@@ -197,6 +204,7 @@ impl CoreMetrics {
             upstream: self.upstream.get(),
             tunnels_total: self.tunnels_total.get(),
             tunnels_active: self.tunnels_active.get(),
+            buffer_bytes: self.buffer_bytes.get(),
             spliced_bytes_total: self.spliced_bytes_total.get(),
             panics_total: self.panics_total.get(),
         }

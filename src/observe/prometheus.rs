@@ -101,6 +101,13 @@ fn workers(page: &mut Page, scrape: &Scrape<'_>) {
         let active: u64 = core.listeners.iter().map(|listener| listener.counts.active()).sum();
         page.sample(&[("worker", &core.core.to_string())], active);
     }
+    page.gauge(
+        "tidegate_worker_buffer_bytes",
+        "Buffers in use now, by worker; `limits.buffers` bounds them.",
+    );
+    for core in scrape.cores {
+        page.sample(&[("worker", &core.core.to_string())], core.buffer_bytes);
+    }
     page.gauge("tidegate_pipes_open", "Pipes for splicing, in use or kept for the next body.");
     page.sample(&[], scrape.gateway.pipes_open);
     page.counter("tidegate_panics_total", "Tasks that panicked and were contained.");

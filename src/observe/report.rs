@@ -28,6 +28,8 @@ pub struct CoreReport {
     pub upstream: UpstreamCounts,
     pub tunnels_total: u64,
     pub tunnels_active: u64,
+    /// A gauge.
+    pub buffer_bytes: u64,
     pub spliced_bytes_total: u64,
     pub panics_total: u64,
 }

@@ -99,7 +99,7 @@ async fn open(
         connected.map_err(|error| {
             // No endpoint's fault, and no other one would be reached either.
             let is_ours = limits::is_exhausted(&error);
-            Error::with_source(if is_ours { Kind::Overloaded } else { Kind::ConnectFailed }, error)
+            Error::with_source(if is_ours { Kind::NoDescriptors } else { Kind::ConnectFailed }, error)
         })
     };
     let left = async {

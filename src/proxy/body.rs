@@ -236,7 +236,7 @@ impl Uplink<'_> {
             if client.is_large() {
                 return Err(Kind::BadRequestBody.into());
             }
-            client.grow();
+            client.grow()?;
         }
         self.client_is_silent(deadline);
         let most = usize::try_from(most).unwrap_or(usize::MAX);

@@ -108,7 +108,10 @@ async fn serve_requests(core: &Rc<Core>, client: &mut Client) -> After {
         }
         let snapshot = core.snapshot();
         let mut exchange = Exchange::new(core.clone(), client.info.clone(), snapshot.clone());
-        let read = read_head(client, &mut exchange, &snapshot.settings).await;
+        let read = match core.buffers.is_exhausted() {
+            true => Err(Kind::NoBuffers.into()),
+            false => read_head(client, &mut exchange, &snapshot.settings).await,
+        };
         drop(snapshot);
         let after = match read {
             Ok(()) => pipeline::handle(&mut exchange, client).await,
@@ -176,7 +179,7 @@ async fn more_of_head(reader: &mut Reader) -> Result<(), Error> {
         if reader.is_large() {
             return Err(Kind::HeadTooLarge.into());
         }
-        reader.grow();
+        reader.grow()?;
     }
     match reader.fill().await {
         Ok(0) => Err(Kind::ClientClosed.into()),

@@ -102,8 +102,7 @@ impl Attempt<'_> {
         if let Upload::Whole(length) = self.upload {
             head.extend_from_slice(&client.reader.bytes()[..length]);
         }
-        let ended = self.converse(client, routed, &bounds, &mut upstream, &head, &chosen).await;
-        exchange.core.give_back_scratch(head);
+        let ended = self.converse(client, routed, &bounds, &mut upstream, head, &chosen).await;
         match ended {
             Ok(Ended::Complete { upstream_reusable, after }) => {
                 self.finish(client, upstream, upstream_reusable, &bounds.pool, &chosen);
@@ -132,7 +131,7 @@ impl Attempt<'_> {
         routed: &mut Option<Routed>,
         bounds: &Bounds,
         upstream: &mut Reader,
-        head: &[u8],
+        head: Vec<u8>,
         chosen: &Chosen,
     ) -> Result<Ended, Error> {
         let Self { exchange, service, upload, tries, progress, .. } = self;
@@ -150,7 +149,9 @@ impl Attempt<'_> {
             started: exchange.core.timers.lately(),
         };
         let down = async {
-            send_head(&upstream_stream, head, deadline, &downlink).await?;
+            send_head(&upstream_stream, &head, deadline, &downlink).await?;
+            // Not kept for the answer, which may take its time.
+            exchange.core.give_back_scratch(head);
             progress.head_sent.set(true);
             let head = downlink.receive_head(upstream).await?;
             let is_replayable = !progress.upload_begun.get();

@@ -118,7 +118,7 @@ impl Downlink<'_> {
                 if upstream.is_large() {
                     return Err(bad_response(HeadError::TooLarge));
                 }
-                upstream.grow();
+                upstream.grow()?;
             }
             match upstream.fill().await {
                 Ok(0) if upstream.bytes().is_empty() => {
@@ -390,7 +390,7 @@ impl Body<'_, '_> {
             if upstream.is_large() {
                 return Err(Error::with_source(Kind::ResponseTruncated, "chunk line or trailer too long"));
             }
-            upstream.grow();
+            upstream.grow()?;
         }
         if *reads > 1 {
             // A body that keeps coming is better moved in large pieces.

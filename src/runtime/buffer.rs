@@ -1,7 +1,8 @@
 //! Owns the byte buffers of one worker: taken when bytes move, given back when a connection idles, so an
-//! idle connection holds none. Bounded: what exceeds the pool is freed. Does no I/O.
+//! idle connection holds none. What is in use is bounded: from half of the bound on memory goes before speed; at
+//! it no buffer grows, and new requests are for the caller to refuse. Does no I/O.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// Enough for any usual head and a 1 KiB answer in one read.
@@ -13,26 +14,74 @@ pub const LARGE_BUFFER_BYTES: usize = 64 * 1024;
 const FREE_SMALL_MAX: usize = 256;
 const FREE_LARGE_MAX: usize = 32;
 
-#[derive(Default)]
 pub struct BufferPool {
     small: RefCell<Vec<Box<[u8]>>>,
     large: RefCell<Vec<Box<[u8]>>>,
+    /// Bytes of the buffers that are in use.
+    in_use: Cell<usize>,
+    bytes_max: Cell<usize>,
+}
+
+/// All buffers that may be in use are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exhausted;
+
+impl Default for BufferPool {
+    fn default() -> BufferPool {
+        BufferPool {
+            small: RefCell::default(),
+            large: RefCell::default(),
+            in_use: Cell::new(0),
+            bytes_max: Cell::new(usize::MAX),
+        }
+    }
 }
 
 impl BufferPool {
+    /// Bounds what may be in use. What is in use already stays so.
+    pub fn set_bytes_max(&self, bytes_max: usize) {
+        self.bytes_max.set(bytes_max);
+    }
+
+    /// Bytes of the buffers in use now.
+    pub fn bytes_in_use(&self) -> usize {
+        self.in_use.get()
+    }
+
+    /// Nothing new may begin; what is under way still gets the small buffers that it needs to end.
+    pub fn is_exhausted(&self) -> bool {
+        self.in_use.get() >= self.bytes_max.get()
+    }
+
+    /// Memory is to be saved.
+    pub fn is_scarce(&self) -> bool {
+        self.in_use.get() >= self.bytes_max.get() / 2
+    }
+
+    /// A large buffer unless they are scarce: for speed, not for need.
+    pub fn take_roomy(self: &Rc<Self>) -> Buffer {
+        if self.is_scarce() { self.take() } else { self.take_large() }
+    }
+
     pub fn take(self: &Rc<Self>) -> Buffer {
         let data = self.small.borrow_mut().pop();
         let data = data.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
-        Buffer { data, start: 0, end: 0, pool: self.clone() }
+        self.hand_out(data)
     }
 
     pub fn take_large(self: &Rc<Self>) -> Buffer {
         let data = self.large.borrow_mut().pop();
         let data = data.unwrap_or_else(|| vec![0; LARGE_BUFFER_BYTES].into_boxed_slice());
+        self.hand_out(data)
+    }
+
+    fn hand_out(self: &Rc<Self>, data: Box<[u8]>) -> Buffer {
+        self.in_use.set(self.in_use.get() + data.len());
         Buffer { data, start: 0, end: 0, pool: self.clone() }
     }
 
     fn give_back(&self, data: Box<[u8]>) {
+        self.in_use.set(self.in_use.get() - data.len());
         let (list, most) = match data.len() {
             BUFFER_BYTES => (&self.small, FREE_SMALL_MAX),
             LARGE_BUFFER_BYTES => (&self.large, FREE_LARGE_MAX),
@@ -117,13 +166,25 @@ impl Buffer {
         self.data.len() >= LARGE_BUFFER_BYTES
     }
 
-    /// Moves the content into a large buffer. Spans stay valid: they count from the first filled byte.
-    pub fn grow(&mut self) {
+    /// Moves the content into a buffer twice as large. Spans stay valid: they count from the first filled byte.
+    pub fn grow(&mut self) -> Result<(), Exhausted> {
         if !self.is_large() {
-            let mut larger = self.pool.take_large();
+            if self.pool.is_exhausted() {
+                return Err(Exhausted);
+            }
+            let data = vec![0; self.data.len() * 2].into_boxed_slice();
+            let mut larger = self.pool.hand_out(data);
             larger.append(self.filled());
-            std::mem::swap(self, &mut larger);
+            *self = larger;
         }
+        Ok(())
+    }
+
+    /// Gives back all but the filled bytes, for who keeps them long.
+    pub fn fit(&mut self) {
+        let mut fitting = self.pool.hand_out(self.filled().into());
+        fitting.end = fitting.data.len();
+        *self = fitting;
     }
 
     /// Copies as much of `bytes` as fits; returns how much that was.
@@ -156,9 +217,30 @@ mod tests {
         buffer.consume(1000);
         assert_eq!(buffer.spare().len(), 1000);
         assert_eq!(buffer.filled(), &pattern[1000..]);
-        buffer.grow();
+        buffer.grow().unwrap();
         assert_eq!(buffer.filled(), &pattern[1000..]);
-        assert!(buffer.is_large());
+        assert_eq!(buffer.spare().len(), 2 * BUFFER_BYTES - buffer.len());
+        buffer.fit();
+        assert_eq!(buffer.filled(), &pattern[1000..]);
+        assert!(buffer.is_full());
+        assert_eq!(pool.bytes_in_use(), BUFFER_BYTES - 1000);
+    }
+
+    #[test]
+    fn what_is_in_use_is_counted_and_bounded() {
+        let pool = Rc::new(BufferPool::default());
+        pool.set_bytes_max(LARGE_BUFFER_BYTES + 2 * BUFFER_BYTES);
+        let first = pool.take_roomy();
+        assert!(first.is_large());
+        let mut second = pool.take_roomy();
+        assert!(!second.is_large(), "from half of the bound on large ones are kept for need");
+        second.grow().unwrap();
+        assert_eq!(pool.bytes_in_use(), LARGE_BUFFER_BYTES + 2 * BUFFER_BYTES);
+        assert!(pool.is_exhausted());
+        let mut third = pool.take();
+        assert_eq!(third.grow(), Err(Exhausted));
+        drop((first, second, third));
+        assert_eq!(pool.bytes_in_use(), 0);
     }
 
     #[test]

@@ -67,11 +67,13 @@ impl Core {
     ) -> io::Result<Core> {
         let current = Rc::new(published.load_full());
         let timers = Timers::new(epoch);
+        let buffers = Rc::new(BufferPool::default());
+        buffers.set_bytes_max(current.settings.buffer_bytes_max);
         Ok(Core {
             id,
             published,
             current: RefCell::new(current),
-            buffers: Rc::default(),
+            buffers,
             pipes: Rc::default(),
             log_flush: timers.timer(),
             timers,

@@ -115,6 +115,7 @@ impl Worker {
                     Letter::Published => self.adopt_snapshot(),
                     Letter::Report(reply) => {
                         self.core.metrics.set_upstream_idle(self.core.pool.len());
+                        self.core.metrics.set_buffer_bytes(self.core.buffers.bytes_in_use());
                         // Whoever asked may have stopped waiting.
                         let _ = reply.send(self.core.metrics.report());
                     }
@@ -160,6 +161,7 @@ impl Worker {
 
     fn adopt_snapshot(&self) {
         let snapshot = self.core.snapshot();
+        self.core.buffers.set_bytes_max(snapshot.settings.buffer_bytes_max);
         let endpoints = snapshot.services.iter().flat_map(|service| &service.endpoints);
         let wanted: HashSet<StableId> = endpoints.map(|endpoint| endpoint.id).collect();
         self.core.pool.sweep(Instant::now(), &snapshot.settings.pool, |id| wanted.contains(&id));
