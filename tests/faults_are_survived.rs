@@ -415,6 +415,59 @@ fn slow_heads(gateway: &Gateway, limit: Duration) {
         slow.iter_mut().for_each(|client| client.send_all(b"X"));
         thread::sleep(Duration::from_millis(50));
     }
+    println!("slow heads: all closed after {:?}", start.elapsed());
+}
+
+#[test]
+fn stalled_bodies_and_readers_are_closed() {
+    stalled_clients("[timeouts]\nbody = \"1s\"\nwrite = \"1s\"\n", Duration::from_secs(6));
+}
+
+#[test]
+fn stalled_bodies_and_readers_are_closed_within_35_seconds_by_default() {
+    if harness::proof() {
+        stalled_clients("", Duration::from_secs(35));
+    }
+}
+
+/// Clients that stop in the middle of a body of either framing, and clients that read neither a spliced nor a copied
+/// response; both ends of all must be closed within the limit.
+fn stalled_clients(timeouts: &str, limit: Duration) {
+    let origin = Backend::start(|conn| {
+        let Ok(head) = conn.wire.read_head() else { return };
+        if head.start.starts_with("POST") {
+            conn.wait_end(harness::PATIENCE * 3);
+            return;
+        }
+        let (fields, piece) = match head.start.contains("chunked") {
+            true => ("Transfer-Encoding: chunked", [b"10000\r\n", &[b'z'; 65_536][..], b"\r\n"].concat()),
+            false => ("Content-Length: 1000000000", vec![b'z'; 65_536]),
+        };
+        let _ = conn.write(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n").as_bytes());
+        while conn.write(&piece).is_ok() {}
+        conn.close();
+    });
+    let gateway = Gateway::before_with(&[origin.address], timeouts, "");
+    let requests = [
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n4",
+        "GET /known-length HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /chunked HTTP/1.1\r\nHost: a\r\n\r\n",
+    ];
+    let start = Instant::now();
+    let mut clients: Vec<Client> = requests.iter().map(|_| gateway.client()).collect();
+    for (client, request) in clients.iter_mut().zip(requests) {
+        client.small_receive_buffer();
+        client.send_all(request.as_bytes());
+    }
+    let errors = |kind: &str| gateway.metrics().sum("tidegate_request_errors_total", &[("kind", kind)]);
+    let all_closed = || {
+        let ended = errors("body_timeout") == 2.0 && errors("client_stalled") == 2.0;
+        ended && origin.open_connections() == 0
+    };
+    let closed = within(limit.saturating_sub(start.elapsed()), || all_closed().then_some(()));
+    assert!(closed.is_some(), "{} upstream connections live after {limit:?}", origin.open_connections());
+    println!("stalled bodies and readers: all closed after {:?}", start.elapsed());
 }
 
 #[test]
