@@ -100,6 +100,16 @@ fn a_dead_endpoint_spends_no_retry_budget() {
 }
 
 #[test]
+fn the_request_that_asks_for_a_retry_counts_as_under_way() {
+    let (hole, steady) = (black_hole(harness::Conn::reset), Backend::fixed("steady"));
+    let budget = "retry = { budget_percent = 100, budget_min = 0 }";
+    let gateway = Gateway::before_with(&[hole.address, steady.address], "", budget);
+    for number in 0..4 {
+        assert_eq!(gateway.get("/").status, 200, "request {number}: all requests may be retries");
+    }
+}
+
+#[test]
 fn no_backend_at_all_is_a_502() {
     let gateway = Gateway::before(&[dead_address(), dead_address()]);
     let answer = gateway.client().get("/").expect("an answer");

@@ -39,6 +39,7 @@ pub async fn forward(
     let mut tries = Tries::default();
     let mut routed = Some(routed);
     loop {
+        // Counted in flight until the next try: who asks for a retry is still one of those that the budget counts.
         let chosen = balance::choose(exchange, &service, &mut tries)?;
         exchange.facts.tries.set(tries.begin());
         let endpoint = chosen.endpoint.id;
@@ -50,7 +51,7 @@ pub async fn forward(
             progress: Progress::default(),
             was_pooled: false,
         };
-        let result = attempt.run(client, &mut routed, chosen).await;
+        let result = attempt.run(client, &mut routed, &chosen).await;
         let (was_pooled, upload_begun) = (attempt.was_pooled, attempt.progress.upload_begun.get());
         match result {
             Ok(Tried::Finished(after)) => return Ok(after),
@@ -87,7 +88,7 @@ impl Attempt<'_> {
         &mut self,
         client: &mut Client,
         routed: &mut Option<Routed>,
-        chosen: Chosen,
+        chosen: &Chosen,
     ) -> Result<Tried, Error> {
         let exchange = self.exchange;
         let Some(plan) = routed.as_ref() else { return Err(Kind::Internal.into()) };
@@ -102,10 +103,10 @@ impl Attempt<'_> {
         if let Upload::Whole(length) = self.upload {
             head.extend_from_slice(&client.reader.bytes()[..length]);
         }
-        let ended = self.converse(client, routed, &bounds, &mut upstream, head, &chosen).await;
+        let ended = self.converse(client, routed, &bounds, &mut upstream, head, chosen).await;
         match ended {
             Ok(Ended::Complete { upstream_reusable, after }) => {
-                self.finish(client, upstream, upstream_reusable, &bounds.pool, &chosen);
+                self.finish(client, upstream, upstream_reusable, &bounds.pool, chosen);
                 Ok(Tried::Finished(after))
             }
             Ok(Ended::GivenUp) => Ok(Tried::Again),
