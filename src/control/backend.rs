@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::admin::{AdminBackend, Answer, Readiness};
 use crate::net::splice;
 use crate::observe::report::SharedReport;
-use crate::observe::{CoreReport, GatewayStats, ProcessStats, Scrape, render};
+use crate::observe::{CoreReport, GatewayStats, ProcessStats, Scrape, Stuck, render};
 use crate::runtime::mailbox::{Letter, REPORT_TIMEOUT};
 
 use super::state::{Command, Phase, State};
+use super::watchdog::Watched;
 
 pub struct Backend(pub Arc<State>);
 
@@ -20,11 +21,13 @@ impl AdminBackend for Backend {
         Box::pin(async move {
             let cores = reports(&self.0).await;
             let shared = SharedReport::of(&self.0.published.load());
+            let stuck: Vec<_> = self.0.watchdog().workers().iter().map(stuck).collect();
             let scrape = Scrape {
                 cores: &cores,
                 shared: &shared,
                 names: &self.0.names(),
                 gateway: gateway_stats(&self.0),
+                stuck: &stuck,
                 process: ProcessStats::read(),
             };
             render(&scrape)
@@ -59,17 +62,22 @@ impl AdminBackend for Backend {
 async fn reports(state: &State) -> Vec<CoreReport> {
     let asked = state.mailboxes().iter().filter_map(|mailbox| {
         let (reply, answer) = oneshot::channel();
-        mailbox.send(Letter::Report(reply)).then_some(answer)
+        mailbox.send(Letter::Report(reply)).is_ok().then_some(answer)
     });
     // All are asked before the first answer is waited for.
     let asked: Vec<_> = asked.collect();
+    let until = Instant::now() + REPORT_TIMEOUT;
     let mut reports = Vec::with_capacity(asked.len());
     for answer in asked {
-        if let Ok(Ok(report)) = timeout(REPORT_TIMEOUT, answer).await {
+        if let Ok(Ok(report)) = timeout_at(until, answer).await {
             reports.push(report);
         }
     }
     reports
+}
+
+fn stuck(worker: &Watched) -> Stuck {
+    Stuck { is_now: worker.is_stuck(), total: worker.stuck_total }
 }
 
 fn gateway_stats(state: &State) -> GatewayStats {
@@ -78,7 +86,7 @@ fn gateway_stats(state: &State) -> GatewayStats {
     GatewayStats {
         version: env!("CARGO_PKG_VERSION"),
         started_unix_seconds: state.started_unix_seconds,
-        workers: state.workers(),
+        workers: state.mailboxes().len(),
         pipes_open: splice::open_pipes(),
         reloads_ok: reloads.ok,
         reloads_failed: reloads.failed,

@@ -8,6 +8,7 @@ mod signals;
 mod start;
 mod state;
 mod watch;
+mod watchdog;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -109,7 +110,7 @@ async fn drain(
     eprintln!("tidegate: draining for at most {deadline:?}; signal again to stop now");
     reloader.state().set_phase(Phase::Draining);
     reloader.state().tell_all(|| Letter::Drain { until: Instant::now() + deadline });
-    let all_ended = wait_for_all(reloader.state().workers(), ended);
+    let all_ended = wait_for_all(reloader.state().mailboxes().len(), ended);
     tokio::pin!(all_ended);
     let overdue = tokio::time::sleep(deadline + STOP_GRACE);
     tokio::pin!(overdue);
@@ -137,7 +138,7 @@ async fn drain(
 async fn stop(reloader: &Reloader, ended: &mut mpsc::UnboundedReceiver<usize>) -> Result<(), Failure> {
     reloader.state().set_phase(Phase::Draining);
     reloader.state().tell_all(|| Letter::Stop);
-    let _ = tokio::time::timeout(STOP_GRACE, wait_for_all(reloader.state().workers(), ended)).await;
+    let _ = tokio::time::timeout(STOP_GRACE, wait_for_all(reloader.state().mailboxes().len(), ended)).await;
     reloader.finish_logs();
     eprintln!("tidegate: stopped");
     Ok(())

@@ -102,8 +102,10 @@ impl Reloader {
                 || current.listeners.iter().any(|known| known.address.port() == port)
         };
         let new = next.listeners.iter().filter(|listener| !is_known(listener.address));
-        new.map(|listener| open_group(listener.address, self.state.workers(), ours(listener.address.port())))
-            .collect()
+        new.map(|listener| {
+            open_group(listener.address, self.state.mailboxes().len(), ours(listener.address.port()))
+        })
+        .collect()
     }
 
     /// Publishes, then opens and closes listeners: a connection never meets an address without its routes.
@@ -215,7 +217,7 @@ fn explain_bind(address: SocketAddr, error: &std::io::Error) -> String {
 pub fn hand_out(state: &State, groups: Vec<Group>) {
     for (address, sockets) in groups {
         for (mailbox, socket) in state.mailboxes().iter().zip(sockets) {
-            if !mailbox.send(Letter::Listen { address, socket }) {
+            if mailbox.send(Letter::Listen { address, socket }).is_err() {
                 eprintln!("tidegate: a worker does not read its mailbox and will not serve {address}");
             }
         }

@@ -12,6 +12,7 @@ use crate::config::snapshot::{Settings, Snapshot};
 use crate::observe::LogWriter;
 use crate::runtime::driver::{self, Driver};
 use crate::runtime::mailbox::{self, Receiver};
+use crate::runtime::peers::Peers;
 use crate::runtime::worker::{self, Plan};
 use crate::runtime::{cpus, limits};
 
@@ -19,7 +20,7 @@ use super::backend::Backend;
 use super::reload::{self, Reloader};
 use super::signals;
 use super::state::{Command, Phase, State};
-use super::{Failure, dns};
+use super::{Failure, dns, watchdog};
 
 /// Commands waiting for the control loop.
 const COMMANDS_MAX: usize = 16;
@@ -59,10 +60,11 @@ pub async fn start(file: &Path) -> Result<Started, Failure> {
     let (mailboxes, receivers) = mailboxes(workers)?;
     let (commands, commands_receiver) = mpsc::channel(COMMANDS_MAX);
     let summary = summary(&snapshot, workers, driver);
-    let state = Arc::new(State::new(snapshot, mailboxes, commands, log));
+    let state = Arc::new(State::new(snapshot, mailboxes.into(), commands, log));
     let ended = spawn_workers(&state, receivers, driver)?;
     reload::hand_out(&state, groups);
     state.set_phase(Phase::Serving);
+    tokio::spawn(watchdog::keep(state.clone()));
     if let Some(listener) = admin {
         tokio::spawn(admin::serve(listener, Arc::new(Backend(state.clone()))));
     }
@@ -108,6 +110,7 @@ fn spawn_workers(
             published: state.published.clone(),
             letters,
             log: state.log.core(),
+            peers: Peers::new(id, state.workers.clone(), state.mailboxes().clone()),
         };
         let ends = ends.clone();
         let body = move || {

@@ -11,6 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::snapshot::Snapshot;
 use crate::observe::{LogWriter, Names};
 use crate::runtime::mailbox::{Letter, Sender};
+use crate::runtime::peers::Workers;
+
+use super::watchdog::Watchdog;
 
 /// What other tasks may ask of the control loop.
 pub enum Command {
@@ -26,7 +29,10 @@ pub enum Phase {
 
 pub struct State {
     pub published: Arc<ArcSwap<Snapshot>>,
-    mailboxes: Vec<Sender>,
+    mailboxes: Arc<[Sender]>,
+    /// What the workers show.
+    pub workers: Arc<Workers>,
+    watchdog: Mutex<Watchdog>,
     pub commands: mpsc::Sender<Command>,
     pub log: LogWriter,
     names: Mutex<Names>,
@@ -47,7 +53,7 @@ pub struct Reloads {
 impl State {
     pub fn new(
         snapshot: Snapshot,
-        mailboxes: Vec<Sender>,
+        mailboxes: Arc<[Sender]>,
         commands: mpsc::Sender<Command>,
         log: LogWriter,
     ) -> State {
@@ -56,7 +62,9 @@ impl State {
         let now = unix_seconds();
         State {
             published: Arc::new(ArcSwap::from_pointee(snapshot)),
+            workers: Workers::new(mailboxes.len()),
             mailboxes,
+            watchdog: Mutex::default(),
             commands,
             log,
             names: Mutex::new(names),
@@ -73,17 +81,13 @@ impl State {
         self.tell_all(|| Letter::Published);
     }
 
-    pub fn workers(&self) -> usize {
-        self.mailboxes.len()
-    }
-
-    pub fn mailboxes(&self) -> &[Sender] {
+    pub fn mailboxes(&self) -> &Arc<[Sender]> {
         &self.mailboxes
     }
 
     pub fn tell_all(&self, letter: impl Fn() -> Letter) {
         for (worker, mailbox) in self.mailboxes.iter().enumerate() {
-            if !mailbox.send(letter()) {
+            if mailbox.send(letter()).is_err() {
                 eprintln!("tidegate: worker {worker} does not read its mailbox");
             }
         }
@@ -91,6 +95,10 @@ impl State {
 
     pub fn names(&self) -> MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn watchdog(&self) -> MutexGuard<'_, Watchdog> {
+        self.watchdog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn reloads(&self) -> Reloads {

@@ -29,6 +29,8 @@ pub struct CoreMetrics {
     tunnels_total: Cell<u64>,
     tunnels_active: Cell<u64>,
     buffer_bytes: Cell<u64>,
+    handed_over_total: Cell<u64>,
+    lateness: RefCell<Latency>,
     spliced_bytes_total: Cell<u64>,
     panics_total: Cell<u64>,
 }
@@ -75,6 +77,8 @@ impl CoreMetrics {
             tunnels_total: Cell::new(0),
             tunnels_active: Cell::new(0),
             buffer_bytes: Cell::new(0),
+            handed_over_total: Cell::new(0),
+            lateness: RefCell::default(),
             spliced_bytes_total: Cell::new(0),
             panics_total: Cell::new(0),
         }
@@ -114,6 +118,16 @@ impl CoreMetrics {
 
     pub fn accept_failed(&self, listener: ListenerIndex) {
         self.on_listener(listener, |counts| counts.accept_failed += 1);
+    }
+
+    /// A connection that this core accepted is served by another one. Not also opened here.
+    pub fn connection_handed_over(&self) {
+        increment(&self.handed_over_total);
+    }
+
+    /// How much later than asked for a task of this core ran.
+    pub fn turned_late(&self, late: Duration) {
+        self.lateness.borrow_mut().record(late);
     }
 
     /// Connections open on this core now, all listeners together.
@@ -205,6 +219,8 @@ impl CoreMetrics {
             tunnels_total: self.tunnels_total.get(),
             tunnels_active: self.tunnels_active.get(),
             buffer_bytes: self.buffer_bytes.get(),
+            handed_over_total: self.handed_over_total.get(),
+            lateness: self.lateness.borrow().clone(),
             spliced_bytes_total: self.spliced_bytes_total.get(),
             panics_total: self.panics_total.get(),
         }

@@ -18,5 +18,5 @@ pub use log_writer::LogWriter;
 pub use metrics::{CoreMetrics, ListenerIndex, Outcome};
 pub use names::Names;
 pub use process::ProcessStats;
-pub use prometheus::{GatewayStats, Scrape, render};
+pub use prometheus::{GatewayStats, Scrape, Stuck, render};
 pub use report::CoreReport;

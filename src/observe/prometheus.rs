@@ -23,7 +23,16 @@ pub struct Scrape<'a> {
     pub shared: &'a SharedReport,
     pub names: &'a Names,
     pub gateway: GatewayStats,
+    /// By worker; they cannot tell it themselves.
+    pub stuck: &'a [Stuck],
     pub process: ProcessStats,
+}
+
+/// Whether a worker does not turn.
+#[derive(Debug, Clone, Copy)]
+pub struct Stuck {
+    pub is_now: bool,
+    pub total: u64,
 }
 
 /// What the control thread knows.
@@ -108,10 +117,40 @@ fn workers(page: &mut Page, scrape: &Scrape<'_>) {
     for core in scrape.cores {
         page.sample(&[("worker", &core.core.to_string())], core.buffer_bytes);
     }
+    page.counter(
+        "tidegate_worker_connections_handed_over_total",
+        "Client connections that a worker accepted and gave to one with fewer.",
+    );
+    for core in scrape.cores {
+        page.sample(&[("worker", &core.core.to_string())], core.handed_over_total);
+    }
+    turning(page, scrape);
     page.gauge("tidegate_pipes_open", "Pipes for splicing, in use or kept for the next body.");
     page.sample(&[], scrape.gateway.pipes_open);
     page.counter("tidegate_panics_total", "Tasks that panicked and were contained.");
     page.sample(&[], scrape.cores.iter().map(|core| core.panics_total).sum::<u64>());
+}
+
+/// How promptly the workers turn to what is ready.
+fn turning(page: &mut Page, scrape: &Scrape<'_>) {
+    page.family(
+        "tidegate_worker_lateness_seconds",
+        "histogram",
+        "How much later than asked for a task of the worker ran; tried four times a second.",
+    );
+    for core in scrape.cores {
+        let mut lateness = LatencyTotal::default();
+        lateness.add(&core.lateness);
+        page.histogram("worker", &core.core.to_string(), &lateness);
+    }
+    page.gauge("tidegate_worker_stuck", "Whether the worker has not turned for a second or longer.");
+    for (worker, stuck) in scrape.stuck.iter().enumerate() {
+        page.sample(&[("worker", &worker.to_string())], u8::from(stuck.is_now));
+    }
+    page.counter("tidegate_worker_stuck_total", "Times that the worker was found stuck.");
+    for (worker, stuck) in scrape.stuck.iter().enumerate() {
+        page.sample(&[("worker", &worker.to_string())], stuck.total);
+    }
 }
 
 fn connections(page: &mut Page, totals: &Totals) {

@@ -35,6 +35,8 @@ fn core(index: usize) -> CoreMetrics {
     let metrics = CoreMetrics::new(index);
     metrics.set_driver("uring");
     metrics.connection_opened(metrics.listener("web"));
+    metrics.connection_handed_over();
+    metrics.turned_late(Duration::from_millis(3));
     // Ids 7 and 8 have no name any more: both become `_removed`.
     for (route, status) in
         [(Some(0), 200), (Some(0), 999), (Some(1), 404), (Some(7), 200), (Some(8), 200), (None, 400)]
@@ -67,7 +69,9 @@ fn page() -> String {
         ..Default::default()
     };
     let (shared, names) = (shared(), names());
-    render(&Scrape { cores: &cores, shared: &shared, names: &names, gateway, process: ProcessStats::read() })
+    let stuck = [Stuck { is_now: false, total: 2 }, Stuck { is_now: true, total: 1 }];
+    let process = ProcessStats::read();
+    render(&Scrape { cores: &cores, shared: &shared, names: &names, gateway, stuck: &stuck, process })
 }
 
 #[test]
@@ -78,6 +82,12 @@ fn the_page_says_what_was_counted() {
         r#"tidegate_config_generation 4"#,
         r#"tidegate_config_reloads_total{result="ok"} 3"#,
         r#"tidegate_worker_driver_info{worker="1",driver="uring"} 1"#,
+        r#"tidegate_worker_lateness_seconds_count{worker="0"} 1"#,
+        r#"tidegate_worker_lateness_seconds_bucket{worker="0",le="0.0025"} 0"#,
+        r#"tidegate_worker_connections_handed_over_total{worker="1"} 1"#,
+        r#"tidegate_worker_stuck{worker="0"} 0"#,
+        r#"tidegate_worker_stuck{worker="1"} 1"#,
+        r#"tidegate_worker_stuck_total{worker="0"} 2"#,
         r#"tidegate_connections_total{listener="web"} 2"#,
         r#"tidegate_requests_total{route="models",service="stable",status="200"} 2"#,
         r#"tidegate_requests_total{route="models",service="stable",status="_other"} 2"#,

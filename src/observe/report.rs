@@ -30,6 +30,10 @@ pub struct CoreReport {
     pub tunnels_active: u64,
     /// A gauge.
     pub buffer_bytes: u64,
+    /// Connections accepted here and served by another core.
+    pub handed_over_total: u64,
+    /// How late tasks ran.
+    pub lateness: Latency,
     pub spliced_bytes_total: u64,
     pub panics_total: u64,
 }

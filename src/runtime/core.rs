@@ -1,5 +1,5 @@
 //! Owns what one worker has for itself: its view of the published snapshot, buffers, timers, upstream pool,
-//! counters, log end and scratch space. Plain cells: nothing here crosses to another thread.
+//! counters, log end and scratch space. Plain cells: but for `peers` nothing here crosses to another thread.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -19,6 +19,7 @@ use crate::observe::{AccessLog, CoreMetrics, Outcome};
 use crate::proxy::request_id::RequestIds;
 
 use super::buffer::{BufferPool, LARGE_BUFFER_BYTES};
+use super::peers::Peers;
 use super::timer::{Timer, Timers};
 use super::turns::Turns;
 
@@ -28,6 +29,7 @@ pub type SnapshotRef = Rc<Arc<Snapshot>>;
 
 pub struct Core {
     pub id: usize,
+    pub peers: Peers,
     published: Arc<ArcSwap<Snapshot>>,
     current: RefCell<SnapshotRef>,
     pub buffers: Rc<BufferPool>,
@@ -45,7 +47,6 @@ pub struct Core {
     scratch: Recycled<Vec<u8>>,
     /// No new connections, and `connection: close` on every answer.
     pub draining: Cell<bool>,
-    pub connections: Cell<u32>,
     /// Listening sockets whose accept queue this core still serves.
     pub accept_tasks: Cell<u32>,
     /// Requests since start.
@@ -61,6 +62,7 @@ impl Core {
     /// Errors: no descriptors left for the few that a core needs for itself.
     pub fn new(
         id: usize,
+        peers: Peers,
         published: Arc<ArcSwap<Snapshot>>,
         log: AccessLog,
         epoch: Instant,
@@ -71,6 +73,7 @@ impl Core {
         buffers.set_bytes_max(current.settings.buffer_bytes_max);
         Ok(Core {
             id,
+            peers,
             published,
             current: RefCell::new(current),
             buffers,
@@ -87,7 +90,6 @@ impl Core {
             response_heads: Recycled::default(),
             scratch: Recycled::default(),
             draining: Cell::new(false),
-            connections: Cell::new(0),
             accept_tasks: Cell::new(0),
             served: Cell::new(0),
         })

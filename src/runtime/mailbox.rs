@@ -12,7 +12,8 @@ use socket2::Socket;
 
 use crate::observe::CoreReport;
 
-/// Letters waiting per worker; the control thread sends a handful per reload or scrape.
+/// Letters waiting per worker; the control thread sends a handful per reload or scrape, and other workers one per
+/// socket that they hand over.
 const LETTERS_MAX: usize = 1024;
 
 /// What a worker can be asked.
@@ -21,6 +22,8 @@ pub enum Letter {
     Listen { address: std::net::SocketAddr, socket: Socket },
     /// Refuse new connections on the address, serve those already queued, close the socket.
     Unlisten { address: std::net::SocketAddr },
+    /// Serve this socket, which another worker accepted on the listener of `address`.
+    Adopt { address: std::net::SocketAddr, socket: Socket, peer: std::net::SocketAddr },
     /// A new snapshot was published: close idle upstream connections that it no longer wants.
     Published,
     /// Copy the counters and histograms.
@@ -54,17 +57,17 @@ pub fn mailbox() -> io::Result<(Sender, Receiver)> {
 }
 
 impl Sender {
-    /// `false` if the mailbox is full, which means that the worker has been stuck for a long time.
-    pub fn send(&self, letter: Letter) -> bool {
+    /// Gives the letter back if the mailbox is full, which means that the worker has been stuck for a long time.
+    pub fn send(&self, letter: Letter) -> Result<(), Letter> {
         let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
         if letters.len() >= LETTERS_MAX {
-            return false;
+            return Err(letter);
         }
         letters.push_back(letter);
         drop(letters);
         // A full socket buffer means that a wake is pending already.
         let _ = (&*self.wake).write(b"!");
-        true
+        Ok(())
     }
 }
 
@@ -72,7 +75,12 @@ impl Receiver {
     /// Splits into the queue and a stream whose readability says that letters may be there.
     pub fn into_parts(self) -> io::Result<(Letters, monoio::net::UnixStream)> {
         let readable = monoio::net::UnixStream::from_std(self.wake.try_clone()?)?;
-        Ok((Letters { letters: self.letters, wake: self.wake }, readable))
+        Ok((self.into_letters(), readable))
+    }
+
+    /// Without the stream, for who looks by himself.
+    pub fn into_letters(self) -> Letters {
+        Letters { letters: self.letters, wake: self.wake }
     }
 }
 
@@ -90,7 +98,7 @@ impl Letters {
     }
 }
 
-/// How long the control thread waits for an answer to `Letter::Report`.
+/// How long the control thread waits for all answers to `Letter::Report`.
 pub const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -101,12 +109,12 @@ mod tests {
     fn letters_arrive_in_order_and_are_bounded() {
         let (sender, receiver) = mailbox().unwrap();
         for _ in 0..LETTERS_MAX {
-            assert!(sender.send(Letter::Published));
+            assert!(sender.send(Letter::Published).is_ok());
         }
-        assert!(!sender.send(Letter::Stop));
-        let mut letters = Letters { letters: receiver.letters, wake: receiver.wake };
+        assert!(sender.send(Letter::Stop).is_err());
+        let mut letters = receiver.into_letters();
         assert_eq!(letters.take().len(), LETTERS_MAX);
-        assert!(sender.send(Letter::Stop));
+        assert!(sender.send(Letter::Stop).is_ok());
         assert!(matches!(letters.take().pop_front(), Some(Letter::Stop)));
     }
 }

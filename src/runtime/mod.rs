@@ -9,6 +9,7 @@ pub mod limits;
 pub mod mailbox;
 pub mod memory;
 pub mod panics;
+pub mod peers;
 pub mod timer;
 pub mod turns;
 pub mod worker;

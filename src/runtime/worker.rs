@@ -29,6 +29,7 @@ use super::limits;
 use super::mailbox::{Letter, Letters, Receiver};
 use super::memory;
 use super::panics::contain;
+use super::peers::{self, Peers};
 use super::timer::{Timer, Timers};
 
 /// Connections taken per readiness of a listener, before established ones get a turn.
@@ -54,6 +55,7 @@ pub struct Plan {
     pub published: Arc<ArcSwap<Snapshot>>,
     pub letters: Receiver,
     pub log: AccessLog,
+    pub peers: Peers,
 }
 
 /// Runs until told to stop. Errors: the driver could not be built on this thread.
@@ -65,16 +67,17 @@ pub fn run(plan: Plan) -> io::Result<()> {
     }
     let driver = plan.driver;
     driver::run(driver, async move {
-        let core = Rc::new(Core::new(plan.id, plan.published, plan.log, Instant::now())?);
+        let core = Rc::new(Core::new(plan.id, plan.peers, plan.published, plan.log, Instant::now())?);
         core.metrics.set_driver(driver.word());
         let (letters, wake) = plan.letters.into_parts()?;
         spawn_essential(tick(core.timers.clone()));
         spawn_essential(core.turns.clone().keep());
         spawn_essential(keep_house(core.clone()));
+        spawn_essential(beat(core.clone()));
         spawn_essential(flush_log(core.clone()));
-        let worker =
-            Worker { core: core.clone(), accepting: RefCell::default(), drain_until: Cell::new(None) };
+        let worker = Worker { core: core.clone(), accepting: Rc::default(), drain_until: Cell::new(None) };
         worker.serve_letters(letters, wake).await;
+        core.peers.close();
         core.log.flush();
         Ok(())
     })?
@@ -82,10 +85,13 @@ pub fn run(plan: Plan) -> io::Result<()> {
 
 struct Worker {
     core: Rc<Core>,
-    accepting: RefCell<HashMap<SocketAddr, Rc<Accepting>>>,
+    accepting: Rc<Listening>,
     /// Set while draining: when to end although connections are left.
     drain_until: Cell<Option<Instant>>,
 }
+
+/// By address; a removed listener stays until its grace is over, for what others hand over meanwhile.
+type Listening = RefCell<HashMap<SocketAddr, Rc<Accepting>>>;
 
 /// One listening socket of this worker.
 struct Accepting {
@@ -112,6 +118,7 @@ impl Worker {
                 match letter {
                     Letter::Listen { address, socket } => self.listen(address, socket),
                     Letter::Unlisten { address } => self.unlisten(&address),
+                    Letter::Adopt { address, socket, peer } => self.adopt(address, socket, peer),
                     Letter::Published => self.adopt_snapshot(),
                     Letter::Report(reply) => {
                         self.core.metrics.set_upstream_idle(self.core.pool.len());
@@ -150,13 +157,22 @@ impl Worker {
         self.accepting.borrow_mut().insert(address, accepting.clone());
         // Before the task runs: a drain that is asked for in the same breath must see it.
         self.core.accept_tasks.set(self.core.accept_tasks.get() + 1);
-        spawn_essential(accept_all(self.core.clone(), accepting));
+        spawn_essential(accept_all(self.core.clone(), accepting, self.accepting.clone()));
     }
 
     fn unlisten(&self, address: &SocketAddr) {
-        if let Some(accepting) = self.accepting.borrow_mut().remove(address) {
+        if let Some(accepting) = self.accepting.borrow().get(address) {
             accepting.stop();
         }
+    }
+
+    /// Serves a connection that another worker accepted.
+    fn adopt(&self, address: SocketAddr, socket: Socket, peer: SocketAddr) {
+        // None only if the worker that accepted it was stuck for longer than a removed listener's grace.
+        if let Some(accepting) = self.accepting.borrow().get(&address) {
+            begin(&self.core, accepting, socket, peer);
+        }
+        self.core.peers.arrived();
     }
 
     fn adopt_snapshot(&self) {
@@ -170,7 +186,8 @@ impl Worker {
     fn begin_drain(&self, until: Instant) {
         self.core.draining.set(true);
         self.drain_until.set(Some(until));
-        for (_, accepting) in self.accepting.borrow_mut().drain() {
+        self.core.peers.close();
+        for accepting in self.accepting.borrow().values() {
             accepting.stop();
         }
         // Idle connections look at `draining` when they wake.
@@ -178,7 +195,8 @@ impl Worker {
     }
 
     fn is_drained(&self) -> bool {
-        let is_quiet = self.core.connections.get() == 0 && self.core.accept_tasks.get() == 0;
+        let peers = &self.core.peers;
+        let is_quiet = peers.connections() == 0 && !peers.is_expecting() && self.core.accept_tasks.get() == 0;
         self.drain_until.get().is_some_and(|until| is_quiet || Instant::now() >= until)
     }
 }
@@ -197,7 +215,7 @@ impl Accepting {
 }
 
 /// Accepts until the listener was removed and its grace is over; then empties its queue.
-async fn accept_all(core: Rc<Core>, accepting: Rc<Accepting>) {
+async fn accept_all(core: Rc<Core>, accepting: Rc<Accepting>, listening: Rc<Listening>) {
     loop {
         let mut readable = pin!(accepting.acceptor.readable());
         let is_over = poll_fn(|context| match readable.as_mut().poll(context) {
@@ -214,6 +232,11 @@ async fn accept_all(core: Rc<Core>, accepting: Rc<Accepting>) {
             core.turns.give_way().await;
         }
     }
+    let mut listening = listening.borrow_mut();
+    // The address may have been given a new listener meanwhile.
+    if listening.get(&accepting.address).is_some_and(|known| Rc::ptr_eq(known, &accepting)) {
+        listening.remove(&accepting.address);
+    }
     core.accept_tasks.set(core.accept_tasks.get() - 1);
 }
 
@@ -224,7 +247,9 @@ async fn take_waiting(core: &Rc<Core>, accepting: &Accepting, most: usize) -> us
         match accepting.acceptor.accept() {
             Ok((socket, peer)) => {
                 taken += 1;
-                begin(core, accepting, socket, peer);
+                if let Some(socket) = spread(core, accepting, socket, peer) {
+                    begin(core, accepting, socket, peer);
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             // The client was gone before it was accepted.
@@ -241,11 +266,23 @@ async fn take_waiting(core: &Rc<Core>, accepting: &Accepting, most: usize) -> us
     taken
 }
 
+/// Hands the connection to a worker that has fewer, if one has; gives it back if it is for this one.
+fn spread(core: &Rc<Core>, accepting: &Accepting, socket: Socket, peer: SocketAddr) -> Option<Socket> {
+    if core.draining.get() || !accepting.open.get() {
+        return Some(socket);
+    }
+    let kept = core.peers.hand_over(accepting.address, socket, peer, core.timers.now());
+    if kept.is_none() {
+        core.metrics.connection_handed_over();
+    }
+    kept
+}
+
 /// Starts the task of one accepted connection.
 fn begin(core: &Rc<Core>, accepting: &Accepting, socket: Socket, peer: SocketAddr) {
     let listener = listener_name(core, accepting.address);
     let listener_index = core.metrics.listener(&listener);
-    if core.connections.get() >= core.snapshot().settings.connections_max || limits::is_scarce(&socket) {
+    if core.peers.connections() >= core.snapshot().settings.connections_max || limits::is_scarce(&socket) {
         core.metrics.connection_refused(listener_index);
         return;
     }
@@ -287,7 +324,7 @@ struct Connected {
 
 impl Connected {
     fn count(core: &Rc<Core>, info: &Rc<ClientInfo>) -> Connected {
-        core.connections.set(core.connections.get() + 1);
+        core.peers.connection_opened();
         core.metrics.connection_opened(info.listener_index);
         Connected { core: core.clone(), info: info.clone() }
     }
@@ -295,7 +332,7 @@ impl Connected {
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        self.core.connections.set(self.core.connections.get() - 1);
+        self.core.peers.connection_closed();
         self.core.metrics.connection_closed(self.info.listener_index);
     }
 }
@@ -328,13 +365,24 @@ async fn tick(timers: Rc<Timers>) {
     }
 }
 
+/// Says again and again that this worker turns, and measures how late it gets to say so: what any task that is
+/// ready has to wait.
+async fn beat(core: Rc<Core>) {
+    loop {
+        let now = Instant::now();
+        core.peers.beat(now);
+        monoio::time::sleep(peers::BEAT).await;
+        core.metrics.turned_late(now.elapsed().saturating_sub(peers::BEAT));
+    }
+}
+
 async fn keep_house(core: Rc<Core>) {
     let mut before = (0, 0);
     let mut quiet_rounds = 0;
     loop {
         monoio::time::sleep(HOUSEKEEPING_INTERVAL).await;
         core.pool.sweep(Instant::now(), &core.snapshot().settings.pool, |_| true);
-        let now = (core.served(), core.connections.get());
+        let now = (core.served(), core.peers.connections());
         quiet_rounds = if now == before { quiet_rounds + 1 } else { 0 };
         before = now;
         if (1..=QUIET_ROUNDS).contains(&quiet_rounds) {

@@ -75,6 +75,38 @@ pub fn raise_open_files() {
     }
 }
 
+/// One thread of a process of ours that does not run until this is dropped, as if it hung.
+pub struct StoppedThread(libc::pid_t);
+
+impl StoppedThread {
+    /// Stops the thread of this name. `None`: this machine does not let us (no ptrace).
+    pub fn stop(process: u32, name: &str) -> Option<StoppedThread> {
+        let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("a running process");
+        let mut threads = tasks.map(|task| task.expect("a thread").path());
+        let of_name = |thread: &PathBuf| {
+            std::fs::read_to_string(thread.join("comm")).is_ok_and(|comm| comm.trim() == name)
+        };
+        let thread = threads.find(of_name).expect("a thread of this name");
+        let thread: libc::pid_t = thread.file_name()?.to_str()?.parse().ok()?;
+        let none = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: these requests take no memory of ours; a failure is an error code.
+        let stopped = unsafe {
+            libc::ptrace(libc::PTRACE_SEIZE, thread, none, none) == 0
+                && libc::ptrace(libc::PTRACE_INTERRUPT, thread, none, none) == 0
+                && libc::waitpid(thread, std::ptr::null_mut(), libc::__WALL) == thread
+        };
+        stopped.then_some(StoppedThread(thread))
+    }
+}
+
+impl Drop for StoppedThread {
+    fn drop(&mut self) {
+        let none = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: as above; a thread that is gone already is an error code.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, none, none) };
+    }
+}
+
 /// Runs `tidegate` with these arguments to its end.
 pub fn tidegate(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
