@@ -61,6 +61,23 @@ fn pause(random: &mut Random) {
     }
 }
 
+/// The body in chunks of random size, most of them larger than what is spliced.
+fn chunked(seed: u64, length: usize) -> Vec<u8> {
+    let mut random = Random(seed | 1);
+    let (bytes, mut coded) = (body(seed, length), Vec::new());
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        let most = [300, 100_000, 400_000, 2_000_000][random.below(4) as usize];
+        let (chunk, behind) = rest.split_at(rest.len().min(1 + random.below(most) as usize));
+        coded.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        coded.extend_from_slice(chunk);
+        coded.extend_from_slice(b"\r\n");
+        rest = behind;
+    }
+    coded.extend_from_slice(b"0\r\n\r\n");
+    coded
+}
+
 /// What the backend does with a request `/ACTION/SEED/LENGTH`.
 fn serve(conn: &mut Conn) {
     while !conn.last {
@@ -89,6 +106,21 @@ fn serve(conn: &mut Conn) {
                     }
                     _ => return conn.close(),
                 }
+            }
+            "chunks" | "cutchunks" => {
+                let coded = chunked(seed, length);
+                let sent =
+                    if action == "chunks" { coded.len() } else { random.below(coded.len() as u64) as usize };
+                let _ = (&stream).write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                let _ = write_unevenly(&stream, &coded[..sent], &mut random);
+                if sent < coded.len() {
+                    return conn.close();
+                }
+            }
+            "upchunks" => {
+                let Ok((got, _)) = conn.wire.read_chunked() else { return };
+                let answer = if got == body(seed, length) { "same" } else { "different" };
+                let _ = conn.write(&harness::backend::ok(format!("{answer} {}", got.len()).as_bytes()));
             }
             "up" => {
                 let mut got = std::mem::take(&mut conn.wire.buffer);
@@ -141,6 +173,37 @@ fn upload(client: &mut Client, seed: u64, length: usize, random: &mut Random) {
     assert_eq!(answer.text(), format!("same {length}"));
 }
 
+fn download_chunks(client: &mut Client, seed: u64, length: usize) {
+    client.send_all(format!("GET /chunks/{seed}/{length} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+    let answer = client.wire.read_response("GET").unwrap_or_else(|fault| panic!("{fault:?}"));
+    assert!(
+        answer.body == body(seed, length),
+        "{length} bytes of body {seed} came back as {}",
+        answer.body.len()
+    );
+}
+
+/// An HTTP/1.0 client gets the payload alone, up to the end of the connection.
+fn download_unchunked(gateway: &Gateway, seed: u64, length: usize) {
+    let mut client = gateway.client();
+    client.send_all(format!("GET /chunks/{seed}/{length} HTTP/1.0\r\nHost: a\r\n\r\n").as_bytes());
+    let answer = client.wire.read_response("GET").unwrap_or_else(|fault| panic!("{fault:?}"));
+    assert!(
+        answer.body == body(seed, length),
+        "{length} bytes of body {seed} came back as {}",
+        answer.body.len()
+    );
+}
+
+fn upload_chunks(client: &mut Client, seed: u64, length: usize, random: &mut Random) {
+    let head =
+        format!("POST /upchunks/{seed}/{length} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send_all(head.as_bytes());
+    write_unevenly(client.raw(), &chunked(seed, length), random).expect("the gateway takes the body");
+    let answer = client.wire.read_response("POST").unwrap_or_else(|fault| panic!("{fault:?}"));
+    assert_eq!(answer.text(), format!("same {length}"));
+}
+
 /// A body that ends early must end the client's connection before its length is reached.
 fn cut_short(gateway: &Gateway, action: &str, seed: u64, length: usize) {
     let mut client = gateway.client();
@@ -157,11 +220,17 @@ fn live(gateway: &Gateway, seeds: &AtomicU64, rounds: u32, mut random: Random) {
     let mut client = gateway.client();
     for _ in 0..rounds {
         let (seed, length) = (seeds.fetch_add(1, Ordering::Relaxed), length(&mut random));
-        match random.below(10) {
+        match random.below(14) {
             0..4 => download(&mut client, seed, length, &mut random),
             4..7 => upload(&mut client, seed, length, &mut random),
-            7 => cut_short(gateway, ["cut", "reset", "half"][random.below(3) as usize], seed, length),
-            8 => leave(gateway, seed, length, &mut random),
+            7..9 => download_chunks(&mut client, seed, length),
+            9 => download_unchunked(gateway, seed, length),
+            10 => upload_chunks(&mut client, seed, length, &mut random),
+            11 => {
+                let action = ["cut", "reset", "half", "cutchunks"][random.below(4) as usize];
+                cut_short(gateway, action, seed, length);
+            }
+            12 => leave(gateway, seed, length, &mut random),
             _ => {
                 let mut refused = gateway.client();
                 let head = format!(
@@ -236,6 +305,33 @@ fn everything_arrives(splice: &str, rounds: u32) -> Gateway {
 fn large_bodies_are_spliced_and_exact() {
     let gateway = everything_arrives("from = \"64KiB\"", if proof() { 400 } else { 12 });
     assert!(gateway.metrics().sum("tidegate_spliced_bytes_total", &[]) > (4 << 20) as f64);
+}
+
+#[test]
+fn large_chunks_are_spliced_in_both_directions() {
+    const LENGTH: usize = 3 << 20;
+    let origin = Backend::serve(|request, conn| {
+        if request.target == "/up" {
+            let _ = conn.write(&harness::backend::ok(format!("{}", request.body.len()).as_bytes()));
+            return;
+        }
+        let _ = conn.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let _ = conn.write(format!("{LENGTH:x}\r\n").as_bytes());
+        let _ = conn.write(&body(5, LENGTH));
+        let _ = conn.write(b"\r\n0\r\n\r\n");
+    });
+    let gateway = gateway(&origin, "from = \"64KiB\"");
+    let mut client = gateway.client();
+    assert!(client.get("/down").unwrap().body == body(5, LENGTH));
+    let down = gateway.metrics().sum("tidegate_spliced_bytes_total", &[]);
+    assert!(down > (LENGTH / 2) as f64, "{down} bytes of {LENGTH} were spliced");
+    let mut upload = b"POST /up HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    upload.extend_from_slice(format!("{LENGTH:x}\r\n").as_bytes());
+    upload.extend_from_slice(&body(6, LENGTH));
+    upload.extend_from_slice(b"\r\n0\r\n\r\n");
+    assert_eq!(client.request("POST", &upload).unwrap().text(), LENGTH.to_string());
+    let up = gateway.metrics().sum("tidegate_spliced_bytes_total", &[]) - down;
+    assert!(up > (LENGTH / 2) as f64, "{up} bytes of {LENGTH} were spliced");
 }
 
 /// Two pipes for eight clients: most bodies are copied from some point on.

@@ -155,7 +155,7 @@ impl ChunkedDecoder {
         }
     }
 
-    /// Payload bytes handed out so far.
+    /// Payload bytes handed out or passed so far.
     pub fn payload_bytes(&self) -> u64 {
         self.payload_bytes
     }
@@ -163,8 +163,22 @@ impl ChunkedDecoder {
     /// Payload bytes that the message has at least: those handed out, and what is left of the chunk whose size
     /// line was read.
     pub fn payload_bytes_announced(&self) -> u64 {
-        let left = if self.state == State::Data { self.remaining } else { 0 };
-        self.payload_bytes.saturating_add(left)
+        self.payload_bytes.saturating_add(self.chunk_bytes_left())
+    }
+
+    /// Payload bytes that the chunk under way still lacks; 0 between chunks.
+    pub fn chunk_bytes_left(&self) -> u64 {
+        if self.state == State::Data { self.remaining } else { 0 }
+    }
+
+    /// Payload bytes went by elsewhere, at most `chunk_bytes_left` of them.
+    pub fn pass(&mut self, bytes: u64) {
+        debug_assert!(bytes <= self.chunk_bytes_left());
+        self.payload_bytes += bytes;
+        self.remaining -= bytes;
+        if self.state == State::Data && self.remaining == 0 {
+            self.state = State::DataEnd;
+        }
     }
 
     /// The whole message was consumed.
@@ -233,11 +247,7 @@ impl ChunkedDecoder {
         if len > 0 {
             payload(&rest[..len]);
         }
-        self.payload_bytes += len as u64;
-        self.remaining -= len as u64;
-        if self.remaining == 0 {
-            self.state = State::DataEnd;
-        }
+        self.pass(len as u64);
         len
     }
 

@@ -40,6 +40,23 @@ fn outcome(stream: &str) -> Result<(String, bool), ChunkError> {
     Ok((String::from_utf8(decoded.payload).expect("the tests' payload is text"), decoded.complete))
 }
 
+/// Payload may go by elsewhere instead: the decoder goes on behind it as if it had seen it.
+#[test]
+fn passed_payload_is_as_good_as_seen() {
+    let (head, tail) = (b"5;a=b\r\nab".as_slice(), b"\r\n2\r\nxy\r\n0\r\n\r\n".as_slice());
+    for passed in 0..=3 {
+        let mut decoder = ChunkedDecoder::new(ChunkLimits::default());
+        assert_eq!(decoder.chunk_bytes_left(), 0);
+        assert_eq!(decoder.advance(head, |_| {}).map(|advance| advance.consumed), Ok(head.len()));
+        assert_eq!(decoder.chunk_bytes_left(), 3);
+        decoder.pass(passed);
+        assert_eq!((decoder.payload_bytes(), decoder.payload_bytes_announced()), (2 + passed, 5));
+        let rest = [&b"cde"[passed as usize..], tail].concat();
+        let advance = decoder.advance(&rest, |_| {}).expect("valid");
+        assert!(advance.complete && advance.consumed == rest.len() && decoder.payload_bytes() == 7);
+    }
+}
+
 #[test]
 fn valid_streams_decode() {
     for (stream, payload) in [

@@ -170,7 +170,7 @@ impl Uplink<'_> {
         Ok(())
     }
 
-    /// The rest without a copy, as far as there are pipes; returns what is left.
+    /// As much without a copy, as far as there are pipes; returns what is left.
     async fn splice(
         &self,
         client: &mut Reader,
@@ -212,6 +212,11 @@ impl Uplink<'_> {
             client.consume(advance.consumed);
             if advance.complete {
                 return Ok(());
+            }
+            // All that was received is sent, so that the rest of a large chunk needs no look.
+            let left = decoder.chunk_bytes_left();
+            if self.bounds.splice.takes(left) {
+                decoder.pass(left - self.splice(client, upstream, left, deadline).await?);
             }
             self.fill(client, u64::MAX, &mut reads, deadline).await?;
         }

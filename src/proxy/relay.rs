@@ -293,7 +293,7 @@ impl Body<'_, '_> {
         }
     }
 
-    /// The rest without a copy, as far as there are pipes; returns what is left.
+    /// As much without a copy, as far as there are pipes; returns what is left.
     async fn splice(&mut self, upstream: &mut Reader, remaining: u64) -> Result<u64, Error> {
         let link = self.link;
         self.let_go_of_plan();
@@ -329,6 +329,11 @@ impl Body<'_, '_> {
             upstream.consume(advance.consumed);
             if advance.complete {
                 return Ok(());
+            }
+            // All that was received is sent, so that the rest of a large chunk needs no look.
+            let left = decoder.chunk_bytes_left();
+            if self.link.bounds.splice.takes(left) {
+                decoder.pass(left - self.splice(upstream, left).await?);
             }
             self.receive(upstream, &mut reads).await?.ok_or(Kind::ResponseTruncated)?;
         }

@@ -189,7 +189,7 @@ impl<R: Read> Wire<R> {
         Ok(self.buffer.drain(..count).collect())
     }
 
-    fn read_chunked(&mut self) -> Result<(Vec<u8>, Trailers), Fault> {
+    pub fn read_chunked(&mut self) -> Result<(Vec<u8>, Trailers), Fault> {
         let mut body = Vec::new();
         loop {
             let size = self.read_chunk_size()?;
