@@ -7,8 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use arc_swap::access::Access;
+use arc_swap::{ArcSwap, Cache};
 
 use crate::balance::pick::PickState;
 use crate::balance::pool::UpstreamPool;
@@ -30,7 +29,8 @@ pub type SnapshotRef = Rc<Arc<Snapshot>>;
 pub struct Core {
     pub id: usize,
     pub peers: Peers,
-    published: Arc<ArcSwap<Snapshot>>,
+    /// Looks at what is published with one plain load while nothing is new.
+    published: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     current: RefCell<SnapshotRef>,
     pub buffers: Rc<BufferPool>,
     pub pipes: Rc<Pipes>,
@@ -74,7 +74,7 @@ impl Core {
         Ok(Core {
             id,
             peers,
-            published,
+            published: RefCell::new(Cache::new(published)),
             current: RefCell::new(current),
             buffers,
             pipes: Rc::default(),
@@ -97,10 +97,11 @@ impl Core {
 
     /// The newest published configuration. Called once per request, which keeps what it got.
     pub fn snapshot(&self) -> SnapshotRef {
-        let published = Access::<Snapshot>::load(&*self.published);
+        let mut published = self.published.borrow_mut();
+        let published = published.load();
         let mut current = self.current.borrow_mut();
-        if !std::ptr::eq(&*published, &***current) {
-            *current = Rc::new(self.published.load_full());
+        if !Arc::ptr_eq(published, &current) {
+            *current = Rc::new(published.clone());
         }
         Rc::clone(&current)
     }
