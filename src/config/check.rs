@@ -6,8 +6,9 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use crate::balance::pick::{Balance, HashKey};
 use crate::config::diagnostic::{Problem, Report};
-use crate::config::document::Document;
+use crate::config::document::{Document, ProtocolWord};
 use crate::config::document_route::{ActionEntry, RouteEntry};
 use crate::config::reach::Reach;
 use crate::config::reader::Located;
@@ -17,6 +18,7 @@ use crate::config::value::shown;
 pub fn check(document: &Document<'_>, report: &Report<'_>) {
     let services: HashSet<&str> = document.services.iter().map(|service| service.name.value).collect();
     listeners(document, report);
+    tcp_services(document, &services, report);
     route_names(document, report);
     for route in &document.routes {
         listeners_of(route, document, report);
@@ -53,6 +55,31 @@ fn listeners(document: &Document<'_>, report: &Report<'_>) {
     }
 }
 
+/// The services that TCP listeners name: they must be there, and can hash nothing that only a request has.
+fn tcp_services(document: &Document<'_>, services: &HashSet<&str>, report: &Report<'_>) {
+    let by_name: HashMap<&str, _> =
+        document.services.iter().map(|service| (service.name.value, service)).collect();
+    for listener in document.listeners.iter().filter(|listener| listener.protocol == ProtocolWord::Tcp) {
+        let Some(to) = &listener.to else { continue };
+        known_service(to, &format!("listen.{}.to", listener.name.value), services, document, report);
+        let Some(service) = by_name.get(to.value) else { continue };
+        let needs_request =
+            matches!(&service.balance, Balance::ConsistentHash { key } if *key != HashKey::ClientAddress);
+        if let (true, Some(hash_by)) = (needs_request, &service.hash_by) {
+            let problem = Problem::new(format!(
+                "a connection of the TCP listener \"{}\" has nothing of this: its endpoint is drawn at random",
+                listener.name.value
+            ));
+            let help = "write `hash_by = \"client\"`, or give the listener a service of its own";
+            report.warning(
+                hash_by.clone(),
+                format!("service.{}.hash_by", service.name.value),
+                problem.help(help),
+            );
+        }
+    }
+}
+
 fn route_names(document: &Document<'_>, report: &Report<'_>) {
     let mut seen: HashMap<&str, &Range<usize>> = HashMap::new();
     for name in document.routes.iter().filter_map(|route| route.name.as_ref()) {
@@ -68,8 +95,17 @@ fn route_names(document: &Document<'_>, report: &Report<'_>) {
 fn listeners_of(route: &RouteEntry<'_>, document: &Document<'_>, report: &Report<'_>) {
     for wanted in &route.listeners {
         let names = || document.listeners.iter().map(|listener| listener.name.value);
-        if names().any(|name| name == wanted.value) {
-            continue;
+        let known = document.listeners.iter().find(|listener| listener.name.value == wanted.value);
+        match known.map(|listener| listener.protocol) {
+            Some(ProtocolWord::Http) => continue,
+            Some(ProtocolWord::Tcp) => {
+                let problem =
+                    Problem::new(format!("no route sees what the TCP listener \"{}\" accepts", wanted.value));
+                let help = "its connections go where its `to` says; name HTTP listeners here";
+                report.error(wanted.span.clone(), "route.match.listener", problem.help(help));
+                continue;
+            }
+            None => {}
         }
         let meant = suggest::nearest(wanted.value, names());
         let help = did_you_mean(meant, || format!("add a section `[listen.{}]`", shown(wanted.value)));
@@ -85,15 +121,7 @@ fn services_of(
     report: &Report<'_>,
 ) {
     let Some(ActionEntry::Forward { to, text, otherwise }) = &route.action else { return };
-    let known = |name: &Located<&str>, key: &str| {
-        if services.contains(name.value) {
-            return;
-        }
-        let meant = suggest::nearest(name.value, document.services.iter().map(|service| service.name.value));
-        let help = did_you_mean(meant, || format!("add a section `[service.{}]`", shown(name.value)));
-        let problem = Problem::new(format!("there is no service \"{}\"", shown(name.value)));
-        report.absent(name.span.clone(), key, problem.help(help));
-    };
+    let known = |name: &Located<&str>, key: &str| known_service(name, key, services, document, report);
     match to.value.as_literal() {
         Some(name) => {
             known(&Located { span: to.span.clone(), value: name }, "route.to");
@@ -107,6 +135,22 @@ fn services_of(
     if let Some(otherwise) = otherwise {
         known(otherwise, "route.otherwise");
     }
+}
+
+fn known_service(
+    name: &Located<&str>,
+    key: &str,
+    services: &HashSet<&str>,
+    document: &Document<'_>,
+    report: &Report<'_>,
+) {
+    if services.contains(name.value) {
+        return;
+    }
+    let meant = suggest::nearest(name.value, document.services.iter().map(|service| service.name.value));
+    let help = did_you_mean(meant, || format!("add a section `[service.{}]`", shown(name.value)));
+    let problem = Problem::new(format!("there is no service \"{}\"", shown(name.value)));
+    report.absent(name.span.clone(), key, problem.help(help));
 }
 
 /// A template that no service's name fits is most likely misspelt.
@@ -142,7 +186,8 @@ fn unreached(document: &Document<'_>, report: &Report<'_>) {
 }
 
 fn unused_services(document: &Document<'_>, report: &Report<'_>) {
-    let mut used = HashSet::new();
+    let tcp = document.listeners.iter().filter(|listener| listener.protocol == ProtocolWord::Tcp);
+    let mut used: HashSet<&str> = tcp.filter_map(|listener| Some(listener.to.as_ref()?.value)).collect();
     for route in &document.routes {
         let Some(ActionEntry::Forward { to, otherwise, .. }) = &route.action else { continue };
         // A template may name any of them.
@@ -153,13 +198,19 @@ fn unused_services(document: &Document<'_>, report: &Report<'_>) {
     if report.has_errors() {
         return;
     }
-    if document.routes.is_empty() {
+    let has_http = document.listeners.iter().any(|listener| listener.protocol == ProtocolWord::Http);
+    if document.routes.is_empty() && has_http {
         let problem = Problem::new("there are no routes: every request is answered 404");
         report.warning(0..1, "route", problem.help("add a section `[[route]]` with `to = \"SERVICE\"`"));
         return;
     }
+    if let Some(route) = document.routes.first().filter(|_| !has_http) {
+        let problem = Problem::new("no request reaches the routes: all listeners speak TCP");
+        let help = "add a section `[listen.web]` with `address = \"0.0.0.0:8080\"`";
+        report.warning(route.span.clone(), "route", problem.help(help));
+    }
     for service in document.services.iter().filter(|service| !used.contains(service.name.value)) {
-        let problem = Problem::new(format!("no route uses the service \"{}\"", service.name.value));
+        let problem = Problem::new(format!("nothing uses the service \"{}\"", service.name.value));
         report.warning(service.name.span.clone(), format!("service.{}", service.name.value), problem);
     }
 }

@@ -6,17 +6,21 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::balance::pick::{Balance, Picker};
 use crate::config::check;
 use crate::config::diagnostic::{Diagnostics, Problem, Report, Source};
-use crate::config::document::{self, Document, EndpointEntry, ServiceEntry, StartOnly};
+use crate::config::document::{
+    self, Document, EndpointEntry, ListenerEntry, ProtocolWord, ServiceEntry, StartOnly,
+};
 use crate::config::document_route::{ActionEntry, RouteEntry};
 use crate::config::reader;
 use crate::config::registry::Registry;
 use crate::config::route_name::RouteNames;
 use crate::config::snapshot::{
-    Endpoint, Listener, RetryPolicy, Service, ServiceId, Settings, Snapshot, UpstreamTimeouts,
+    Endpoint, Listener, Protocol, ProxyVersion, RetryPolicy, Service, ServiceId, Settings, Snapshot,
+    UpstreamTimeouts,
 };
 use crate::config::value::{HostPort, Place};
 use crate::proxy::route::RouteTable;
@@ -49,6 +53,7 @@ struct ServiceBlueprint {
     balance: Balance,
     timeouts: UpstreamTimeouts,
     retry: RetryPolicy,
+    proxy_protocol: Option<ProxyVersion>,
 }
 
 /// The addresses behind each name, as the control thread last resolved them. A name that is not here has none.
@@ -93,18 +98,13 @@ fn keep_start_only(settings: &mut Settings, before: &Settings, places: &StartOnl
 }
 
 fn blueprint(document: Document<'_>, registry: &mut Registry) -> Blueprint {
-    let listeners: Vec<Listener> = document
-        .listeners
-        .iter()
-        .filter_map(|listener| {
-            let address = listener.address.as_ref()?.value;
-            Some(Listener { name: listener.name.value.into(), address, protocol: listener.protocol })
-        })
-        .collect();
     let services: Vec<ServiceBlueprint> = document.services.into_iter().map(service).collect();
     let by_index = services.iter().zip(0..);
-    let service_by_name =
+    let service_by_name: HashMap<Box<str>, ServiceId> =
         by_index.map(|(service, index)| (Box::from(&*service.name), ServiceId(index))).collect();
+    let idle = document.settings.client_timeouts.tcp;
+    let listeners: Vec<Listener> =
+        document.listeners.iter().filter_map(|entry| listener(entry, &service_by_name, idle)).collect();
     let lookup =
         Lookup { services: &service_by_name, listeners: &listeners, body_bytes_max: document.body_bytes_max };
     let mut names =
@@ -121,6 +121,27 @@ fn blueprint(document: Document<'_>, registry: &mut Registry) -> Blueprint {
     }
 }
 
+/// `None` never happens here: what is missing has been reported.
+fn listener(
+    entry: &ListenerEntry<'_>,
+    services: &HashMap<Box<str>, ServiceId>,
+    idle: Duration,
+) -> Option<Listener> {
+    let protocol = match entry.protocol {
+        ProtocolWord::Http => Protocol::Http,
+        ProtocolWord::Tcp => Protocol::Tcp {
+            to: *services.get(entry.to.as_ref()?.value)?,
+            idle: entry.idle_timeout.unwrap_or(idle),
+        },
+    };
+    Some(Listener {
+        name: entry.name.value.into(),
+        address: entry.address.as_ref()?.value,
+        protocol,
+        proxy_trusted: entry.proxy_trusted.clone(),
+    })
+}
+
 fn service(entry: ServiceEntry<'_>) -> ServiceBlueprint {
     ServiceBlueprint {
         name: entry.name.value.into(),
@@ -128,6 +149,7 @@ fn service(entry: ServiceEntry<'_>) -> ServiceBlueprint {
         balance: entry.balance,
         timeouts: entry.timeouts,
         retry: entry.retry,
+        proxy_protocol: entry.proxy_protocol,
     }
 }
 
@@ -238,6 +260,7 @@ impl ServiceBlueprint {
             endpoints,
             timeouts: self.timeouts,
             retry: self.retry.clone(),
+            proxy_protocol: self.proxy_protocol,
             state,
         }
     }

@@ -98,6 +98,25 @@ fn listeners_and_services_stand_in_the_order_of_the_file() {
 }
 
 #[test]
+fn tcp_listeners() {
+    let text = "timeouts.tcp = \"1m\"\n[listen.a]\naddress = \"0.0.0.0:1\"\nprotocol = \"tcp\"\nto = \"t\"\n\
+                proxy_protocol.trusted = [\"10.0.0.0/8\", \"::1\"]\n\
+                [listen.b]\naddress = \"0.0.0.0:2\"\nprotocol = \"tcp\"\nto = \"s\"\nidle_timeout = \"5s\"\n\
+                [service.s]\nendpoints = \"10.0.0.1:80\"\nproxy_protocol = \"v2\"\n[service.t]\nendpoints = \"10.0.0.1:80\"\n";
+    let snapshot = snapshot(text);
+    let protocols: Vec<Protocol> = snapshot.listeners.iter().map(|listener| listener.protocol).collect();
+    let expected = [
+        Protocol::Tcp { to: ServiceId(1), idle: Duration::from_secs(60) },
+        Protocol::Tcp { to: ServiceId(0), idle: Duration::from_secs(5) },
+    ];
+    assert_eq!(protocols, expected);
+    let trusted = |at: usize| snapshot.listeners[at].proxy_trusted.len();
+    assert_eq!((trusted(0), trusted(1)), (2, 0));
+    let sent: Vec<_> = snapshot.services.iter().map(|service| service.proxy_protocol).collect();
+    assert_eq!(sent, [Some(ProxyVersion::V2), None]);
+}
+
+#[test]
 fn services() {
     let text = "[listen.web]\naddress = \"0.0.0.0:1\"\n[service.s]\n\
                 endpoints = [{ address = \"10.0.0.1:80\", weight = 3 }, \"[::1]:80\", { address = \"10.0.0.3:80\", weight = 0 }]\n\

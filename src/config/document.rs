@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -15,8 +16,8 @@ use crate::config::diagnostic::{Problem, Report};
 use crate::config::document_route::{self, RouteEntry};
 use crate::config::reader::{Located, Section};
 use crate::config::snapshot::{
-    ClientTimeouts, DriverChoice, LogTarget, PoolLimits, Protocol, RetryPolicy, Settings, SplicePolicy,
-    UpstreamTimeouts,
+    Cidr, ClientTimeouts, DriverChoice, LogTarget, PoolLimits, ProxyVersion, RetryPolicy, Settings,
+    SplicePolicy, UpstreamTimeouts,
 };
 use crate::config::suggest;
 use crate::config::value::{self, Parsed, Place};
@@ -47,7 +48,17 @@ pub struct ListenerEntry<'a> {
     pub name: Located<&'a str>,
     /// `None`: missing or wrong, and reported.
     pub address: Option<Located<SocketAddr>>,
-    pub protocol: Protocol,
+    pub protocol: ProtocolWord,
+    /// The service of a TCP listener. `None` there: missing or wrong, and reported.
+    pub to: Option<Located<&'a str>>,
+    pub idle_timeout: Option<Duration>,
+    pub proxy_trusted: Vec<Cidr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProtocolWord {
+    Http,
+    Tcp,
 }
 
 #[derive(Debug)]
@@ -55,8 +66,11 @@ pub struct ServiceEntry<'a> {
     pub name: Located<&'a str>,
     pub endpoints: Vec<EndpointEntry>,
     pub balance: Balance,
+    /// Where `hash_by` is written, if it is.
+    pub hash_by: Option<Range<usize>>,
     pub timeouts: UpstreamTimeouts,
     pub retry: RetryPolicy,
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 #[derive(Debug, Clone)]
@@ -196,6 +210,7 @@ fn client_timeouts(timeouts: &Section<'_>) -> ClientTimeouts {
         idle: read("idle"),
         write: read("write"),
         tunnel: read("tunnel"),
+        tcp: read("tcp"),
     }
 }
 
@@ -212,7 +227,7 @@ fn upstream_timeouts(timeouts: &Section<'_>) -> UpstreamTimeouts {
 /// Resolving more often than this would load name servers for nothing.
 const DNS_REFRESH_MIN_S: u64 = 1;
 
-fn dns_refresh(value: &DeValue<'_>) -> Parsed<std::time::Duration> {
+fn dns_refresh(value: &DeValue<'_>) -> Parsed<Duration> {
     let refresh = value::duration(value)?;
     if refresh.as_secs() < DNS_REFRESH_MIN_S {
         return Err(Problem::new("names are resolved at most once a second").help("write \"1s\" or more"));
@@ -253,21 +268,60 @@ fn log_target(value: &DeValue<'_>, directory: &Path) -> Parsed<LogTarget> {
 }
 
 fn listener<'a>(name: Located<&'a str>, section: &Section<'a>) -> ListenerEntry<'a> {
+    let protocol = section.optional("protocol", protocol).map(|found| found.value);
+    // A protocol that is wrong is reported; what belongs to which of them is then not known.
+    let known = protocol.is_some() || !section.has("protocol");
+    let protocol = protocol.unwrap_or(ProtocolWord::Http);
+    if known {
+        refuse_foreign(section, protocol);
+    }
     ListenerEntry {
         name,
         address: section.required("address", value::socket_address),
-        protocol: section.value("protocol", protocol),
+        protocol,
+        to: section.optional("to", value::text),
+        idle_timeout: section.optional("idle_timeout", value::duration).map(|found| found.value),
+        proxy_trusted: section.table("proxy_protocol").map(|table| proxy_trusted(&table)).unwrap_or_default(),
     }
 }
 
-fn protocol(value: &DeValue<'_>) -> Parsed<Protocol> {
-    const LATER: [&str; 5] = ["https", "tcp", "tls-passthrough", "http2", "udp"];
+/// Says which keys a listener of this protocol lacks or may not have.
+fn refuse_foreign(section: &Section<'_>, protocol: ProtocolWord) {
+    if protocol == ProtocolWord::Tcp {
+        if !section.has("to") {
+            section.absent("to");
+        }
+        return;
+    }
+    let refuse = |key: &'static str, instead: &str| {
+        if section.has(key) {
+            let problem = Problem::new(format!("`{key}` is for listeners with `protocol = \"tcp\"`"));
+            let help = format!("add `protocol = \"tcp\"`, or remove this: {instead}");
+            section.error(section.key_span(key), key, problem.help(help));
+        }
+    };
+    refuse("to", "HTTP requests go where `[[route]]` says");
+    refuse("idle_timeout", "HTTP connections idle as long as `timeouts.idle` says");
+}
+
+fn proxy_trusted(section: &Section<'_>) -> Vec<Cidr> {
+    if !section.has("trusted") {
+        section.absent("trusted");
+    } else if section.nodes("trusted").is_empty() {
+        let problem = Problem::new("no peer is trusted: no PROXY header is ever read");
+        section.warning(section.key_span("trusted"), "trusted", problem.help("name the load balancers here"));
+    }
+    section.list("trusted", value::network).into_iter().map(|found| found.value).collect()
+}
+
+fn protocol(value: &DeValue<'_>) -> Parsed<ProtocolWord> {
+    const LATER: [&str; 4] = ["https", "tls-passthrough", "http2", "udp"];
     match value.as_str() {
         Some(text) if LATER.contains(&text) => {
             let problem = Problem::new(format!("the protocol \"{text}\" is not supported in this version"));
-            Err(problem.help("this version has \"http\""))
+            Err(problem.help("this version has \"http\" and \"tcp\""))
         }
-        _ => value::word(&[("http", Protocol::Http)])(value),
+        _ => value::word(&[("http", ProtocolWord::Http), ("tcp", ProtocolWord::Tcp)])(value),
     }
 }
 
@@ -286,9 +340,15 @@ fn service<'a>(
             .table("timeouts")
             .map_or(upstream, |timeouts| service_timeouts(&timeouts, upstream)),
         retry: retry(&section.table_or_empty("retry")),
+        proxy_protocol: section
+            .optional("proxy_protocol", value::word(PROXY_VERSIONS))
+            .map(|found| found.value),
+        hash_by: section.has("hash_by").then(|| section.key_span("hash_by")),
         name,
     }
 }
+
+const PROXY_VERSIONS: &[(&str, ProxyVersion)] = &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
 
 /// Endpoints of one service.
 const ENDPOINTS_MAX: usize = 10_000;

@@ -115,13 +115,6 @@ const LATER: &[Case] = &[
     ("[auth.users]\njwt = 1", "1:2", "`auth` is not supported in this version", "identity"),
     ("[limit.a]\nrate = 1", "1:2", "`limit` is not supported in this version", "rate limits"),
     ("[listen.web]\naddress = \"0.0.0.0:1\"\ntls = { key = \"k\" }", "3:1", "`tls` is not supported", "TLS"),
-    ("[listen.web]\naddress = \"0.0.0.0:1\"\nto = \"m\"", "3:1", "`to` is not supported", "TCP"),
-    (
-        "[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"tcp\"",
-        "3:12",
-        "protocol \"tcp\" is not supported",
-        "\"http\"",
-    ),
     (
         "[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"https\"",
         "3:12",
@@ -227,7 +220,99 @@ const LISTENERS: &[Case] = &[
     ("[listen.\"a b\"]\naddress = \"0.0.0.0:1\"", "1:9", "` ` is not allowed in a name", "letters"),
     ("[listen.\"\"]\naddress = \"0.0.0.0:1\"", "1:9", "a name cannot be empty", ""),
     ("[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"htp\"", "3:12", "is none of \"http\"", "\"http\""),
+    ("[listen.web]\naddress = \"0.0.0.0:1\"\nto = \"m\"", "3:1", "`to` is for listeners", "`[[route]]`"),
+    (
+        "[listen.web]\naddress = \"0.0.0.0:1\"\nidle_timeout = \"1m\"",
+        "3:1",
+        "`idle_timeout` is for listeners with `protocol = \"tcp\"`",
+        "`timeouts.idle`",
+    ),
+    ("[listen.web]\naddress = \"0.0.0.0:1\"\nproxy_protocol = true", "3:18", "expected a table", ""),
+    (
+        "[listen.web]\naddress = \"0.0.0.0:1\"\nproxy_protocol = {}",
+        "3:18",
+        "`listen.web.proxy_protocol` has no `trusted`",
+        "10.0.0.0/8",
+    ),
+    (
+        "[listen.web]\naddress = \"0.0.0.0:1\"\nproxy_protocol.trusted = [\"10.0.0.0/33\"]",
+        "3:27",
+        "is not a network",
+        "0 to 32",
+    ),
 ];
+
+/// A listener `db` that speaks TCP, with these lines; the routes keep a listener of their own.
+const TCP: &[Case] = &[
+    ("[listen.db]\naddress = \"0.0.0.0:1\"\nprotocol = \"tcp\"", "1:1", "has no `to`", "add `to = "),
+    (
+        "[listen.db]\naddress = \"0.0.0.0:1\"\nprotocol = \"tcp\"\nproxy_pass = \"m\"",
+        "4:1",
+        "unknown key `proxy_pass`",
+        "did you mean `to`?",
+    ),
+    (
+        "[listen.db]\naddress = \"0.0.0.0:1\"\nprotocol = \"tcp\"\nto = \"mm\"",
+        "4:6",
+        "there is no service \"mm\"",
+        "\"m\"",
+    ),
+    (
+        "[listen.db]\naddress = \"0.0.0.0:1\"\nprotocol = \"tcp\"\nto = \"m\"\nproxy_timeout = \"1m\"",
+        "5:1",
+        "unknown key",
+        "`idle_timeout`",
+    ),
+    (
+        "[listen.db]\naddress = \"0.0.0.0:1\"\nprotocol = \"tcp\"\nto = \"m\"\n[listen.web]\naddress = \"0.0.0.0:2\"\n\
+         [[route]]\nto = \"m\"\nmatch.listener = [\"web\", \"db\"]",
+        "9:26",
+        "no route sees what the TCP listener \"db\" accepts",
+        "its `to`",
+    ),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\nproxy_protocol = \"v3\"",
+        "3:18",
+        "is none of \"v1\", \"v2\"",
+        "\"v",
+    ),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\nsend_proxy = true",
+        "3:1",
+        "unknown key `send_proxy`",
+        "did you mean `proxy_protocol`?",
+    ),
+];
+
+#[test]
+fn tcp() {
+    assert_cases(Severity::Error, TCP);
+    let warnings: &[Case] = &[
+        (
+            "[listen.db]\naddress = \"0.0.0.0:1\"\nprotocol = \"tcp\"\nto = \"m\"\n[listen.web]\naddress = \"0.0.0.0:2\"\n\
+             [service.m]\nendpoints = [\"a:1\"]\nbalance = \"hash\"\nhash_by = \"path\"",
+            "10:1",
+            "has nothing of this",
+            "\"client\"",
+        ),
+        (
+            "[listen.db]\naddress = \"0.0.0.0:1\"\nprotocol = \"tcp\"\nto = \"m\"\n[[route]]\nto = \"m\"",
+            "5:1",
+            "no request reaches the routes",
+            "[listen.web]",
+        ),
+        (
+            "[listen.web]\naddress = \"0.0.0.0:1\"\nproxy_protocol = { trusted = [] }",
+            "3:20",
+            "no peer is trusted",
+            "load balancers",
+        ),
+    ];
+    assert_cases(Severity::Warning, warnings);
+    let alone = "[listen.db]\naddress = \"0.0.0.0:1\"\nprotocol = \"tcp\"\nto = \"m\"\n[service.m]\nendpoints = [\"a:1\"]\n";
+    let found = diagnose(alone);
+    assert!(found.is_empty(), "a TCP listener needs no route: {found}");
+}
 
 #[test]
 fn listeners() {
@@ -481,7 +566,7 @@ const WARNINGS: &[Case] = &[
     (
         "[service.m]\nendpoints = [\"a:1\"]\n[service.n]\nendpoints = [\"a:1\"]",
         "3:10",
-        "no route uses the service \"n\"",
+        "nothing uses the service \"n\"",
         "",
     ),
     ("[[route]]\nto = \"m\"\notherwise = \"m\"", "3:13", "never used", "remove it"),

@@ -230,7 +230,7 @@ pub const SECTIONS: &[Section] = &[
     Section {
         path: "timeouts",
         header: "[timeouts]",
-        doc: "The first five are about clients; the others are what services start from.",
+        doc: "The first six are about clients; the others are what services start from.",
         keys: &[
             key("header", "duration", "\"10s\"", "From the first byte of a request head to its end."),
             key("body", "duration", "\"30s\"", "Longest silence while a request body arrives."),
@@ -242,6 +242,12 @@ pub const SECTIONS: &[Section] = &[
                 "Longest time a client may read nothing while a response waits for it.",
             ),
             key("tunnel", "duration", "\"1h\"", "Longest silence on a WebSocket, other upgrade or CONNECT."),
+            key(
+                "tcp",
+                "duration",
+                "\"10m\"",
+                "Longest silence on a connection to a TCP listener, both directions together.",
+            ),
             key("connect", "duration", "\"5s\"", "Connecting to an endpoint."),
             key("first_byte", "duration", "\"60s\"", "From the request sent to the response's head."),
             key(
@@ -307,8 +313,36 @@ pub const SECTIONS: &[Section] = &[
         doc: "An address that clients connect to. At least one.",
         keys: &[
             key("address", "IP address and port", "required", "`\"0.0.0.0:8080\"`, `\"[::]:8080\"`."),
-            key("protocol", "`\"http\"`", "\"http\"", "What clients speak there."),
+            key(
+                "protocol",
+                "`\"http\"`, `\"tcp\"`",
+                "\"http\"",
+                "What clients speak there. `tcp` passes the bytes on as they are.",
+            ),
+            key(
+                "to",
+                "service",
+                "none",
+                "Where the connections of a TCP listener go: required there, and nowhere else. HTTP requests go where `[[route]]` says.",
+            ),
+            key(
+                "idle_timeout",
+                "duration",
+                "that of `timeouts.tcp`",
+                "For a TCP listener: longest silence on a connection, both directions together.",
+            ),
         ],
+    },
+    Section {
+        path: "listen.*.proxy_protocol",
+        header: "listen.NAME.proxy_protocol = { ... }",
+        doc: "Connections from load balancers that speak the PROXY protocol, version 1 or 2.",
+        keys: &[key(
+            "trusted",
+            "list of IP networks",
+            "required",
+            "Peers whose connections begin with a PROXY header, within `timeouts.header`: what it says is the client's address from then on. Connections of others are served without; a header there is not read as one.",
+        )],
     },
     Section {
         path: "service.*",
@@ -332,6 +366,12 @@ pub const SECTIONS: &[Section] = &[
                 "`\"header:NAME\"`, `\"cookie:NAME\"`, `\"client\"`, `\"path\"`, `\"query:NAME\"`",
                 "\"client\"",
                 "What `balance = \"hash\"` hashes: equal values go to the same endpoint, unless it is overloaded.",
+            ),
+            key(
+                "proxy_protocol",
+                "`\"v1\"`, `\"v2\"`",
+                "none",
+                "Connections to endpoints begin with a PROXY header that names the client. For HTTP each then serves the requests of one client connection, is not kept in the pool, and ends with it.",
             ),
         ],
     },
@@ -528,9 +568,7 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("", "trace", "trace export by OTLP"),
     ("", "redis", "limits shared between machines"),
     ("listen.*", "tls", "TLS towards clients"),
-    ("listen.*", "to", "the service of a TCP listener"),
     ("listen.*", "sni", "routing by TLS server name"),
-    ("listen.*", "proxy_protocol", "the PROXY protocol from load balancers"),
     ("service.*", "health", "active health checks"),
     ("service.*", "outlier", "ejection of failing endpoints"),
     ("service.*", "breaker", "circuit breaking"),
@@ -539,7 +577,6 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("service.*", "slow_start", "slow start of new endpoints"),
     ("service.*", "protocol", "HTTP/2 and gRPC towards endpoints"),
     ("service.*", "tls", "TLS towards endpoints"),
-    ("service.*", "proxy_protocol", "the PROXY protocol towards endpoints"),
     ("service.*.endpoints", "priority", "zones and priorities"),
     ("service.*.endpoints", "zone", "zones and priorities"),
     ("route", "auth", "identity by JWT, API key or client certificate"),

@@ -49,6 +49,7 @@ fn every_default() -> String {
     for section in SECTIONS
         .iter()
         .filter(|section| !section.path.starts_with("route") && !section.path.ends_with("endpoints"))
+        .filter(|section| !section.path.ends_with("proxy_protocol"))
     {
         if !section.path.is_empty() {
             text.push_str(&format!("[{}]\n", section.path.replace('*', "NAME")));

@@ -100,6 +100,8 @@ pub struct ClientTimeouts {
     pub write: Duration,
     /// Longest silence on a tunnel (Upgrade, CONNECT), both directions together.
     pub tunnel: Duration,
+    /// The same on a connection to a TCP listener that has no bound of its own.
+    pub tcp: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -136,11 +138,26 @@ pub struct Listener {
     pub name: Arc<str>,
     pub address: SocketAddr,
     pub protocol: Protocol,
+    /// Peers whose connections begin with a PROXY header.
+    pub proxy_trusted: Vec<Cidr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     Http,
+    /// Bytes, as they are.
+    Tcp {
+        to: ServiceId,
+        /// Longest silence, both directions together.
+        idle: Duration,
+    },
+}
+
+/// Versions of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyVersion {
+    V1,
+    V2,
 }
 
 #[derive(Debug)]
@@ -151,6 +168,8 @@ pub struct Service {
     pub picker: Picker,
     pub timeouts: UpstreamTimeouts,
     pub retry: RetryPolicy,
+    /// What connections to endpoints begin with.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// Carried over reloads by service name.
     pub state: Arc<ServiceState>,
 }
