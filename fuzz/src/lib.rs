@@ -6,11 +6,13 @@ mod chunked;
 mod config;
 mod heads;
 mod paths;
+mod proxy_protocol;
 
 pub use chunked::chunked;
 pub use config::config;
 pub use heads::{request_head, response_head};
 pub use paths::paths;
+pub use proxy_protocol::proxy_protocol;
 
 /// One check, and the name of its seeds' folder.
 pub struct Target {
@@ -25,4 +27,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "chunked", check: chunked },
     Target { name: "config", check: config },
     Target { name: "paths", check: paths },
+    Target { name: "proxy_protocol", check: proxy_protocol },
 ];

@@ -2,6 +2,7 @@
 //! Parses nothing and decides nothing.
 
 pub mod listener;
+pub mod proxy_protocol;
 pub mod splice;
 pub mod tcp;
 pub mod watch;
