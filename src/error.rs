@@ -71,6 +71,8 @@ kinds! {
     BadRequest, 400, "bad_request", Client, Parse, "the request head is malformed";
     /// Chunk framing or trailers of the request body are malformed.
     BadRequestBody, 400, "bad_request_body", Client, Forward, "the request body's framing is malformed";
+    /// A load balancer that is trusted to send a PROXY header sent something else.
+    BadProxyHeader, 400, "bad_proxy_header", Client, Parse, "the connection does not begin with a PROXY header";
     HeaderTimeout, 408, "header_timeout", Client, Parse, "the request head did not arrive in time";
     BodyTimeout, 408, "body_timeout", Client, Forward, "the request body stopped arriving";
     BodyTooLarge, 413, "body_too_large", Client, Admit, "the request body is larger than this route allows";
@@ -101,6 +103,8 @@ kinds! {
     ClientClosed, 499, "client_closed", Client, Forward, "the client closed the connection";
     /// The client read nothing for the idle timeout.
     ClientStalled, 499, "client_stalled", Client, Forward, "the client stopped reading the response";
+    /// Layer 4: neither side sent anything for the listener's idle timeout.
+    IdleTimeout, 408, "idle_timeout", Client, Forward, "nothing moved on the connection in time";
     Internal, 500, "internal", Gateway, Forward, "the gateway failed on this request";
 }
 

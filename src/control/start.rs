@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::admin;
 use crate::config::Registry;
-use crate::config::snapshot::{Settings, Snapshot};
+use crate::config::snapshot::{Protocol, Settings, Snapshot};
 use crate::observe::LogWriter;
 use crate::runtime::driver::{self, Driver};
 use crate::runtime::mailbox::{self, Receiver};
@@ -136,7 +136,13 @@ fn summary(snapshot: &Snapshot, workers: usize, driver: Driver) -> String {
         driver.word()
     )];
     let listeners = snapshot.listeners.iter();
-    parts.extend(listeners.map(|listener| format!("{} on http://{}", listener.name, listener.address)));
+    parts.extend(listeners.map(|listener| {
+        let scheme = match listener.protocol {
+            Protocol::Http => "http",
+            Protocol::Tcp { .. } => "tcp",
+        };
+        format!("{} on {scheme}://{}", listener.name, listener.address)
+    }));
     if let Some(admin) = snapshot.settings.admin {
         parts.push(format!("admin on http://{admin}"));
     }

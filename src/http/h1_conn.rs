@@ -127,7 +127,12 @@ impl Reader {
 
     /// Waits for input without taking it.
     pub async fn readable(&mut self) {
-        poll_fn(|context| self.watch.poll(context)).await;
+        poll_fn(|context| self.poll_input(context)).await;
+    }
+
+    /// Ready when input is there, or is assumed to be: taking it tells.
+    pub fn poll_input(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.watch.poll(context)
     }
 
     /// Moves input into the pipe, at most `most` bytes, past the buffer: nothing received may lie there.

@@ -14,6 +14,7 @@ pub use crate::observe::report::CoreReport;
 use crate::observe::report::{
     ConnectionCounts, EndpointCounts, ListenerReport, RequestCounts, SeriesId, SeriesReport, UpstreamCounts,
 };
+use crate::observe::tcp::TcpTable;
 
 /// Everything one worker counts.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub struct CoreMetrics {
     lateness: RefCell<Latency>,
     spliced_bytes_total: Cell<u64>,
     panics_total: Cell<u64>,
+    pub tcp: TcpTable,
 }
 
 /// How one request ended; made once, when nothing more can happen to it.
@@ -81,6 +83,7 @@ impl CoreMetrics {
             lateness: RefCell::default(),
             spliced_bytes_total: Cell::new(0),
             panics_total: Cell::new(0),
+            tcp: TcpTable::default(),
         }
     }
 
@@ -128,6 +131,11 @@ impl CoreMetrics {
     /// How much later than asked for a task of this core ran.
     pub fn turned_late(&self, late: Duration) {
         self.lateness.borrow_mut().record(late);
+    }
+
+    /// A load balancer's connection was closed for a missing, malformed or late PROXY header.
+    pub fn proxy_header_failed(&self, listener: ListenerIndex) {
+        self.on_listener(listener, |counts| counts.proxy_header_failed += 1);
     }
 
     /// Connections open on this core now, all listeners together.
@@ -223,6 +231,7 @@ impl CoreMetrics {
             lateness: self.lateness.borrow().clone(),
             spliced_bytes_total: self.spliced_bytes_total.get(),
             panics_total: self.panics_total.get(),
+            tcp: self.tcp.report(),
         }
     }
 

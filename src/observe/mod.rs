@@ -12,6 +12,7 @@ pub mod names;
 pub mod process;
 pub mod prometheus;
 pub mod report;
+pub mod tcp;
 
 pub use access_log::{AccessLog, LogLine};
 pub use log_writer::LogWriter;
@@ -20,3 +21,4 @@ pub use names::Names;
 pub use process::ProcessStats;
 pub use prometheus::{GatewayStats, Scrape, Stuck, render};
 pub use report::CoreReport;
+pub use tcp::TcpSeries;

@@ -13,6 +13,7 @@ use crate::observe::report::{
     ConnectionCounts, CoreReport, EndpointCounts, RequestCounts, SeriesId, ServiceReport, SharedReport,
     Totals,
 };
+use crate::observe::tcp::TcpCounts;
 
 /// Everything that one scrape shows.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +62,7 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     gateway(&mut page, scrape);
     workers(&mut page, scrape);
     connections(&mut page, &totals);
+    tcp(&mut page, &totals, scrape.names);
     requests(&mut page, &totals, scrape.names);
     endpoints(&mut page, &totals, scrape);
     upstream(&mut page, &totals, scrape.shared);
@@ -167,12 +169,48 @@ fn connections(page: &mut Page, totals: &Totals) {
     by_listener(page, |counts| counts.refused);
     page.counter("tidegate_accept_errors_total", "Failed attempts to accept a connection.");
     by_listener(page, |counts| counts.accept_failed);
+    page.counter(
+        "tidegate_proxy_header_errors_total",
+        "Load balancers' connections closed for a missing, malformed or late PROXY header.",
+    );
+    by_listener(page, |counts| counts.proxy_header_failed);
     page.counter("tidegate_tunnels_total", "Upgrade and CONNECT tunnels opened.");
     page.sample(&[], totals.tunnels_total);
     page.gauge("tidegate_tunnels_active", "Upgrade and CONNECT tunnels open now.");
     page.sample(&[], totals.tunnels_active);
     page.counter("tidegate_spliced_bytes_total", "Bytes that went from socket to socket past user space.");
     page.sample(&[], totals.spliced_bytes_total);
+}
+
+fn tcp(page: &mut Page, totals: &Totals, names: &Names) {
+    // By text, since several ids may share a label value (`_removed`).
+    let mut by_name = BTreeMap::<(&str, &str), TcpCounts>::new();
+    for ((listener, service), counts) in &totals.tcp {
+        by_name.entry((listener, names.service(*service))).or_default().add(counts);
+    }
+    let each = |page: &mut Page, value: fn(&TcpCounts) -> u64| {
+        for ((listener, service), counts) in &by_name {
+            page.sample(&[("listener", listener), ("service", service)], value(counts));
+        }
+    };
+    page.counter("tidegate_tcp_connections_total", "Connections accepted by TCP listeners.");
+    each(page, |counts| counts.connections);
+    page.counter(
+        "tidegate_tcp_received_bytes_total",
+        "Bytes from the clients of TCP listeners to endpoints.",
+    );
+    each(page, |counts| counts.received_bytes);
+    page.counter("tidegate_tcp_sent_bytes_total", "Bytes from endpoints to the clients of TCP listeners.");
+    each(page, |counts| counts.sent_bytes);
+    page.counter(
+        "tidegate_tcp_errors_total",
+        "Connections of TCP listeners that ended with an error, by kind.",
+    );
+    for ((listener, service), counts) in &by_name {
+        for (&kind, &count) in Kind::ALL.iter().zip(&counts.errors).filter(|&(_, &count)| count > 0) {
+            page.sample(&[("listener", listener), ("service", service), ("kind", kind.word())], count);
+        }
+    }
 }
 
 fn requests(page: &mut Page, totals: &Totals, names: &Names) {

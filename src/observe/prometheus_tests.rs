@@ -37,6 +37,14 @@ fn core(index: usize) -> CoreMetrics {
     metrics.connection_opened(metrics.listener("web"));
     metrics.connection_handed_over();
     metrics.turned_late(Duration::from_millis(3));
+    metrics.proxy_header_failed(metrics.listener("web"));
+    // Two services without a name any more share one series.
+    for service in [0, 7, 8] {
+        let series = metrics.tcp.opened("db", StableId(service));
+        metrics.tcp.received(series, 10);
+        metrics.tcp.sent(series, 100);
+        metrics.tcp.failed(series, Kind::IdleTimeout);
+    }
     // Ids 7 and 8 have no name any more: both become `_removed`.
     for (route, status) in
         [(Some(0), 200), (Some(0), 999), (Some(1), 404), (Some(7), 200), (Some(8), 200), (None, 400)]
@@ -89,6 +97,11 @@ fn the_page_says_what_was_counted() {
         r#"tidegate_worker_stuck{worker="1"} 1"#,
         r#"tidegate_worker_stuck_total{worker="0"} 2"#,
         r#"tidegate_connections_total{listener="web"} 2"#,
+        r#"tidegate_proxy_header_errors_total{listener="web"} 2"#,
+        r#"tidegate_tcp_connections_total{listener="db",service="stable"} 2"#,
+        r#"tidegate_tcp_received_bytes_total{listener="db",service="_removed"} 40"#,
+        r#"tidegate_tcp_sent_bytes_total{listener="db",service="stable"} 200"#,
+        r#"tidegate_tcp_errors_total{listener="db",service="_removed",kind="idle_timeout"} 4"#,
         r#"tidegate_requests_total{route="models",service="stable",status="200"} 2"#,
         r#"tidegate_requests_total{route="models",service="stable",status="_other"} 2"#,
         r#"tidegate_requests_total{route="",service="",status="400"} 2"#,

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::config::snapshot::{Service, Snapshot, StableId};
 use crate::error::Kind;
 use crate::observe::histogram::{Latency, LatencyTotal};
+use crate::observe::tcp::{TcpCounts, TcpReport};
 
 /// One core's counters at one moment.
 #[derive(Debug, Clone)]
@@ -36,6 +37,7 @@ pub struct CoreReport {
     pub lateness: Latency,
     pub spliced_bytes_total: u64,
     pub panics_total: u64,
+    pub tcp: Vec<TcpReport>,
 }
 
 /// Whose counter it is.
@@ -60,6 +62,7 @@ pub struct ConnectionCounts {
     pub closed: u64,
     pub refused: u64,
     pub accept_failed: u64,
+    pub proxy_header_failed: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -107,6 +110,7 @@ pub struct Totals {
     pub tunnels_active: u64,
     pub spliced_bytes_total: u64,
     pub panics_total: u64,
+    pub tcp: BTreeMap<(Box<str>, SeriesId), TcpCounts>,
 }
 
 /// What all cores share, read from a snapshot's state. Relaxed: each number is right by itself.
@@ -180,6 +184,9 @@ impl Totals {
         for (endpoint, counts) in &report.endpoints {
             self.endpoints.entry(*endpoint).or_default().add(counts);
         }
+        for tcp in &report.tcp {
+            self.tcp.entry((tcp.listener.clone(), tcp.service)).or_default().add(&tcp.counts);
+        }
         self.upstream.add(&report.upstream);
         self.requests_active += report.requests_active;
         self.tunnels_total += report.tunnels_total;
@@ -199,6 +206,7 @@ impl ConnectionCounts {
         self.closed += other.closed;
         self.refused += other.refused;
         self.accept_failed += other.accept_failed;
+        self.proxy_header_failed += other.proxy_header_failed;
     }
 }
 

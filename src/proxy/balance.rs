@@ -1,6 +1,7 @@
 //! Owns the stage that turns a service into one connection: which endpoint, and a pooled or new connection to
 //! it. Sends nothing.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,12 +55,16 @@ fn hash_of(exchange: &Exchange, key: &HashKey) -> Option<u64> {
             field.map(|field| sticky_hash(field.value.of(bytes)))
         }
         HashKey::Cookie(name) => input::cookie(head, bytes, name).map(sticky_hash),
-        HashKey::ClientAddress => match exchange.client.peer.ip() {
-            std::net::IpAddr::V4(address) => Some(sticky_hash(&address.octets())),
-            std::net::IpAddr::V6(address) => Some(sticky_hash(&address.octets())),
-        },
+        HashKey::ClientAddress => Some(hash_of_address(exchange.client.peer.ip())),
         HashKey::Path => Some(sticky_hash(exchange.path())),
         HashKey::Query(name) => query_values(exchange.query(), name).next().map(sticky_hash),
+    }
+}
+
+pub fn hash_of_address(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(address) => sticky_hash(&address.octets()),
+        IpAddr::V6(address) => sticky_hash(&address.octets()),
     }
 }
 
@@ -78,7 +83,11 @@ pub async fn connect(
     fresh: bool,
 ) -> Result<Upstream, Error> {
     let core = &exchange.core;
-    if !fresh && let Some(reader) = pooled(core, endpoint, exchange.head.method) {
+    let kept = match service.proxy_protocol {
+        None => pooled(core, endpoint, exchange.head.method, fresh),
+        Some(_) => bound(client, endpoint, exchange.head.method, fresh),
+    };
+    if let Some(reader) = kept {
         core.metrics.upstream_reused();
         return Ok(Upstream { reader, was_pooled: true });
     }
@@ -121,13 +130,22 @@ async fn open(
     }
 }
 
-fn pooled(core: &Rc<Core>, endpoint: &Endpoint, method: Method) -> Option<Reader> {
-    while let Some(reader) = core.pool.take(endpoint.id) {
-        // The armed readiness tells most closed connections, not one whose FIN the driver has yet to report.
-        // A request that cannot be repeated pays a system call to be sure.
-        if method.is_idempotent() || !reader.stream.has_input_or_is_closed() {
-            return Some(reader);
-        }
+fn pooled(core: &Rc<Core>, endpoint: &Endpoint, method: Method, fresh: bool) -> Option<Reader> {
+    if fresh {
+        return None;
     }
-    None
+    std::iter::from_fn(|| core.pool.take(endpoint.id)).find(|reader| is_fit_for(reader, method))
+}
+
+/// The connection that began with this client's address, if it goes to this endpoint. Another one is closed.
+fn bound(client: &mut Client, endpoint: &Endpoint, method: Method, fresh: bool) -> Option<Reader> {
+    let mut kept = client.bound.take()?;
+    let is_meant = !fresh && kept.endpoint == endpoint.id;
+    (is_meant && kept.reader.is_fit_to_idle() && is_fit_for(&kept.reader, method)).then_some(kept.reader)
+}
+
+/// The armed readiness tells most closed connections, not one whose FIN the driver has yet to report. A request
+/// that cannot be repeated pays a system call to be sure.
+fn is_fit_for(reader: &Reader, method: Method) -> bool {
+    method.is_idempotent() || !reader.stream.has_input_or_is_closed()
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::config::snapshot::Settings;
+use crate::config::snapshot::{Settings, StableId};
 use crate::error::{Error, Kind};
 use crate::http::h1_conn::Reader;
 use crate::http::h1_parse::{self, HeadError, Progress};
@@ -18,6 +18,7 @@ use super::deadline::{Deadline, bounded};
 use super::exchange::{ClientInfo, Exchange};
 use super::pipeline;
 use super::problem;
+use super::proxy_header;
 
 /// An idle connection is closed this long after a drain began; whoever sends within it is still answered.
 const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
@@ -36,6 +37,13 @@ pub struct Client {
     pub reader: Reader,
     pub deadline: Deadline,
     pub info: Rc<ClientInfo>,
+    /// An upstream connection that no other client may use, since it began with this one's address.
+    pub bound: Option<Box<Bound>>,
+}
+
+pub struct Bound {
+    pub endpoint: StableId,
+    pub reader: Reader,
 }
 
 /// What becomes of a client connection after a request.
@@ -51,10 +59,15 @@ pub enum After {
     Abort,
 }
 
-/// Serves a connection until it ends.
-pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>) {
+/// Serves a connection until it ends. `expects_header`: a PROXY header stands at its begin.
+pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>, expects_header: bool) {
     let deadline = Deadline::new(core.timers.timer());
-    let mut client = Client { reader: Reader::new(stream, core.buffers.clone()), deadline, info };
+    let reader = Reader::new(stream, core.buffers.clone());
+    let mut client = Client { reader, deadline, info, bound: None };
+    // Boxed, as the requests' future is.
+    if expects_header && Box::pin(adopt_proxied(&core, &mut client)).await.is_err() {
+        return;
+    }
     core.timers.now();
     while wait_for_input(&core, &mut client, Duration::MAX).await != Input::None {
         // The large future of requests lives only while there are any: an idle connection is a small task.
@@ -64,6 +77,14 @@ pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>) {
             After::Closed | After::Abort => return,
         }
     }
+}
+
+/// Makes the client that a load balancer names the one that is served.
+async fn adopt_proxied(core: &Core, client: &mut Client) -> Result<(), Error> {
+    let within = core.snapshot().settings.client_timeouts.header;
+    let Client { reader, deadline, info, .. } = client;
+    client.info = proxy_header::receive(core, reader, deadline, within, info).await?;
+    Ok(())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

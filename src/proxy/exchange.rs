@@ -20,9 +20,12 @@ use super::rule::Route;
 
 /// Who is at the other end of a client connection; shared by its requests.
 pub struct ClientInfo {
+    /// The client: the connection's other end, or whom a trusted PROXY header names.
     pub peer: SocketAddr,
     /// The peer's address as text, for every request's `x-forwarded-for`.
     pub address: Box<str>,
+    /// Where the client connected to, if a PROXY header said so.
+    pub proxied_to: Option<SocketAddr>,
     pub listener: Arc<str>,
     pub listener_index: ListenerIndex,
     /// Cleared when a reload removes the listener: its connections then end with their next answer.

@@ -12,13 +12,13 @@ use crate::net::tcp::Stream;
 use super::balance::{self, Chosen};
 use super::body::{Progress, Uplink, Upload};
 use super::bounds::Bounds;
-use super::client::{After, Client};
+use super::client::{After, Bound, Client};
 use super::deadline::{Deadline, supervised};
 use super::exchange::Exchange;
 use super::relay::{self, Downlink, Ended};
 use super::retry::{Failure, Tries};
 use super::routed::Routed;
-use super::{transform, tunnel};
+use super::{proxy_header, transform, tunnel};
 
 /// How a try ended without an error.
 enum Tried {
@@ -99,6 +99,9 @@ impl Attempt<'_> {
         let mut upstream = connected.reader;
 
         let mut head = exchange.core.take_scratch();
+        if let (Some(version), false) = (self.service.proxy_protocol, self.was_pooled) {
+            proxy_header::announce(version, &exchange.client, &client.reader.stream, &mut head)?;
+        }
         transform::request_head(exchange, plan, &mut head);
         if let Upload::Whole(length) = self.upload {
             head.extend_from_slice(&client.reader.bytes()[..length]);
@@ -178,11 +181,16 @@ impl Attempt<'_> {
         if let Upload::Whole(length) = self.upload {
             client.reader.consume(length);
         }
-        if reusable && upstream.bytes().is_empty() {
-            let core = &self.exchange.core;
-            core.pool.put(chosen.endpoint.id, upstream, pool, core.timers.lately());
-        } else {
+        let endpoint = chosen.endpoint.id;
+        if !reusable || !upstream.bytes().is_empty() {
             upstream.stream.shutdown_both();
+        } else if self.service.proxy_protocol.is_none() {
+            let core = &self.exchange.core;
+            core.pool.put(endpoint, upstream, pool, core.timers.lately());
+        } else {
+            let mut reader = upstream;
+            let is_fit = reader.begin_idle();
+            client.bound = is_fit.then(|| Box::new(Bound { endpoint, reader }));
         }
     }
 }

@@ -68,7 +68,8 @@ pub async fn splice(
     Ok(0)
 }
 
-async fn drain(pipe: &mut Pipe, to: &Stream, course: &impl Course) -> io::Result<()> {
+/// Gives the receiver all that the pipe holds.
+pub async fn drain(pipe: &mut Pipe, to: &Stream, course: &impl Course) -> io::Result<()> {
     while pipe.held() > 0 {
         match pipe.try_drain(to) {
             Ok(count) => course.moved(count as u64),

@@ -41,9 +41,8 @@ pub fn adopt_request_id(exchange: &mut Exchange) {
     }
 }
 
-/// Renders the request head for the upstream into `out`.
+/// Appends the request head for the upstream to `out`.
 pub fn request_head(exchange: &Exchange, plan: &Routed, out: &mut Vec<u8>) {
-    out.clear();
     let bytes = exchange.bytes();
     let edits = &plan.rule().request_headers;
     request_line(exchange, plan, out);

@@ -129,6 +129,11 @@ impl Core {
     pub fn observe(&self, outcome: &Outcome, line: impl FnOnce(&AccessLog)) {
         self.served.set(self.served.get() + 1);
         self.metrics.request(outcome);
+        self.log_line(line);
+    }
+
+    /// Has a line written if there is a log.
+    pub fn log_line(&self, line: impl FnOnce(&AccessLog)) {
         if self.log.enabled() {
             if !self.log_flush.is_set() {
                 self.log_flush.set(self.timers.lately(), LOG_FLUSH_AFTER);

@@ -1,5 +1,5 @@
 //! Owns one worker: a pinned thread with its driver, its listening sockets, its mailbox and its housekeeping.
-//! Hands accepted sockets to `proxy::client` and knows nothing of what is said on them.
+//! Hands accepted sockets to `proxy::client` or `proxy::l4` and knows nothing of what is said on them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -19,8 +19,9 @@ use crate::config::snapshot::{Snapshot, StableId};
 use crate::net::listener::Acceptor;
 use crate::net::tcp::Stream;
 use crate::observe::AccessLog;
-use crate::proxy::client;
 use crate::proxy::exchange::ClientInfo;
+use crate::proxy::known::{Known, Serves};
+use crate::proxy::{client, l4};
 
 use super::core::Core;
 use super::cpus;
@@ -96,6 +97,8 @@ type Listening = RefCell<HashMap<SocketAddr, Rc<Accepting>>>;
 /// One listening socket of this worker.
 struct Accepting {
     address: SocketAddr,
+    /// What it is for, by the newest snapshot that has it.
+    known: RefCell<Option<Rc<Known>>>,
     acceptor: Acceptor,
     /// Cleared when the listener is removed.
     open: Rc<Cell<bool>>,
@@ -153,7 +156,9 @@ impl Worker {
             }
         };
         let grace = self.core.timers.timer();
-        let accepting = Rc::new(Accepting { address, acceptor, open: Rc::new(Cell::new(true)), grace });
+        let (open, known) = (Rc::new(Cell::new(true)), RefCell::default());
+        let accepting = Rc::new(Accepting { address, known, acceptor, open, grace });
+        accepting.known(&self.core.snapshot());
         self.accepting.borrow_mut().insert(address, accepting.clone());
         // Before the task runs: a drain that is asked for in the same breath must see it.
         self.core.accept_tasks.set(self.core.accept_tasks.get() + 1);
@@ -178,6 +183,9 @@ impl Worker {
     fn adopt_snapshot(&self) {
         let snapshot = self.core.snapshot();
         self.core.buffers.set_bytes_max(snapshot.settings.buffer_bytes_max);
+        for accepting in self.accepting.borrow().values() {
+            accepting.known(&snapshot);
+        }
         let endpoints = snapshot.services.iter().flat_map(|service| &service.endpoints);
         let wanted: HashSet<StableId> = endpoints.map(|endpoint| endpoint.id).collect();
         self.core.pool.sweep(Instant::now(), &snapshot.settings.pool, |id| wanted.contains(&id));
@@ -202,6 +210,18 @@ impl Worker {
 }
 
 impl Accepting {
+    /// What the listener is for. A connection that comes after a reload removed it is served as before; `None`:
+    /// it was removed before this worker ever saw it.
+    fn known(&self, snapshot: &Snapshot) -> Option<Rc<Known>> {
+        let mut known = self.known.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.is_of(snapshot))
+            && let Some(newer) = Known::of(snapshot, self.address)
+        {
+            *known = Some(Rc::new(newer));
+        }
+        known.clone()
+    }
+
     fn stop(&self) {
         self.open.set(false);
         self.grace.set(Instant::now(), UNLISTEN_GRACE);
@@ -256,8 +276,9 @@ async fn take_waiting(core: &Rc<Core>, accepting: &Accepting, most: usize) -> us
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => {
-                let listener = listener_name(core, accepting.address);
-                core.metrics.accept_failed(core.metrics.listener(&listener));
+                if let Some(known) = accepting.known(&core.snapshot()) {
+                    core.metrics.accept_failed(core.metrics.listener(&known.name));
+                }
                 monoio::time::sleep(ACCEPT_REST).await;
                 break;
             }
@@ -280,9 +301,10 @@ fn spread(core: &Rc<Core>, accepting: &Accepting, socket: Socket, peer: SocketAd
 
 /// Starts the task of one accepted connection.
 fn begin(core: &Rc<Core>, accepting: &Accepting, socket: Socket, peer: SocketAddr) {
-    let listener = listener_name(core, accepting.address);
-    let listener_index = core.metrics.listener(&listener);
-    if core.peers.connections() >= core.snapshot().settings.connections_max || limits::is_scarce(&socket) {
+    let snapshot = core.snapshot();
+    let Some(known) = accepting.known(&snapshot) else { return };
+    let listener_index = core.metrics.listener(&known.name);
+    if core.peers.connections() >= snapshot.settings.connections_max || limits::is_scarce(&socket) {
         core.metrics.connection_refused(listener_index);
         return;
     }
@@ -290,30 +312,35 @@ fn begin(core: &Rc<Core>, accepting: &Accepting, socket: Socket, peer: SocketAdd
         core.metrics.accept_failed(listener_index);
         return;
     };
-    let address = peer.ip().to_string().into();
+    let expects_header = known.expects_proxy_header(peer);
     let info = Rc::new(ClientInfo {
         peer,
-        address,
-        listener,
+        address: peer.ip().to_string().into(),
+        proxied_to: None,
+        listener: known.name.clone(),
         listener_index,
         listener_open: accepting.open.clone(),
     });
     let connected = Connected::count(core, &info);
-    let core = core.clone();
-    monoio::spawn(async move {
-        let _connected = connected;
-        if let Err(message) = contain(client::serve(core.clone(), stream, info)).await {
-            core.metrics.panicked();
-            eprintln!("tidegate: worker {}: a connection's task panicked: {message}", core.id);
+    match &known.serves {
+        Serves::Http => {
+            spawn_connection(connected, client::serve(core.clone(), stream, info, expects_header))
         }
-    });
+        Serves::Tcp(plan) => {
+            spawn_connection(connected, l4::serve(core.clone(), stream, info, expects_header, plan.clone()));
+        }
+    }
 }
 
-/// The name by which the snapshot knows the address; a name may change while its socket stays.
-fn listener_name(core: &Core, address: SocketAddr) -> Arc<str> {
-    let snapshot = core.snapshot();
-    let listener = snapshot.listeners.iter().find(|listener| listener.address == address);
-    listener.map_or_else(|| Arc::from(address.to_string()), |listener| listener.name.clone())
+fn spawn_connection(connected: Connected, serve: impl Future<Output = ()> + 'static) {
+    // Outside of the task, which would else have room for all of it twice.
+    let served = contain(serve);
+    monoio::spawn(async move {
+        if let Err(message) = served.await {
+            connected.core.metrics.panicked();
+            eprintln!("tidegate: worker {}: a connection's task panicked: {message}", connected.core.id);
+        }
+    });
 }
 
 /// Counts a connection until it drops, on every path.

@@ -1,0 +1,56 @@
+//! Owns what a worker knows of one of its listeners: its name, what is spoken on it, and whose connections begin
+//! with a PROXY header. Looked up once per snapshot and kept after a reload removed the listener, for the
+//! connections that its sockets still accept. Opens and reads nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::config::snapshot::{Cidr, Protocol, Snapshot};
+
+use super::l4;
+
+pub struct Known {
+    pub name: Arc<str>,
+    pub serves: Serves,
+    proxy_trusted: Vec<Cidr>,
+    generation: u64,
+}
+
+pub enum Serves {
+    Http,
+    Tcp(l4::Plan),
+}
+
+impl Known {
+    /// What the snapshot says of the listener with this address.
+    pub fn of(snapshot: &Snapshot, address: SocketAddr) -> Option<Known> {
+        let listener = snapshot.listeners.iter().find(|listener| listener.address == address)?;
+        let serves = match listener.protocol {
+            Protocol::Http => Serves::Http,
+            Protocol::Tcp { to, idle } => {
+                let settings = &snapshot.settings;
+                Serves::Tcp(l4::Plan {
+                    service: Arc::clone(snapshot.service(to)),
+                    header_timeout: settings.client_timeouts.header,
+                    idle_timeout: idle,
+                    splice: settings.splice,
+                })
+            }
+        };
+        Some(Known {
+            name: listener.name.clone(),
+            serves,
+            proxy_trusted: listener.proxy_trusted.clone(),
+            generation: snapshot.generation,
+        })
+    }
+
+    pub fn is_of(&self, snapshot: &Snapshot) -> bool {
+        self.generation == snapshot.generation
+    }
+
+    /// Whether this peer's connections begin with a PROXY header.
+    pub fn expects_proxy_header(&self, peer: SocketAddr) -> bool {
+        self.proxy_trusted.iter().any(|network| network.contains(peer.ip()))
+    }
+}

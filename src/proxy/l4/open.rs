@@ -1,0 +1,100 @@
+//! Owns how a connection gets its endpoint: picked as for a request, connected within the timeout, another one
+//! picked where that fails, each at most once; then the PROXY header. Moves no byte of the client's.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use crate::balance::in_flight::InFlight;
+use crate::balance::pick::HashKey;
+use crate::config::snapshot::{Endpoint, Service};
+use crate::error::{Error, Kind};
+use crate::http::h1_conn::{Reader, write_all};
+use crate::http::head::Method;
+use crate::net::tcp::Stream;
+
+use super::super::balance::hash_of_address;
+use super::super::deadline::{Deadline, bounded};
+use super::super::proxy_header;
+use super::super::retry::{Failure, Tries};
+use super::Upstream;
+use super::observed::Observed;
+
+/// Opens a connection to an endpoint of the service. `client` is the client's connection.
+pub async fn open(
+    client: &Stream,
+    deadline: &Deadline,
+    observed: &Observed,
+    service: &Arc<Service>,
+) -> Result<Upstream, Error> {
+    let mut tries = Tries::default();
+    let mut failed = None;
+    loop {
+        let Some(endpoint) = pick(observed, service, &tries) else {
+            return Err(failed.unwrap_or_else(|| Kind::NoEndpoint.into()));
+        };
+        let in_flight = InFlight::take(&endpoint.state, &service.state);
+        observed.trying(&endpoint, tries.begin());
+        let error = match connect(client, deadline, observed, service, &endpoint).await {
+            Ok(stream) => {
+                let reader = Reader::new(stream, observed.core.buffers.clone());
+                deadline.pause();
+                return Ok(Upstream { reader, _in_flight: in_flight });
+            }
+            Err(error) => error,
+        };
+        // A new connection may always be made again: no endpoint has seen a byte of the client's.
+        let failure = Failure {
+            error: &error,
+            method: Method::Get,
+            is_replayable: true,
+            was_pooled: false,
+            is_answered: false,
+        };
+        if !tries.again(&failure, endpoint.id, service) {
+            return Err(error);
+        }
+        failed = Some(error);
+    }
+}
+
+/// An endpoint that was not tried yet.
+fn pick(observed: &Observed, service: &Service, tries: &Tries) -> Option<Arc<Endpoint>> {
+    let hash = match service.picker.hash_key() {
+        Some(HashKey::ClientAddress) => Some(hash_of_address(observed.client.peer.ip())),
+        // A connection has none of the others; the config check has warned.
+        _ => None,
+    };
+    let core = &observed.core;
+    let picked = core.with_pick_state(service.id, |state| service.pick(state, hash, tries.tried()));
+    picked.map(|index| Arc::clone(&service.endpoints[index]))
+}
+
+async fn connect(
+    client: &Stream,
+    deadline: &Deadline,
+    observed: &Observed,
+    service: &Service,
+    endpoint: &Endpoint,
+) -> Result<Stream, Error> {
+    deadline.start(Kind::ConnectTimeout, service.timeouts.connect);
+    let metrics = &observed.core.metrics;
+    let connected = async {
+        let connected = Stream::connect(endpoint.address).await;
+        connected.map_err(|error| Error::with_source(Kind::ConnectFailed, error))
+    };
+    let stream = bounded(pin!(connected), deadline)
+        .await
+        .inspect_err(|_| metrics.upstream_connect_failed(endpoint.id))?;
+    metrics.upstream_connected(endpoint.id);
+    if let Some(version) = service.proxy_protocol {
+        let mut header = observed.core.take_scratch();
+        proxy_header::announce(version, &observed.client, client, &mut header)?;
+        let sent = async {
+            let sent = write_all(&stream, &header, || {}).await;
+            sent.map_err(|error| Error::with_source(Kind::UpstreamClosed, error))
+        };
+        bounded(pin!(sent), deadline).await?;
+        observed.core.give_back_scratch(header);
+    }
+    Ok(stream)
+}
