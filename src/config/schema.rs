@@ -277,13 +277,13 @@ pub const SECTIONS: &[Section] = &[
     Section {
         path: "splice",
         header: "[splice]",
-        doc: "Large bodies of known length go from socket to socket through pipes of 1 MiB, never through user space.",
+        doc: "Large bodies, and large chunks, go from socket to socket through pipes of 1 MiB, never through user space.",
         keys: &[
             key(
                 "from",
                 "size or `\"off\"`",
-                "\"64KiB\"",
-                "Bytes still to come from which a body is spliced.",
+                "\"32KiB\"",
+                "Bytes of a body, or of a chunk, still to come from which they are spliced.",
             ),
             key(
                 "pipes",
