@@ -11,6 +11,7 @@ use crate::config::snapshot::{Settings, StableId};
 use crate::error::{Error, Kind};
 use crate::http::h1_conn::Reader;
 use crate::http::h1_parse::{self, HeadError, Progress};
+use crate::http::head::Framing;
 use crate::net::tcp::Stream;
 use crate::runtime::core::Core;
 
@@ -53,7 +54,7 @@ pub enum After {
     KeepAlive,
     /// The answer is complete and said that it is the last.
     Close,
-    /// Both directions have ended already.
+    /// Nothing more goes in either direction.
     Closed,
     /// The answer could not be completed: the connection ends in the middle of it.
     Abort,
@@ -125,7 +126,7 @@ async fn serve_requests(core: &Rc<Core>, client: &mut Client) -> After {
     loop {
         // FIN or reset between two requests is how connections end, not a request.
         if client.reader.bytes().is_empty() && !matches!(first_bytes(client).await, Ok(1..)) {
-            return After::Close;
+            return After::Closed;
         }
         let snapshot = core.snapshot();
         let mut exchange = Exchange::new(core.clone(), client.info.clone(), snapshot.clone());
@@ -134,13 +135,15 @@ async fn serve_requests(core: &Rc<Core>, client: &mut Client) -> After {
             false => read_head(client, &mut exchange, &snapshot.settings).await,
         };
         drop(snapshot);
+        let is_read = read.is_ok();
         let after = match read {
             Ok(()) => pipeline::handle(&mut exchange, client).await,
             Err(error) => problem::answer(&exchange, client, error).await,
         };
+        let is_over = after == After::Close && is_read && sends_no_more(&exchange, client);
         drop(exchange);
         if after != After::KeepAlive {
-            return after;
+            return if is_over { After::Closed } else { after };
         }
         match wait_for_input(core, client, SOON).await {
             Input::None => return after,
@@ -151,6 +154,13 @@ async fn serve_requests(core: &Rc<Core>, client: &mut Client) -> After {
             core.turns.give_way().await;
         }
     }
+}
+
+/// Whether the client has said that this request is its last, and all of it is here: nothing can arrive any more
+/// that a close would answer with a reset, which might overtake our answer.
+fn sends_no_more(exchange: &Exchange, client: &Client) -> bool {
+    let head = &exchange.head;
+    !head.keep_alive && head.framing == Framing::None && client.reader.bytes().is_empty()
 }
 
 /// The input that woke this connection.
