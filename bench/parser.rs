@@ -1,13 +1,15 @@
 //! Measures the head parser beside httparse on the same bytes: `cargo bench --bench parser` prints ns per
-//! head. With `count CASE PARSER ROUNDS` it only runs, for `bench/instructions` to count what that costs.
-//! httparse finds fields and nothing else; ours also validates the target and Host, decides framing,
-//! keep-alive and Connection, and recognises the names the proxy acts on.
+//! head, for each level of instructions that this machine has. With `count CASE PARSER ROUNDS` it only runs,
+//! for `bench/instructions` to count what that costs. httparse finds fields and nothing else; ours also
+//! validates the target and Host, decides framing, keep-alive and Connection, and recognises the names the
+//! proxy acts on. httparse chooses its own instructions, as it is built by default.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use tidegate::http::h1_parse::{Progress, parse_request, parse_response};
+use tidegate::http::h1_parse::{Progress, parse_request_at, parse_response_at};
 use tidegate::http::head::{HeadLimits, RequestHead, ResponseHead};
+use tidegate::http::scan::Level;
 
 const MINIMAL: &str = "GET /a HTTP/1.1\r\nHost: bench.example\r\n\r\n";
 
@@ -44,8 +46,18 @@ content-type: application/json\r\n\
 content-length: 1024\r\n\
 cache-control: no-store\r\n\r\n";
 
-const CASES: [(&str, &str); 4] =
-    [("minimal", MINIMAL), ("browser", BROWSER), ("api", API), ("response", RESPONSE)];
+fn cases() -> [(&'static str, String); 6] {
+    let short_fields: String = (0..39).map(|index| format!("X-F{index}: v{index}\r\n")).collect();
+    let cookie = "session=0123456789abcdef; ".repeat(4096 / 26);
+    [
+        ("minimal", MINIMAL.to_owned()),
+        ("browser", BROWSER.to_owned()),
+        ("api", API.to_owned()),
+        ("response", RESPONSE.to_owned()),
+        ("40-fields", format!("GET / HTTP/1.1\r\nHost: a.example\r\n{short_fields}\r\n")),
+        ("cookie-4k", format!("GET / HTTP/1.1\r\nHost: a.example\r\nCookie: {cookie}end=1\r\n\r\n")),
+    ]
+}
 
 const FIELDS_MAX: usize = 100;
 
@@ -53,32 +65,41 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["count", case, parser, rounds] => count(case, parser, rounds.parse().expect("ROUNDS is a number")),
-        ["cases"] => CASES.iter().for_each(|(name, text)| println!("{name} {}", text.len())),
+        ["cases"] => cases().iter().for_each(|(name, text)| println!("{name} {}", text.len())),
+        ["levels"] => Level::all().iter().for_each(|level| println!("{}", level.name())),
         _ => table(),
     }
 }
 
+/// `parser` is the name of a level, or httparse.
 fn count(case: &str, parser: &str, rounds: u64) {
-    let (_, text) = CASES.iter().find(|(name, _)| *name == case).expect("a known case");
+    let cases = cases();
+    let (_, text) = cases.iter().find(|(name, _)| *name == case).expect("a known case");
     let mut bench = Bench::new(text);
-    match parser {
-        "ours" => (0..rounds).for_each(|_| bench.ours()),
-        "httparse" => (0..rounds).for_each(|_| bench.httparse()),
-        _ => panic!("parser is `ours` or `httparse`"),
+    match Level::all().into_iter().find(|level| level.name() == parser) {
+        Some(level) => (0..rounds).for_each(|_| bench.ours(level)),
+        None if parser == "httparse" => (0..rounds).for_each(|_| bench.httparse()),
+        None => panic!("the parser is httparse or a level of this machine"),
     }
 }
 
 fn table() {
-    println!("{:<10} {:>6} {:>10} {:>12} {:>7}", "head", "bytes", "ours ns", "httparse ns", "ratio");
-    for (name, text) in CASES {
-        let mut bench = Bench::new(text);
-        let (mut ours, mut theirs) = (f64::INFINITY, f64::INFINITY);
-        // Interleaved, and the fastest of each: what else the machine does only ever adds time.
-        for _ in 0..20 {
-            ours = ours.min(ns_per_round(|| bench.ours()));
-            theirs = theirs.min(ns_per_round(|| bench.httparse()));
+    println!(
+        "{:<10} {:>6} {:<9} {:>10} {:>12} {:>7}",
+        "head", "bytes", "level", "ours ns", "httparse ns", "ratio"
+    );
+    for (name, text) in cases() {
+        let mut bench = Bench::new(&text);
+        for level in Level::all() {
+            let (mut ours, mut theirs) = (f64::INFINITY, f64::INFINITY);
+            // Interleaved, and the fastest of each: what else the machine does only ever adds time.
+            for _ in 0..20 {
+                ours = ours.min(ns_per_round(|| bench.ours(level)));
+                theirs = theirs.min(ns_per_round(|| bench.httparse()));
+            }
+            let (len, level, ratio) = (text.len(), level.name(), ours / theirs);
+            println!("{name:<10} {len:>6} {level:<9} {ours:>10.1} {theirs:>12.1} {ratio:>7.2}");
         }
-        println!("{name:<10} {:>6} {ours:>10.1} {theirs:>12.1} {:>7.2}", text.len(), ours / theirs);
     }
 }
 
@@ -114,14 +135,14 @@ impl Bench {
     }
 
     #[inline(never)]
-    fn ours(&mut self) {
+    fn ours(&mut self, level: Level) {
         let bytes = black_box(&self.bytes[..]);
         let mut progress = Progress::default();
         let complete = match self.is_response {
-            true => parse_response(bytes, &mut progress, &self.limits, &mut self.response),
-            false => parse_request(bytes, &mut progress, &self.limits, &mut self.request),
+            true => parse_response_at(level, bytes, &mut progress, &self.limits, &mut self.response),
+            false => parse_request_at(level, bytes, &mut progress, &self.limits, &mut self.request),
         };
-        assert_eq!(black_box(complete), Ok(true));
+        assert!(matches!(black_box(complete), Ok(true)));
         black_box((&self.request, &self.response));
     }
 

@@ -8,8 +8,12 @@ const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// How many `unsafe` blocks each file may have; exact, so that the list shrinks with the code.
-const UNSAFE_ALLOWED: &[(&str, usize)] =
-    &[("src/control/signals.rs", 2), ("src/net/tcp.rs", 1), ("src/runtime/memory.rs", 1)];
+const UNSAFE_ALLOWED: &[(&str, usize)] = &[
+    ("src/control/signals.rs", 2),
+    ("src/http/scan/x86.rs", 9),
+    ("src/net/tcp.rs", 1),
+    ("src/runtime/memory.rs", 1),
+];
 
 /// Functions over the limit, and how long they may be; the list may only shrink.
 const LONG_FUNCTIONS_ALLOWED: &[(&str, &str, usize)] = &[];

@@ -1,14 +1,16 @@
 //! Checks of the HTTP/1 head parsers: they never panic, decide the same however the bytes are cut into
-//! pieces, agree with httparse about what they accept, and accept nothing that another parser could frame
-//! differently. Does not check which error a refused head gets; the unit tests do.
+//! pieces and with every level of instructions that this machine has, agree with httparse about what they
+//! accept, and accept nothing that another parser could frame differently. Does not check which error a
+//! refused head gets; the unit tests do.
 
-use tidegate::http::h1_parse::{Progress, parse_request, parse_response};
+use tidegate::http::h1_parse::{Progress, parse_request_at, parse_response_at};
 use tidegate::http::head::{Field, Framing, HeadLimits, Name, RequestHead, ResponseHead, Version};
+use tidegate::http::scan::Level;
 
 /// Any bytes as a request head.
 pub fn request_head(data: &[u8]) {
-    let head = same_in_pieces(data, |bytes, progress, limits, head: &mut RequestHead| {
-        parse_request(bytes, progress, limits, head).ok()
+    let head = same_in_pieces(data, |level, bytes, progress, limits, head: &mut RequestHead| {
+        parse_request_at(level, bytes, progress, limits, head).ok()
     });
     let Some(head) = head else { return };
     lines_cover_the_head(data, &head.fields, head.head_len);
@@ -31,8 +33,8 @@ pub fn request_head(data: &[u8]) {
 
 /// Any bytes as a response head.
 pub fn response_head(data: &[u8]) {
-    let head = same_in_pieces(data, |bytes, progress, limits, head: &mut ResponseHead| {
-        parse_response(bytes, progress, limits, head).ok()
+    let head = same_in_pieces(data, |level, bytes, progress, limits, head: &mut ResponseHead| {
+        parse_response_at(level, bytes, progress, limits, head).ok()
     });
     let Some(head) = head else { return };
     lines_cover_the_head(data, &head.fields, head.head_len);
@@ -51,28 +53,36 @@ pub fn response_head(data: &[u8]) {
     same_fields(data, &head.fields, theirs.headers);
 }
 
-/// The head, if `data` holds a complete one. Parsed at once, in two pieces and, if short, byte by byte.
+/// The head, if `data` holds a complete one. Parsed at once, in two pieces and, if short, byte by byte, each
+/// with every level.
 fn same_in_pieces<H: Default + std::fmt::Debug>(
     data: &[u8],
-    parse: impl Fn(&[u8], &mut Progress, &HeadLimits, &mut H) -> Option<bool>,
+    parse: impl Fn(Level, &[u8], &mut Progress, &HeadLimits, &mut H) -> Option<bool>,
 ) -> Option<H> {
     let limits = HeadLimits::default();
-    let parse_at = |ends: &mut dyn Iterator<Item = usize>| {
+    let parse_at = |level, ends: &mut dyn Iterator<Item = usize>| {
         let (mut progress, mut head) = (Progress::default(), H::default());
         for end in ends {
-            if parse(&data[..end], &mut progress, &limits, &mut head)? {
+            if parse(level, &data[..end], &mut progress, &limits, &mut head)? {
                 return Some(head);
             }
         }
         None
     };
-    let whole = parse_at(&mut [data.len()].into_iter());
+    let whole = parse_at(Level::best(), &mut [data.len()].into_iter());
     let shown = format!("{whole:?}");
     // Where to cut is part of the input, so that a fuzzer can move it.
     let cut = data.iter().fold(0usize, |sum, &byte| sum.wrapping_mul(31) + byte as usize) % (data.len() + 1);
-    assert_eq!(format!("{:?}", parse_at(&mut [cut, data.len()].into_iter())), shown, "cut at {cut}");
-    if data.len() <= 512 {
-        assert_eq!(format!("{:?}", parse_at(&mut (0..=data.len()))), shown, "byte by byte");
+    for level in Level::all() {
+        let name = level.name();
+        let at_once = parse_at(level, &mut [data.len()].into_iter());
+        assert_eq!(format!("{at_once:?}"), shown, "{name} at once");
+        let in_two = parse_at(level, &mut [cut, data.len()].into_iter());
+        assert_eq!(format!("{in_two:?}"), shown, "{name} cut at {cut}");
+        if data.len() <= 512 {
+            let by_byte = parse_at(level, &mut (0..=data.len()));
+            assert_eq!(format!("{by_byte:?}"), shown, "{name} byte by byte");
+        }
     }
     whole
 }
@@ -82,14 +92,14 @@ fn lines_cover_the_head(data: &[u8], fields: &[Field], head_len: usize) {
     let mut end = head_len - 2;
     assert_eq!(&data[end..head_len], b"\r\n");
     for field in fields.iter().rev() {
-        assert_eq!(field.line.end(), end);
-        end = field.line.start as usize;
-        let line = field.line.of(data).strip_suffix(b"\r\n").expect("a line ends in CRLF");
+        assert_eq!(field.line().end(), end);
+        end = field.line().start as usize;
+        let line = field.line().of(data).strip_suffix(b"\r\n").expect("a line ends in CRLF");
         assert!(!line.contains(&b'\r') && !line.contains(&b'\n'));
         assert_eq!(field.name.start as usize, end);
         assert_eq!(data[field.name.end()], b':');
         let value = field.value.of(data);
-        assert!(field.value.end() <= field.line.end() - 2);
+        assert!(field.value.end() <= field.line().end() - 2);
         assert_eq!(value, value.trim_ascii());
     }
     assert_eq!(&data[end - 2..end], b"\r\n", "the start line ends where the fields begin");

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::h1_parse::{HeadError, field_line};
+use super::h1_parse::{HeadError, trailer_line};
 use super::head::{Name, Recognised};
 use super::scan;
 
@@ -277,7 +277,7 @@ impl ChunkedDecoder {
         }
         let window = &rest[..rest.len().min(self.trailer_bytes_left())];
         let line = match self.may_be_whole(window) {
-            true => field_line(window).map_err(trailer_error)?,
+            true => trailer_line(window).map_err(trailer_error)?,
             false => None,
         };
         let Some(line) = line else {
@@ -286,13 +286,13 @@ impl ChunkedDecoder {
             let full = window.len() == self.trailer_bytes_left();
             return if full { Err(ChunkError::TrailersTooLarge) } else { Ok(0) };
         };
-        if is_forbidden_in_trailers(&window[..line.name_len]) {
+        if is_forbidden_in_trailers(&window[..line.name_end]) {
             return Err(ChunkError::TrailerName);
         }
         self.trailer_fields += 1;
-        self.trailer_bytes += line.len;
+        self.trailer_bytes += line.end;
         self.pending = 0;
-        Ok(line.len)
+        Ok(line.end)
     }
 
     fn trailer_bytes_left(&self) -> usize {

@@ -5,13 +5,14 @@
 
 mod framing;
 pub mod host;
+mod lines;
 
 use std::fmt;
 
-use super::head::{
-    Field, Framing, HeadLimits, Method, Name, RequestHead, ResponseHead, Span, TargetForm, Version,
-};
-use super::scan;
+use super::head::{Framing, HeadLimits, Method, RequestHead, ResponseHead, Span, TargetForm, Version};
+use super::scan::{self, BLOCK, Level, PATH, QUERY, Scan, Work};
+pub(super) use lines::trailer_line;
+use lines::{field_lines, value_end};
 
 /// Why a head is refused. The connection cannot be used afterwards: where the message ends is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,19 +77,19 @@ pub fn parse_request(
     limits: &HeadLimits,
     head: &mut RequestHead,
 ) -> Result<bool, HeadError> {
-    let window = window(buffer, limits);
-    if progress.line == 0 {
-        head.fields.clear();
-        if !request_line(window, progress, limits, head)? {
-            return unfinished(window, limits);
-        }
-    }
-    if !field_lines::<true>(window, progress, limits, head.version, &mut head.fields)? {
-        return unfinished(window, limits);
-    }
-    framing::finish_request(window, &progress.seen, progress.line, head)?;
-    *progress = Progress::default();
-    Ok(true)
+    parse_request_at(Level::best(), buffer, progress, limits, head)
+}
+
+/// `parse_request` with these instructions; they change nothing but its speed.
+#[inline(always)]
+pub fn parse_request_at(
+    level: Level,
+    buffer: &[u8],
+    progress: &mut Progress,
+    limits: &HeadLimits,
+    head: &mut RequestHead,
+) -> Result<bool, HeadError> {
+    level.run(Parse { window: window(buffer, limits), progress, limits, head })
 }
 
 /// Parses the response head at the start of `buffer`, like `parse_request`.
@@ -98,19 +99,19 @@ pub fn parse_response(
     limits: &HeadLimits,
     head: &mut ResponseHead,
 ) -> Result<bool, HeadError> {
-    let window = window(buffer, limits);
-    if progress.line == 0 {
-        head.fields.clear();
-        if !status_line(window, progress, head)? {
-            return unfinished(window, limits);
-        }
-    }
-    if !field_lines::<false>(window, progress, limits, head.version, &mut head.fields)? {
-        return unfinished(window, limits);
-    }
-    framing::finish_response(window, &progress.seen, progress.line, head)?;
-    *progress = Progress::default();
-    Ok(true)
+    parse_response_at(Level::best(), buffer, progress, limits, head)
+}
+
+/// `parse_response` with these instructions; they change nothing but its speed.
+#[inline(always)]
+pub fn parse_response_at(
+    level: Level,
+    buffer: &[u8],
+    progress: &mut Progress,
+    limits: &HeadLimits,
+    head: &mut ResponseHead,
+) -> Result<bool, HeadError> {
+    level.run(Parse { window: window(buffer, limits), progress, limits, head })
 }
 
 /// How the body after `head` is delimited, given the request it answers (RFC 9112 §6.3). After a 2xx to
@@ -119,6 +120,64 @@ pub fn response_framing(head: &ResponseHead, request_method: Method) -> Framing 
     match (request_method, head.status) {
         (_, 100..=199 | 204 | 304) | (Method::Head, _) | (Method::Connect, 200..=299) => Framing::None,
         _ => head.framing,
+    }
+}
+
+/// One call for one head.
+struct Parse<'a, H> {
+    window: &'a [u8],
+    progress: &'a mut Progress,
+    limits: &'a HeadLimits,
+    head: &'a mut H,
+}
+
+impl Work for Parse<'_, RequestHead> {
+    type Output = Result<bool, HeadError>;
+
+    #[inline(always)]
+    fn run<S: Scan>(self, scan: S) -> Result<bool, HeadError> {
+        let Parse { window, progress, limits, head } = self;
+        if progress.line == 0 {
+            head.fields.clear();
+            if !(S::IS_WIDE && usual_request_line(scan, window, progress, limits, head)
+                || scan.apart(RequestLine { window, progress, limits, head })?)
+            {
+                return unfinished(window, limits);
+            }
+        } else if !may_be_complete(window, progress) {
+            return unfinished(window, limits);
+        }
+        let fields = &mut head.fields;
+        if !field_lines::<S, true>(scan, window, progress, limits, head.version, fields)? {
+            return unfinished(window, limits);
+        }
+        framing::finish_request(window, &progress.seen, progress.line, head)?;
+        *progress = Progress::default();
+        Ok(true)
+    }
+}
+
+impl Work for Parse<'_, ResponseHead> {
+    type Output = Result<bool, HeadError>;
+
+    #[inline(always)]
+    fn run<S: Scan>(self, scan: S) -> Result<bool, HeadError> {
+        let Parse { window, progress, limits, head } = self;
+        if progress.line == 0 {
+            head.fields.clear();
+            if !status_line(scan, window, progress, head)? {
+                return unfinished(window, limits);
+            }
+        } else if !may_be_complete(window, progress) {
+            return unfinished(window, limits);
+        }
+        let fields = &mut head.fields;
+        if !field_lines::<S, false>(scan, window, progress, limits, head.version, fields)? {
+            return unfinished(window, limits);
+        }
+        framing::finish_response(window, &progress.seen, progress.line, head)?;
+        *progress = Progress::default();
+        Ok(true)
     }
 }
 
@@ -143,9 +202,65 @@ fn span(start: usize, end: usize) -> Span {
     Span { start: start as u16, len: (end - start) as u16 }
 }
 
+/// A request line as nearly all are, all of it there; `false` says nothing.
+#[inline(always)]
+fn usual_request_line<S: Scan>(
+    scan: S,
+    window: &[u8],
+    progress: &mut Progress,
+    limits: &HeadLimits,
+    head: &mut RequestHead,
+) -> bool {
+    // What was looked at before is not looked at again.
+    if progress.scanned != 0 || window.len() < BLOCK {
+        return false;
+    }
+    let Some((method, method_len)) = usual_method(window) else { return false };
+    let target = method_len + 1;
+    let path_end = scan.class_end::<PATH>(window, target);
+    let has_query = window.get(path_end) == Some(&b'?');
+    let target_end = if has_query { scan.class_end::<QUERY>(window, path_end) } else { path_end };
+    let rest = window.get(target_end..).and_then(|rest| rest.first_chunk());
+    if rest != Some(b" HTTP/1.1\r\n")
+        || window[target] != b'/'
+        || target_end - target > limits.target_bytes_max
+    {
+        return false;
+    }
+    head.method = method;
+    head.method_span = span(0, method_len);
+    head.target = span(target, target_end);
+    head.version = Version::Http11;
+    head.has_query = has_query;
+    head.path = span(target, path_end);
+    head.query = if has_query { span(path_end + 1, target_end) } else { Span::default() };
+    head.target_form = TargetForm::Origin;
+    head.authority = Span::default();
+    progress.line = target_end + 1 + VERSION_LINE_LEN;
+    true
+}
+
+/// Any other request line.
+struct RequestLine<'a> {
+    window: &'a [u8],
+    progress: &'a mut Progress,
+    limits: &'a HeadLimits,
+    head: &'a mut RequestHead,
+}
+
+impl Work for RequestLine<'_> {
+    type Output = Result<bool, HeadError>;
+
+    #[inline(always)]
+    fn run<S: Scan>(self, scan: S) -> Result<bool, HeadError> {
+        request_line(scan, self.window, self.progress, self.limits, self.head)
+    }
+}
+
 /// `method SP request-target SP HTTP-version CRLF` (RFC 9112 §3), with exactly these spaces.
-#[inline(never)]
-fn request_line(
+#[inline(always)]
+fn request_line<S: Scan>(
+    scan: S,
     window: &[u8],
     progress: &mut Progress,
     limits: &HeadLimits,
@@ -159,7 +274,7 @@ fn request_line(
     };
     let Some((method, method_len)) = method(&window[start..])? else { return Ok(false) };
     let target = start + method_len + 1;
-    let Some(target_end) = target_end(window, target, progress, limits)? else { return Ok(false) };
+    let Some(target_end) = target_end(scan, window, target, progress, limits)? else { return Ok(false) };
     let Some(version) = request_version(&window[target_end + 1..])? else { return Ok(false) };
 
     head.method = method;
@@ -180,21 +295,22 @@ fn request_line(
     Ok(true)
 }
 
-/// The method and its length, once the space after it is there. Methods are case-sensitive (RFC 9110 §9.1).
+/// The two most common methods, with their lengths.
 #[inline(always)]
-fn method(line: &[u8]) -> Result<Option<(Method, usize)>, HeadError> {
+fn usual_method(line: &[u8]) -> Option<(Method, usize)> {
     // `==` compares whole words; patterns would be matched byte by byte.
     let text = line.first_chunk();
     if text == Some(b"GET ") {
-        Ok(Some((Method::Get, 3)))
+        Some((Method::Get, 3))
     } else if text == Some(b"POST") && line.get(4) == Some(&b' ') {
-        Ok(Some((Method::Post, 4)))
+        Some((Method::Post, 4))
     } else {
-        uncommon_method(line)
+        None
     }
 }
 
-fn uncommon_method(line: &[u8]) -> Result<Option<(Method, usize)>, HeadError> {
+/// The method and its length, once the space after it is there. Methods are case-sensitive (RFC 9110 §9.1).
+fn method(line: &[u8]) -> Result<Option<(Method, usize)>, HeadError> {
     let len = line.iter().take(METHOD_BYTES_MAX + 1).take_while(|&&byte| scan::is_token(byte)).count();
     if len > METHOD_BYTES_MAX {
         return Err(HeadError::BadRequest("method too long"));
@@ -224,7 +340,8 @@ fn uncommon_method(line: &[u8]) -> Result<Option<(Method, usize)>, HeadError> {
 
 /// The index of the space after the target, once it is there; notes where the query begins.
 #[inline(always)]
-fn target_end(
+fn target_end<S: Scan>(
+    scan: S,
     window: &[u8],
     target: usize,
     progress: &mut Progress,
@@ -232,13 +349,13 @@ fn target_end(
 ) -> Result<Option<usize>, HeadError> {
     let mut end = target.max(progress.scanned).min(window.len());
     if progress.question_mark == 0 {
-        end += scan::path_len(&window[end..]);
+        end = scan.class_end::<PATH>(window, end);
         if window.get(end) == Some(&b'?') {
             progress.question_mark = end;
         }
     }
     if progress.question_mark != 0 {
-        end += scan::query_len(&window[end..]);
+        end = scan.class_end::<QUERY>(window, end);
     }
     if end - target > limits.target_bytes_max {
         return Err(HeadError::TargetTooLong);
@@ -352,27 +469,37 @@ fn absolute_target(window: &[u8], head: &mut RequestHead) -> Result<(), HeadErro
 
 /// `HTTP-version SP status-code SP [ reason-phrase ] CRLF` (RFC 9112 §4). The space before an absent reason
 /// may be absent too, as old servers leave it out and nothing is ambiguous without it.
-fn status_line(window: &[u8], progress: &mut Progress, head: &mut ResponseHead) -> Result<bool, HeadError> {
+#[inline(always)]
+fn status_line<S: Scan>(
+    scan: S,
+    window: &[u8],
+    progress: &mut Progress,
+    head: &mut ResponseHead,
+) -> Result<bool, HeadError> {
     if !may_be_complete(window, progress) {
         return Ok(false);
     }
-    head.version = match window.first_chunk::<9>() {
-        Some(b"HTTP/1.1 ") => Version::Http11,
-        Some(b"HTTP/1.0 ") => Version::Http10,
-        _ => match uncommon_version(window, b" ")? {
+    // `==` compares whole words; patterns would be matched byte by byte.
+    let text = window.first_chunk::<9>();
+    head.version = if text == Some(b"HTTP/1.1 ") {
+        Version::Http11
+    } else if text == Some(b"HTTP/1.0 ") {
+        Version::Http10
+    } else {
+        match uncommon_version(window, b" ")? {
             Some(version) => version,
             None => return Ok(false),
-        },
+        }
     };
     let Some(status) = status_code(&window[9..])? else { return Ok(false) };
     let (reason, end) = match window.get(12) {
         None => return Ok(false),
-        Some(b' ') => (13, 13 + scan::value_len(&window[13..])),
+        Some(b' ') => (13, value_end(scan, window, 13)),
         Some(b'\r') => (12, 12),
         Some(b'\n') => return Err(HeadError::BadRequest("bare LF")),
         Some(_) => return Err(HeadError::BadRequest("malformed status code")),
     };
-    if !line_ends(&window[end..])? {
+    if !line_ends(window, end)? {
         progress.scanned = window.len();
         return Ok(false);
     }
@@ -384,18 +511,25 @@ fn status_line(window: &[u8], progress: &mut Progress, head: &mut ResponseHead) 
 
 /// RFC 9110 §15: values outside 100 to 599 are invalid. A gateway that relayed them would have its client
 /// choose what they mean.
+#[inline(always)]
 fn status_code(rest: &[u8]) -> Result<Option<u16>, HeadError> {
-    let mut status = 0;
-    for (index, &byte) in rest.iter().take(3).enumerate() {
-        if !byte.is_ascii_digit() {
-            return Err(HeadError::BadRequest("malformed status code"));
+    match rest {
+        [hundreds @ b'1'..=b'5', tens @ b'0'..=b'9', ones @ b'0'..=b'9', ..] => {
+            let digit = |byte: u8| u16::from(byte - b'0');
+            Ok(Some(digit(*hundreds) * 100 + digit(*tens) * 10 + digit(*ones)))
         }
-        status = status * 10 + u16::from(byte - b'0');
-        if index == 0 && !(1..=5).contains(&status) {
-            return Err(HeadError::BadRequest("status code outside 100 to 599"));
-        }
+        _ => no_status_code(rest),
     }
-    Ok((rest.len() >= 3).then_some(status))
+}
+
+#[cold]
+fn no_status_code(rest: &[u8]) -> Result<Option<u16>, HeadError> {
+    let digits = &rest[..rest.len().min(3)];
+    match digits {
+        [b'0' | b'6'..=b'9', ..] => Err(HeadError::BadRequest("status code outside 100 to 599")),
+        _ if digits.iter().all(u8::is_ascii_digit) => Ok(None),
+        _ => Err(HeadError::BadRequest("malformed status code")),
+    }
 }
 
 /// After a line was found cut short, it is parsed again only when its LF is there: otherwise a head that
@@ -411,9 +545,10 @@ fn finds_newline(window: &[u8], progress: &mut Progress) -> bool {
     progress.scanned < window.len()
 }
 
-/// Is there a whole line end at the start of `rest`, which is where a value stopped?
+/// Is there a whole line end at `end`, which is where a value stopped?
 #[inline(always)]
-fn line_ends(rest: &[u8]) -> Result<bool, HeadError> {
+fn line_ends(window: &[u8], end: usize) -> Result<bool, HeadError> {
+    let rest = &window[end..];
     if rest.first_chunk() == Some(b"\r\n") { Ok(true) } else { no_line_end(rest) }
 }
 
@@ -432,125 +567,6 @@ fn value_error(byte: u8) -> HeadError {
         0 => "NUL in field value",
         _ => "control byte in field value",
     })
-}
-
-/// One `field-line CRLF`, as offsets into it. Its name begins at 0.
-pub(super) struct Line {
-    pub(super) name_len: usize,
-    value: usize,
-    value_len: usize,
-    pub(super) len: usize,
-}
-
-impl Line {
-    /// As offsets into the buffer in which the line begins at `start`.
-    #[inline(always)]
-    fn field(&self, start: usize) -> Field {
-        let value = start + self.value;
-        Field {
-            name: span(start, start + self.name_len),
-            value: span(value, value + self.value_len),
-            line: span(start, start + self.len),
-            ..Field::default()
-        }
-    }
-}
-
-/// `field-name ":" OWS field-value OWS CRLF` (RFC 9112 §5) at the start of `text`; `None` if it is cut short.
-/// Also the grammar of a trailer line.
-#[inline(always)]
-pub(super) fn field_line(text: &[u8]) -> Result<Option<Line>, HeadError> {
-    let name_len = scan::name_len(text);
-    let rest = match &text[name_len..] {
-        // Nearly every line: one space and then something.
-        [b':', b' ', rest @ ..] if name_len > 0 && rest.first().is_some_and(|&byte| byte > b' ') => rest,
-        [b':', rest @ ..] if name_len > 0 => without_leading_space(rest),
-        [] => return Ok(None),
-        [byte, ..] => return Err(name_error(*byte, name_len == 0)),
-    };
-    let value = text.len() - rest.len();
-    let line_end = scan::value_len(rest);
-    if !line_ends(&rest[line_end..])? {
-        return Ok(None);
-    }
-    let value_len = match rest[..line_end] {
-        [.., b'\t' | b' '] => without_trailing_space(&rest[..line_end]).len(),
-        _ => line_end,
-    };
-    Ok(Some(Line { name_len, value, value_len, len: value + line_end + 2 }))
-}
-
-/// OWS is SP and HTAB (RFC 9110 §5.6.3).
-#[cold]
-fn without_leading_space(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] = text {
-        text = rest;
-    }
-    text
-}
-
-#[cold]
-fn without_trailing_space(mut text: &[u8]) -> &[u8] {
-    while let [rest @ .., b' ' | b'\t'] = text {
-        text = rest;
-    }
-    text
-}
-
-#[cold]
-fn name_error(byte: u8, empty: bool) -> HeadError {
-    HeadError::BadRequest(match (byte, empty) {
-        (b':', _) => "empty field name",
-        // RFC 9112 §2.2 before the first field, §5.2 (obs-fold) after one.
-        (b' ' | b'\t', true) => "line begins with white space",
-        // RFC 9112 §5.1: has been used to hide a field from one of two readers.
-        (b' ' | b'\t', false) => "white space before colon",
-        (b'\r', _) => "bare CR",
-        (b'\n', _) => "bare LF",
-        _ => "forbidden byte in field name",
-    })
-}
-
-/// All field lines and the empty line; `true` once they are there, with `progress.line` behind them.
-#[inline(always)]
-fn field_lines<const REQUEST: bool>(
-    window: &[u8],
-    progress: &mut Progress,
-    limits: &HeadLimits,
-    version: Version,
-    fields: &mut Vec<Field>,
-) -> Result<bool, HeadError> {
-    if !may_be_complete(window, progress) {
-        return Ok(false);
-    }
-    let mut start = progress.line;
-    loop {
-        if let Some(b'\r') = window.get(start) {
-            break;
-        }
-        let text = window.get(start..).unwrap_or_default();
-        if fields.len() >= limits.fields_max && !text.is_empty() {
-            return Err(HeadError::TooManyFields);
-        }
-        let Some(line) = field_line(text)? else {
-            (progress.line, progress.scanned) = (start, window.len());
-            return Ok(false);
-        };
-        fields.push(line.field(start));
-        if Name::may_be_known(&text[..line.name_len])
-            && let Some(field) = fields.last_mut()
-        {
-            framing::known_field::<REQUEST>(window, version, field, &mut progress.seen)?;
-        }
-        start += line.len;
-    }
-    progress.line = start;
-    match window.get(start + 1) {
-        Some(b'\n') => progress.line = start + 2,
-        None => return Ok(false),
-        Some(_) => return Err(HeadError::BadRequest("bare CR")),
-    }
-    Ok(true)
 }
 
 #[cfg(test)]

@@ -1,23 +1,42 @@
 //! Tables of heads that must pass or fail, agreement with httparse on generated and mutated heads, and the
-//! same outcome however a head is cut into pieces.
+//! same outcome however a head is cut into pieces. All of it with every level of instructions.
 
 use super::*;
-use crate::http::head::{Name, RequestHead, ResponseHead};
+use crate::http::head::{Field, Name, RequestHead, ResponseHead};
 
 fn request(text: &[u8]) -> Result<Option<RequestHead>, HeadError> {
     request_within(text, &HeadLimits::default())
 }
 
 fn request_within(text: &[u8], limits: &HeadLimits) -> Result<Option<RequestHead>, HeadError> {
-    let mut head = RequestHead::default();
-    let complete = parse_request(text, &mut Progress::default(), limits, &mut head)?;
-    Ok(complete.then_some(head))
+    same_at_all_levels(text, |level| {
+        let mut head = RequestHead::default();
+        let complete = parse_request_at(level, text, &mut Progress::default(), limits, &mut head)?;
+        Ok(complete.then_some(head))
+    })
 }
 
 fn response(text: &[u8]) -> Result<Option<ResponseHead>, HeadError> {
-    let mut head = ResponseHead::default();
-    let complete = parse_response(text, &mut Progress::default(), &HeadLimits::default(), &mut head)?;
-    Ok(complete.then_some(head))
+    same_at_all_levels(text, |level| {
+        let (limits, mut head) = (HeadLimits::default(), ResponseHead::default());
+        let complete = parse_response_at(level, text, &mut Progress::default(), &limits, &mut head)?;
+        Ok(complete.then_some(head))
+    })
+}
+
+/// What all levels of this machine say, and the portable one says first.
+#[track_caller]
+fn same_at_all_levels<H: fmt::Debug>(
+    text: &[u8],
+    parse: impl Fn(Level) -> Result<Option<H>, HeadError>,
+) -> Result<Option<H>, HeadError> {
+    let levels = Level::all();
+    let portable = parse(levels[0]);
+    for &level in &levels[1..] {
+        let shown = format!("{:?}", parse(level));
+        assert_eq!(shown, format!("{portable:?}"), "{}: {}", level.name(), text.escape_ascii());
+    }
+    portable
 }
 
 #[track_caller]
@@ -68,7 +87,7 @@ fn a_request_is_taken_apart() {
     let fields: Vec<_> = head
         .fields
         .iter()
-        .map(|field| (field.known, field.name.of(bytes), field.value.of(bytes), field.line.of(bytes)))
+        .map(|field| (field.known, field.name.of(bytes), field.value.of(bytes), field.line().of(bytes)))
         .collect();
     assert_eq!(
         fields,
@@ -499,25 +518,31 @@ fn response_framing_depends_on_status_and_method() {
 type Outcome = Result<Option<String>, HeadError>;
 
 /// Parses as a connection would: again after each piece, until something is decided.
-fn request_in_pieces(text: &[u8], ends: impl IntoIterator<Item = usize>) -> Outcome {
-    let (mut progress, mut head) = (Progress::default(), RequestHead::default());
-    for end in ends.into_iter().chain([text.len()]) {
-        let end = end.min(text.len());
-        if parse_request(&text[..end], &mut progress, &HeadLimits::default(), &mut head)? {
-            return Ok(Some(format!("{head:?}")));
-        }
-        if end == text.len() {
-            break;
-        }
-    }
-    Ok(None)
+fn request_in_pieces(text: &[u8], ends: impl IntoIterator<Item = usize> + Clone) -> Outcome {
+    same_at_all_levels(text, |level| {
+        in_pieces(text, ends.clone(), |bytes, progress, head: &mut RequestHead| {
+            parse_request_at(level, bytes, progress, &HeadLimits::default(), head)
+        })
+    })
 }
 
-fn response_in_pieces(text: &[u8], ends: impl IntoIterator<Item = usize>) -> Outcome {
-    let (mut progress, mut head) = (Progress::default(), ResponseHead::default());
+fn response_in_pieces(text: &[u8], ends: impl IntoIterator<Item = usize> + Clone) -> Outcome {
+    same_at_all_levels(text, |level| {
+        in_pieces(text, ends.clone(), |bytes, progress, head: &mut ResponseHead| {
+            parse_response_at(level, bytes, progress, &HeadLimits::default(), head)
+        })
+    })
+}
+
+fn in_pieces<H: Default + fmt::Debug>(
+    text: &[u8],
+    ends: impl IntoIterator<Item = usize>,
+    parse: impl Fn(&[u8], &mut Progress, &mut H) -> Result<bool, HeadError>,
+) -> Outcome {
+    let (mut progress, mut head) = (Progress::default(), H::default());
     for end in ends.into_iter().chain([text.len()]) {
         let end = end.min(text.len());
-        if parse_response(&text[..end], &mut progress, &HeadLimits::default(), &mut head)? {
+        if parse(&text[..end], &mut progress, &mut head)? {
             return Ok(Some(format!("{head:?}")));
         }
         if end == text.len() {
@@ -544,6 +569,48 @@ fn pieces_make_no_difference() {
             assert_eq!(response_in_pieces(&text, [split]), whole, "{} at {split}", text.escape_ascii());
         }
         assert_eq!(response_in_pieces(&text, 1..), whole, "{}", text.escape_ascii());
+    }
+}
+
+#[test]
+fn lengths_around_the_size_of_a_block_make_no_difference() {
+    for name_len in [1, 15, 16, 17, 30, 31, 32, 33, 64] {
+        for value_len in 0..70 {
+            for rest in ["", "Host: a\r\n", "Host: a-host-of-more-than-one-block.example.test:8080\r\n"] {
+                let (name, value) = ("n".repeat(name_len), "v".repeat(value_len));
+                let text = format!("GET / HTTP/1.0\r\n{name}: {value}\r\n{rest}\r\n{value}");
+                let head = accepted(&text);
+                assert_eq!(head.fields[0].name.of(text.as_bytes()), name.as_bytes());
+                assert_eq!(head.fields[0].value.of(text.as_bytes()), value.as_bytes());
+                assert_eq!(head.head_len, text.len() - value_len);
+                for bad in ["\x7f", "\0", "\r", "\n"] {
+                    let text = text.replacen(": ", &format!(": {bad}"), 1);
+                    assert!(request(text.as_bytes()).is_err(), "{text:?}");
+                    let text = format!("GET / HTTP/1.0\r\n{name}: {value}{bad}v\r\n{rest}\r\n");
+                    assert!(request(text.as_bytes()).is_err(), "{text:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_head_that_is_used_again_keeps_nothing_of_earlier_ones() {
+    let with_fields =
+        |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "Te: b\r\n".repeat(count));
+    for level in Level::all() {
+        let mut head = RequestHead::default();
+        for (count, fields_max) in [(99, 100), (0, 100), (15, 16), (16, 16), (40, 41), (3, 3), (40, 100)] {
+            let (text, limits) = (with_fields(count), HeadLimits { fields_max, ..HeadLimits::default() });
+            let again =
+                parse_request_at(level, text.as_bytes(), &mut Progress::default(), &limits, &mut head);
+            if count < fields_max {
+                assert_eq!((again, head.fields.len()), (Ok(true), count + 1), "{}", level.name());
+                assert_eq!(format!("{head:?}"), format!("{:?}", accepted(&text)));
+            } else {
+                assert_eq!(again, Err(HeadError::TooManyFields), "{count} of {fields_max}");
+            }
+        }
     }
 }
 

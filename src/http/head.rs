@@ -1,6 +1,11 @@
 //! Owns the parsed form of an HTTP/1 head: offsets into the buffer that holds it, and what the framing
 //! headers mean. Holds no bytes and does no I/O; `h1_parse` fills it, `proxy` reads it.
 
+use std::fmt;
+use std::ops::Deref;
+
+use super::scan::{BLOCK, Block};
+
 /// A range of the head's buffer. Heads are bounded to 64 KiB, so two u16 do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Span {
@@ -35,9 +40,9 @@ pub enum Name {
     ContentLength,
     TransferEncoding,
     Te,
-    Trailer,
     Upgrade,
     Expect,
+    Trailer,
     KeepAlive,
     ProxyConnection,
     ProxyAuthenticate,
@@ -63,86 +68,85 @@ pub enum Recognised {
 impl Name {
     /// `name` has to be a token (RFC 9110 §5.6.2).
     pub fn recognise(name: &[u8]) -> Recognised {
-        let Some(slot) = name_slot(name) else { return Recognised::Name(Name::Other) };
-        let entry = &NAMES[slot];
-        if entry.text.len() != name.len() {
-            return Recognised::Name(Name::Other);
+        let Some(known) = Name::candidate(name) else { return Recognised::Name(Name::Other) };
+        if same_letters(known.text, name) {
+            return Recognised::Name(known.name);
         }
-        if same_letters(entry.text, name) {
-            return Recognised::Name(entry.name);
-        }
-        let alike = entry.text.iter().zip(name).all(|(&known, &byte)| match byte.is_ascii_alphanumeric() {
+        let alike = known.text.iter().zip(name).all(|(&known, &byte)| match byte.is_ascii_alphanumeric() {
             true => known == byte.to_ascii_lowercase(),
             false => known == b'-',
         });
-        if alike { Recognised::LookAlike(entry.name) } else { Recognised::Name(Name::Other) }
+        if alike { Recognised::LookAlike(known.name) } else { Recognised::Name(Name::Other) }
     }
 
-    /// `false` if `recognise` would say `Name::Other`: the cheap question that most fields need only.
+    /// The only known name that this may be, and may look like, if there is one. It has the same length.
     #[inline(always)]
-    pub fn may_be_known(name: &[u8]) -> bool {
-        name_slot(name).is_some_and(|slot| NAME_LENGTHS[slot] as usize == name.len())
-    }
-}
-
-struct NameEntry {
-    text: &'static [u8],
-    name: Name,
-}
-
-/// Where in `NAMES` a name would be, by its length, first and last letter: at most one candidate for any
-/// name, so one comparison. Look-alikes meet their original there, because these names begin and end with
-/// letters.
-#[inline(always)]
-const fn name_slot(name: &[u8]) -> Option<usize> {
-    match name {
-        [first, .., last] => {
-            let (first, last) = ((*first | 0x20) as usize, (*last | 0x20) as usize);
-            Some((name.len() * 32 + first + last * 2) % NAME_SLOTS)
+    pub(super) fn candidate(name: &[u8]) -> Option<&'static KnownName> {
+        let slot = match name {
+            [first, .., last] => name_slot(*first, *last, name.len()),
+            _ => return None,
+        };
+        if NAME_LENGTHS[slot] as usize != name.len() {
+            return None;
         }
-        _ => None,
+        KNOWN_NAMES.get(NAME_INDEXES[slot] as usize)
     }
 }
 
-const NAME_SLOTS: usize = 64;
+pub(super) struct KnownName {
+    text: &'static [u8],
+    /// Its letters, in lower case, and zeros behind them.
+    pub(super) block: Block,
+    pub(super) name: Name,
+}
+
+/// Tells the known names apart by their length, first and last letter: at most one candidate for any name,
+/// so one comparison. Look-alikes meet their original there, because these names begin and end with letters,
+/// and times 8 the two cases of a letter, 0x20 apart, are one.
+#[inline(always)]
+const fn name_slot(first: u8, last: u8, len: usize) -> usize {
+    first.wrapping_add(last).wrapping_mul(8).wrapping_add(len as u8) as usize
+}
+
+const NAME_SLOTS: usize = 256;
 
 #[rustfmt::skip]
-const KNOWN_NAMES: [(&str, Name); 19] = [
-    ("host", Name::Host), ("connection", Name::Connection), ("content-length", Name::ContentLength),
-    ("transfer-encoding", Name::TransferEncoding), ("te", Name::Te), ("trailer", Name::Trailer),
-    ("upgrade", Name::Upgrade), ("expect", Name::Expect), ("keep-alive", Name::KeepAlive),
-    ("proxy-connection", Name::ProxyConnection), ("proxy-authenticate", Name::ProxyAuthenticate),
-    ("proxy-authorization", Name::ProxyAuthorization), ("x-forwarded-for", Name::XForwardedFor),
-    ("x-forwarded-proto", Name::XForwardedProto), ("x-forwarded-host", Name::XForwardedHost),
-    ("forwarded", Name::Forwarded), ("x-request-id", Name::XRequestId), ("date", Name::Date),
-    ("server", Name::Server),
+static KNOWN_NAMES: [KnownName; 19] = [
+    known("host", Name::Host), known("connection", Name::Connection),
+    known("content-length", Name::ContentLength), known("transfer-encoding", Name::TransferEncoding),
+    known("te", Name::Te), known("trailer", Name::Trailer), known("upgrade", Name::Upgrade),
+    known("expect", Name::Expect), known("keep-alive", Name::KeepAlive),
+    known("proxy-connection", Name::ProxyConnection), known("proxy-authenticate", Name::ProxyAuthenticate),
+    known("proxy-authorization", Name::ProxyAuthorization), known("x-forwarded-for", Name::XForwardedFor),
+    known("x-forwarded-proto", Name::XForwardedProto), known("x-forwarded-host", Name::XForwardedHost),
+    known("forwarded", Name::Forwarded), known("x-request-id", Name::XRequestId), known("date", Name::Date),
+    known("server", Name::Server),
 ];
 
-static NAMES: [NameEntry; NAME_SLOTS] = name_table();
-static NAME_LENGTHS: [u8; NAME_SLOTS] = name_lengths();
-
-const fn name_lengths() -> [u8; NAME_SLOTS] {
-    let mut lengths = [0; NAME_SLOTS];
-    let mut slot = 0;
-    while slot < NAME_SLOTS {
-        lengths[slot] = name_table()[slot].text.len() as u8;
-        slot += 1;
-    }
-    lengths
+const fn known(text: &'static str, name: Name) -> KnownName {
+    let text = text.as_bytes();
+    let mut block = [0; BLOCK];
+    block.split_at_mut(text.len()).0.copy_from_slice(text);
+    KnownName { text, block, name }
 }
 
-const fn name_table() -> [NameEntry; NAME_SLOTS] {
-    let mut table = [const { NameEntry { text: b"", name: Name::Other } }; NAME_SLOTS];
+/// By slot, the length of the name there; 0 if there is none.
+static NAME_LENGTHS: [u8; NAME_SLOTS] = name_tables().0;
+/// By slot, where in `KNOWN_NAMES` it is.
+static NAME_INDEXES: [u8; NAME_SLOTS] = name_tables().1;
+
+const fn name_tables() -> ([u8; NAME_SLOTS], [u8; NAME_SLOTS]) {
+    let (mut lengths, mut indexes) = ([0; NAME_SLOTS], [0; NAME_SLOTS]);
     let mut index = 0;
     while index < KNOWN_NAMES.len() {
-        let (text, name) = KNOWN_NAMES[index];
-        let text = text.as_bytes();
-        let slot = name_slot(text).expect("no name is a single letter");
-        assert!(table[slot].text.is_empty(), "two names in one slot: choose other factors in name_slot");
-        table[slot] = NameEntry { text, name };
+        let text = KNOWN_NAMES[index].text;
+        let slot = name_slot(text[0], text[text.len() - 1], text.len());
+        assert!(lengths[slot] == 0, "two names in one slot: choose other factors in name_slot");
+        lengths[slot] = text.len() as u8;
+        indexes[slot] = index as u8;
         index += 1;
     }
-    table
+    (lengths, indexes)
 }
 
 /// Is `text` this lower-case name, but for case? For text without controls: among the bytes left, only the
@@ -173,17 +177,95 @@ fn same_letters(known: &[u8], name: &[u8]) -> bool {
     }
 }
 
-/// One field line. `line` covers name, colon, value and CRLF, so that runs of kept lines copy as one piece.
+/// One field line. Small, as there are many.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Field {
     pub name: Span,
     /// Without leading and trailing OWS.
     pub value: Span,
-    pub line: Span,
+    /// From the start of the name, CRLF included.
+    pub line_len: u16,
     pub known: Name,
     /// This field ends at this hop, although its name alone does not say so: Connection names it (RFC 9110
     /// §7.6.1), or it is a look-alike of a known name, or a Content-Length on a response without content.
     pub hop_by_hop: bool,
+}
+
+impl Field {
+    /// Name, colon, value and CRLF: runs of lines that are kept copy as one piece.
+    #[inline]
+    pub fn line(&self) -> Span {
+        Span { start: self.name.start, len: self.line_len }
+    }
+}
+
+/// The field lines of a head, in order; read it as a slice. Made to be filled again and again: clearing it
+/// touches none of them.
+#[derive(Default)]
+pub struct Fields {
+    /// Those in use, and behind them what earlier heads left.
+    list: Vec<Field>,
+    len: usize,
+}
+
+impl Fields {
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Where the next ones belong, as far as there is memory, and `fields_max` in all; `add` says how many
+    /// there are now.
+    #[inline(always)]
+    pub(super) fn room(&mut self, fields_max: usize) -> &mut [Field] {
+        let end = self.list.len().min(fields_max);
+        self.list.get_mut(self.len..end).unwrap_or_default()
+    }
+
+    /// The first `count` of `room` are in use.
+    #[inline(always)]
+    pub(super) fn add(&mut self, count: usize) {
+        self.len += count;
+        debug_assert!(self.len <= self.list.len());
+    }
+
+    /// One more; fewer than `fields_max` are there.
+    #[inline(always)]
+    pub(super) fn push(&mut self, field: Field, fields_max: usize) -> &mut Field {
+        if self.len == self.list.len() {
+            self.grow(fields_max);
+        }
+        let place = &mut self.list[self.len];
+        self.len += 1;
+        *place = field;
+        place
+    }
+
+    #[cold]
+    fn grow(&mut self, fields_max: usize) {
+        const FIELDS_MIN: usize = 16;
+        let longer = (2 * self.len).max(FIELDS_MIN).min(fields_max).max(self.len + 1);
+        self.list.resize(longer, Field::default());
+    }
+
+    #[inline(always)]
+    pub(super) fn all_mut(&mut self) -> &mut [Field] {
+        &mut self.list[..self.len]
+    }
+}
+
+impl Deref for Fields {
+    type Target = [Field];
+
+    #[inline]
+    fn deref(&self) -> &[Field] {
+        &self.list[..self.len]
+    }
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self[..].fmt(formatter)
+    }
 }
 
 /// How the body after a head is delimited (RFC 9112 §6.3).
@@ -273,7 +355,7 @@ pub struct RequestHead {
     /// target, the Host field that is forwarded has to be replaced by it.
     pub authority: Span,
     pub version: Version,
-    pub fields: Vec<Field>,
+    pub fields: Fields,
     pub framing: Framing,
     /// The client wants (HTTP/1.1) or allows (HTTP/1.0 with keep-alive) another request after this one.
     pub keep_alive: bool,
@@ -293,7 +375,7 @@ pub struct ResponseHead {
     pub status: u16,
     pub reason: Span,
     pub version: Version,
-    pub fields: Vec<Field>,
+    pub fields: Fields,
     /// What the fields say; the request's method is taken into account by `h1_parse::response_framing`.
     pub framing: Framing,
     /// The backend allows another request on this connection; `false` where `framing` is `Close`.

@@ -1,59 +1,154 @@
-//! Owns byte classes: how many bytes at the start of some text belong to a field name, a field value, a
-//! target or a host. Knows no grammar and reports no errors: the caller looks at the byte behind them.
-//! Values are scanned 16 bytes at a time, the rest by a table; a SIMD version belongs behind these same
-//! functions.
+//! Owns byte classes: where the bytes of a field name, a field value, a target or a host end. Knows no grammar
+//! and reports no errors: the caller looks at the byte behind them. The portable scanner is here, those of
+//! the x86-64 vector units in `x86`; `Level` chooses one of them for a whole parse.
 
-/// RFC 9110 §5.5: VCHAR, obs-text, SP and HTAB. Everything else would end or corrupt a line.
-#[inline(always)]
-pub fn value_len(text: &[u8]) -> usize {
-    let len = plain_len(text);
-    match text.get(len) {
-        None | Some(b'\r') => len,
-        Some(_) => uncommon_value_len(text, len),
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::sync::OnceLock;
+
+/// A way to look at many bytes at once. All scanners give the same answers.
+pub trait Scan: Copy {
+    /// `stops` costs no more than to look at a few bytes one by one.
+    const IS_WIDE: bool;
+
+    /// Does `work` in a function of its own, compiled for these instructions.
+    fn apart<W: Work>(self, work: W) -> W::Output;
+
+    /// One bit for each byte that is not in `CLASS`, the lowest for the first.
+    fn stops<const CLASS: u8>(self, block: &Block) -> u32;
+
+    /// One bit for each byte that is not this letter, digit or `-` in lower case, but for case. Both are
+    /// tokens where it counts: among their bytes, only the two cases of a letter meet under `| 0x20`.
+    fn differences(self, token: &Block, lower: &Block) -> u32;
+
+    /// Where the bytes of `CLASS` that begin at `from` end; `text.len()` if all belong to it. `from` is at
+    /// most `text.len()`.
+    #[inline(always)]
+    fn class_end<const CLASS: u8>(self, text: &[u8], from: usize) -> usize {
+        let mut at = from;
+        while let Some(block) = text[at..].first_chunk() {
+            let stops = self.stops::<CLASS>(block);
+            if stops != 0 {
+                return at + stops.trailing_zeros() as usize;
+            }
+            at += BLOCK;
+        }
+        // What is left is looked at in the last whole block, so that nothing outside of the text is.
+        let Some(last) = text.last_chunk() else { return Portable.class_end::<CLASS>(text, at) };
+        let left = text.len() - at;
+        let stops_and_end = u64::from(self.stops::<CLASS>(last)) | 1 << BLOCK;
+        at + (stops_and_end >> (BLOCK - left)).trailing_zeros() as usize
     }
 }
 
-/// Passes HTAB and obs-text, so rare that `plain_len` does not tell them from what is not allowed.
-#[cold]
-fn uncommon_value_len(text: &[u8], plain: usize) -> usize {
-    let mut len = plain;
-    while let Some(b'\t' | 0x80..) = text.get(len) {
-        len += 1;
-        len += plain_len(&text[len..]);
-    }
-    len
-}
+/// What a vector unit looks at in one step.
+pub const BLOCK: usize = 32;
+pub type Block = [u8; BLOCK];
 
-/// RFC 9110 §5.6.2 token.
-#[inline(always)]
-pub fn name_len(text: &[u8]) -> usize {
-    class_len::<TOKEN>(text)
-}
-
+/// RFC 9110 §5.6.2 token: a field name.
+pub const TOKEN: u8 = 1;
 /// The path of a request target, up to its `?`. See `is_target` for what is accepted; `\` is not, since some
 /// servers read it as `/`, and browsers never send it in a path.
-#[inline(always)]
-pub fn path_len(text: &[u8]) -> usize {
-    class_len::<PATH>(text)
-}
-
+pub const PATH: u8 = 2;
 /// The query of a request target.
-#[inline(always)]
-pub fn query_len(text: &[u8]) -> usize {
-    class_len::<QUERY>(text)
+pub const QUERY: u8 = 4;
+/// Letters, digits, `-` and `.`: nearly every host name.
+pub const PLAIN_HOST: u8 = 8;
+/// Printable ASCII: nearly every value, and cheaper to tell than `VALUE`.
+pub const PLAIN: u8 = 16;
+/// RFC 9110 §5.5: VCHAR, obs-text, SP and HTAB. Everything else would end or corrupt a line.
+pub const VALUE: u8 = 32;
+
+/// Something to do with a scanner. `run` has to be `#[inline(always)]`, with all of its callees that scan:
+/// only what is inlined into `Level::run` is compiled for the vector unit.
+pub trait Work {
+    type Output;
+    fn run<S: Scan>(self, scan: S) -> Self::Output;
 }
 
-/// Is it all letters, digits, `-` and `.`, as nearly every host name is?
-#[inline]
-pub fn is_plain_host(text: &[u8]) -> bool {
-    let common =
-        |bytes: &[u8]| bytes.iter().fold(PLAIN_HOST, |common, &byte| common & CLASSES[byte as usize]);
-    // The last whole chunk overlaps the one before it, so that no bytes are left over.
-    match text.last_chunk::<WORD>() {
-        Some(last) => {
-            text.as_chunks::<WORD>().0.iter().fold(common(last), |all, chunk| all & common(chunk)) != 0
+/// A set of instructions that this machine has: only `all` and `best` make one.
+#[derive(Debug, Clone, Copy)]
+pub struct Level(Scanner);
+
+#[derive(Debug, Clone, Copy)]
+enum Scanner {
+    Portable(Portable),
+    #[cfg(target_arch = "x86_64")]
+    Sse42(x86::Sse42),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(x86::Avx2),
+}
+
+impl Level {
+    /// The fastest one.
+    #[inline(always)]
+    pub fn best() -> Level {
+        static BEST: OnceLock<Level> = OnceLock::new();
+        *BEST.get_or_init(|| *Level::all().last().expect("the portable level is everywhere"))
+    }
+
+    /// All of this machine, the slowest first.
+    pub fn all() -> Vec<Level> {
+        let mut levels = vec![Level(Scanner::Portable(Portable))];
+        #[cfg(target_arch = "x86_64")]
+        {
+            levels.extend(x86::Sse42::detect().map(|scan| Level(Scanner::Sse42(scan))));
+            levels.extend(x86::Avx2::detect().map(|scan| Level(Scanner::Avx2(scan))));
         }
-        None => common(text) != 0,
+        levels
+    }
+
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Scanner::Portable(_) => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Scanner::Sse42(_) => "sse4.2",
+            #[cfg(target_arch = "x86_64")]
+            Scanner::Avx2(_) => "avx2",
+        }
+    }
+
+    #[inline(always)]
+    pub fn run<W: Work>(self, work: W) -> W::Output {
+        match self.0 {
+            Scanner::Portable(scan) => scan.apart(work),
+            #[cfg(target_arch = "x86_64")]
+            Scanner::Sse42(scan) => scan.apart(work),
+            #[cfg(target_arch = "x86_64")]
+            Scanner::Avx2(scan) => scan.apart(work),
+        }
+    }
+}
+
+/// Words of 8 bytes, and a table where these do not do.
+#[derive(Debug, Clone, Copy)]
+pub struct Portable;
+
+impl Scan for Portable {
+    const IS_WIDE: bool = false;
+
+    #[inline(always)]
+    fn apart<W: Work>(self, work: W) -> W::Output {
+        work.run(self)
+    }
+
+    #[inline(always)]
+    fn stops<const CLASS: u8>(self, block: &Block) -> u32 {
+        let stop = |&byte: &u8| u32::from(CLASSES[byte as usize] & CLASS == 0);
+        block.iter().rev().fold(0, |stops, byte| stops << 1 | stop(byte))
+    }
+
+    #[inline(always)]
+    fn differences(self, token: &Block, lower: &Block) -> u32 {
+        let differs = |(&byte, &letter): (&u8, &u8)| u32::from(byte | 0x20 != letter);
+        token.iter().zip(lower).rev().fold(0, |bits, pair| bits << 1 | differs(pair))
+    }
+
+    #[inline(always)]
+    fn class_end<const CLASS: u8>(self, text: &[u8], from: usize) -> usize {
+        let rest = &text[from..];
+        from + if CLASS == PLAIN { plain_len(rest) } else { class_len::<CLASS>(rest) }
     }
 }
 
@@ -76,18 +171,13 @@ pub fn is_token(byte: u8) -> bool {
     CLASSES[byte as usize] & TOKEN != 0
 }
 
-const TOKEN: u8 = 1;
-const PATH: u8 = 2;
-const QUERY: u8 = 4;
-const PLAIN_HOST: u8 = 8;
-
 static CLASSES: [u8; 256] = classes();
 
 const fn classes() -> [u8; 256] {
     let mut table = [0; 256];
-    let mut byte: u8 = 0;
-    while byte < 128 {
-        let at = byte as usize;
+    let mut at = 0;
+    while at < 256 {
+        let byte = at as u8;
         if byte.is_ascii_alphanumeric() || is_one_of(byte, b"!#$%&'*+-.^_`|~") {
             table[at] |= TOKEN;
         }
@@ -100,7 +190,13 @@ const fn classes() -> [u8; 256] {
         if is_target(byte) && !is_one_of(byte, b"\\?") {
             table[at] |= PATH;
         }
-        byte += 1;
+        if is_plain(byte) {
+            table[at] |= PLAIN;
+        }
+        if is_plain(byte) || byte == b'\t' || byte >= 0x80 {
+            table[at] |= VALUE;
+        }
+        at += 1;
     }
     table
 }
@@ -178,7 +274,7 @@ fn plain_len(text: &[u8]) -> usize {
 }
 
 #[inline(always)]
-fn is_plain(byte: u8) -> bool {
+const fn is_plain(byte: u8) -> bool {
     byte.wrapping_sub(b' ') < 0x5f
 }
 
@@ -191,7 +287,6 @@ fn not_plain(word: u64) -> u64 {
 }
 
 const WORD: usize = 8;
-const BLOCK: usize = 32;
 const HIGH_BITS: u64 = repeat(0x80);
 
 const fn repeat(byte: u8) -> u64 {
@@ -205,67 +300,5 @@ fn first(stops: u64) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A scanner, and the class it should implement, byte by byte.
-    type Case = (fn(&[u8]) -> usize, fn(u8) -> bool);
-
-    const CASES: [Case; 5] = [
-        (value_len, |byte| byte >= 0x20 && byte != 0x7f || byte == b'\t'),
-        (name_len, |byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)),
-        (path_len, |byte| byte.is_ascii_graphic() && !b"\"#<>\\?".contains(&byte)),
-        (query_len, |byte| byte.is_ascii_graphic() && !b"\"#<>".contains(&byte)),
-        (line_len, |byte| byte != b'\n'),
-    ];
-
-    #[test]
-    fn every_byte_stops_or_passes_at_every_place_and_length() {
-        for (class_len, is_in_class) in CASES {
-            for byte in 0..=255 {
-                for len in 1..36 {
-                    for place in 0..len {
-                        let mut bytes = vec![b'a'; len];
-                        bytes[place] = byte;
-                        let expected = if is_in_class(byte) { len } else { place };
-                        assert_eq!(class_len(&bytes), expected, "{byte:#x} at {place} of {len}");
-                        assert_eq!(
-                            class_len(&bytes[place..]),
-                            expected - place,
-                            "{byte:#x} from {place} of {len}"
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn neighbours_of_a_stop_do_not_move_it() {
-        for (class_len, is_in_class) in CASES {
-            for first in 0..=255 {
-                for second in 0..=255 {
-                    let mut bytes = [b'a'; 17];
-                    (bytes[7], bytes[8]) = (first, second);
-                    let expected = bytes.iter().position(|&byte| !is_in_class(byte)).unwrap_or(17);
-                    assert_eq!(class_len(&bytes), expected, "{first:#x} {second:#x}");
-                    assert_eq!(class_len(&bytes[..16]), expected.min(16), "{first:#x} {second:#x}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_plain_host_is_plain_at_every_place() {
-        for byte in 0..=255u8 {
-            for len in 1..20 {
-                for place in 0..len {
-                    let mut host = vec![b'a'; len];
-                    host[place] = byte;
-                    let expected = byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
-                    assert_eq!(is_plain_host(&host), expected, "{byte:#x} at {place} of {len}");
-                }
-            }
-        }
-    }
-}
+#[path = "scan_tests.rs"]
+mod tests;

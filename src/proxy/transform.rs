@@ -324,13 +324,13 @@ fn copy_fields(
 ) {
     let mut run = 0..0;
     for field in fields {
-        let start = usize::from(field.line.start);
+        let start = usize::from(field.line().start);
         let stays = !field.hop_by_hop && !is_replaced(field.known) && !is_edited(edits, field.name.of(bytes));
         if stays && run.end == start {
-            run.end = field.line.end();
+            run.end = field.line().end();
         } else {
             out.extend_from_slice(&bytes[run]);
-            run = if stays { start..field.line.end() } else { 0..0 };
+            run = if stays { start..field.line().end() } else { 0..0 };
         }
     }
     out.extend_from_slice(&bytes[run]);

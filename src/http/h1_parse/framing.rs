@@ -8,55 +8,122 @@ use crate::http::head::{
 };
 use crate::http::scan;
 
-/// What the fields parsed so far said about framing and the connection.
+/// What the fields parsed so far said about framing and the connection. All zeros at first, which is cheap.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    host: Option<Span>,
-    content_length: Option<u64>,
-    chunked: bool,
-    close: bool,
-    keep_alive: bool,
-    upgrade_option: bool,
-    upgrade_field: bool,
-    te_trailers: bool,
-    expect_continue: bool,
-    connection_options: usize,
-    /// One of them names a field that is not otherwise known to be the connection's.
-    names_fields: bool,
+    /// Bits of those below.
+    said: u16,
+    connection_options: u16,
+    /// A valid one is not empty.
+    host: Span,
+    /// Means something after `CONTENT_LENGTH`.
+    content_length: u64,
 }
 
-/// Bounds what `mark_named_fields` costs: at most this many names, each compared with all fields.
-const CONNECTION_OPTIONS_MAX: usize = 32;
+impl Seen {
+    #[inline(always)]
+    fn said(&self, what: u16) -> bool {
+        self.said & what != 0
+    }
+}
 
-/// Notes what a field that the proxy acts on says.
+const CONTENT_LENGTH: u16 = 1;
+const CHUNKED: u16 = 2;
+const CLOSE: u16 = 4;
+const KEEP_ALIVE: u16 = 8;
+const UPGRADE_OPTION: u16 = 16;
+const UPGRADE_FIELD: u16 = 32;
+const TE_TRAILERS: u16 = 64;
+const EXPECT_CONTINUE: u16 = 128;
+/// A Connection option names a field that is not otherwise known to be the connection's.
+const NAMES_FIELDS: u16 = 256;
+
+/// Bounds what `mark_named_fields` costs: at most this many names, each compared with all fields.
+const CONNECTION_OPTIONS_MAX: u16 = 32;
+
+/// Told apart from the other known names because every request has it.
+#[inline(always)]
+pub(super) fn is_host(name: &[u8]) -> bool {
+    is_name(name, b"host")
+}
+
+/// RFC 9112 §3.2: exactly one, valid. The value begins with so many plain bytes.
+#[inline(always)]
+pub(super) fn host_field(
+    window: &[u8],
+    plain_len: usize,
+    field: &mut Field,
+    seen: &mut Seen,
+) -> Result<(), HeadError> {
+    if !seen.host.is_empty() {
+        return Err(HeadError::BadRequest("more than one Host"));
+    }
+    // Nearly every host is a name without a port.
+    if plain_len != usize::from(field.value.len) || plain_len == 0 {
+        host::check_behind(field.value.of(window), plain_len).map_err(HeadError::BadRequest)?;
+    }
+    field.known = Name::Host;
+    seen.host = field.value;
+    Ok(())
+}
+
+/// Does a field of this name say something that `note` has to know?
+#[inline(always)]
+pub(super) fn acts_on(name: Name) -> bool {
+    matches!(
+        name,
+        Name::Connection
+            | Name::ContentLength
+            | Name::TransferEncoding
+            | Name::Te
+            | Name::Upgrade
+            | Name::Expect
+    )
+}
+
+/// A field that has a candidate among the known names, and is not a request's Host.
 #[inline(never)]
-pub(super) fn known_field<const REQUEST: bool>(
+pub(super) fn candidate_field<const REQUEST: bool>(
     window: &[u8],
     version: Version,
     field: &mut Field,
     seen: &mut Seen,
 ) -> Result<(), HeadError> {
-    let name = match Name::recognise(field.name.of(window)) {
-        Recognised::Name(name) => name,
-        Recognised::LookAlike(name) => return look_alike(name, field),
-    };
-    field.known = name;
-    let value = field.value.of(window);
+    match Name::recognise(field.name.of(window)) {
+        Recognised::LookAlike(name) => look_alike(name, field),
+        Recognised::Name(name) => {
+            field.known = name;
+            if acts_on(name) { note::<REQUEST>(name, field.value.of(window), version, seen) } else { Ok(()) }
+        }
+    }
+}
+
+/// Notes what a field that the proxy acts on says.
+#[inline(never)]
+pub(super) fn note<const REQUEST: bool>(
+    name: Name,
+    value: &[u8],
+    version: Version,
+    seen: &mut Seen,
+) -> Result<(), HeadError> {
     match name {
         Name::ContentLength => content_length(value, seen),
         Name::TransferEncoding => transfer_encoding(value, version, seen),
         Name::Connection => connection(value, seen),
         Name::Upgrade => {
-            seen.upgrade_field |= !value.is_empty();
+            seen.said |= if value.is_empty() { 0 } else { UPGRADE_FIELD };
             Ok(())
         }
-        Name::Host if REQUEST => host_field(field.value, value, seen),
         Name::Te if REQUEST => {
-            seen.te_trailers |= elements(value).any(|element| element.eq_ignore_ascii_case(b"trailers"));
+            let trailers = elements(value).any(|element| element.eq_ignore_ascii_case(b"trailers"));
+            seen.said |= if trailers { TE_TRAILERS } else { 0 };
             Ok(())
         }
         Name::Expect if REQUEST => expect(value, version, seen),
-        _ => Ok(()),
+        _ => {
+            debug_assert!(!acts_on(name) || !REQUEST);
+            Ok(())
+        }
     }
 }
 
@@ -75,38 +142,45 @@ fn look_alike(name: Name, field: &mut Field) -> Result<(), HeadError> {
 }
 
 /// `1*DIGIT`, once. RFC 9112 §6.3 lets a recipient merge equal values; a strict one need not guess.
+#[inline(always)]
 fn content_length(value: &[u8], seen: &mut Seen) -> Result<(), HeadError> {
-    if seen.chunked {
+    if seen.said(CHUNKED) {
         return Err(BOTH_FRAMINGS);
     }
-    if seen.content_length.is_some() {
+    if seen.said(CONTENT_LENGTH) {
         return Err(HeadError::BadRequest("more than one Content-Length"));
     }
     if value.is_empty() {
         return Err(HeadError::BadRequest("empty Content-Length"));
     }
+    let (first, last) = value.split_at(value.len().min(SAFE_DIGITS));
     let mut length: u64 = 0;
-    for byte in value {
+    for byte in first {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
             return Err(HeadError::BadRequest("malformed Content-Length"));
         }
-        if length > u64::MAX / 10 - 1 {
-            length = last_digit(length, digit)?;
-        } else {
-            length = length * 10 + u64::from(digit);
-        }
+        length = length * 10 + u64::from(digit);
     }
-    seen.content_length = Some(length);
+    seen.content_length = if last.is_empty() { length } else { longer_length(length, last)? };
+    seen.said |= CONTENT_LENGTH;
     Ok(())
 }
 
-/// The digit at which the length may leave 64 bits.
+/// Any number of so many digits is less than 2^64.
+const SAFE_DIGITS: usize = 19;
+
+/// Goes on with digits at which the length may leave 64 bits.
 #[cold]
-fn last_digit(length: u64, digit: u8) -> Result<u64, HeadError> {
-    let tens = length.checked_mul(10);
-    let longer = tens.and_then(|tens| tens.checked_add(u64::from(digit)));
-    longer.ok_or(HeadError::BadRequest("Content-Length over 64 bits"))
+fn longer_length(mut length: u64, digits: &[u8]) -> Result<u64, HeadError> {
+    for byte in digits {
+        if !byte.is_ascii_digit() {
+            return Err(HeadError::BadRequest("malformed Content-Length"));
+        }
+        let longer = length.checked_mul(10).and_then(|tens| tens.checked_add(u64::from(byte - b'0')));
+        length = longer.ok_or(HeadError::BadRequest("Content-Length over 64 bits"))?;
+    }
+    Ok(length)
 }
 
 /// RFC 9112 §6.1 and §6.3: only `chunked` alone is understood here, only on HTTP/1.1, and only without a
@@ -115,30 +189,20 @@ fn transfer_encoding(value: &[u8], version: Version, seen: &mut Seen) -> Result<
     if version == Version::Http10 {
         return Err(HeadError::BadRequest("Transfer-Encoding on HTTP/1.0"));
     }
-    if seen.content_length.is_some() {
+    if seen.said(CONTENT_LENGTH) {
         return Err(BOTH_FRAMINGS);
     }
-    if seen.chunked {
+    if seen.said(CHUNKED) {
         return Err(HeadError::BadRequest("more than one Transfer-Encoding"));
     }
     if !value.eq_ignore_ascii_case(b"chunked") {
         return Err(HeadError::BadRequest("Transfer-Encoding other than chunked"));
     }
-    seen.chunked = true;
+    seen.said |= CHUNKED;
     Ok(())
 }
 
 const BOTH_FRAMINGS: HeadError = HeadError::BadRequest("both Content-Length and Transfer-Encoding");
-
-/// RFC 9112 §3.2: exactly one, valid.
-fn host_field(span: Span, value: &[u8], seen: &mut Seen) -> Result<(), HeadError> {
-    if seen.host.is_some() {
-        return Err(HeadError::BadRequest("more than one Host"));
-    }
-    host::check(value).map_err(HeadError::BadRequest)?;
-    seen.host = Some(span);
-    Ok(())
-}
 
 /// RFC 9110 §10.1.1: ignored on HTTP/1.0, and only one expectation is defined.
 fn expect(value: &[u8], version: Version, seen: &mut Seen) -> Result<(), HeadError> {
@@ -146,7 +210,7 @@ fn expect(value: &[u8], version: Version, seen: &mut Seen) -> Result<(), HeadErr
         if !value.eq_ignore_ascii_case(b"100-continue") {
             return Err(HeadError::Expectation);
         }
-        seen.expect_continue = true;
+        seen.said |= EXPECT_CONTINUE;
     }
     Ok(())
 }
@@ -155,11 +219,11 @@ fn expect(value: &[u8], version: Version, seen: &mut Seen) -> Result<(), HeadErr
 fn connection(value: &[u8], seen: &mut Seen) -> Result<(), HeadError> {
     // What nearly every Connection field says needs no list.
     if is_name(value, b"keep-alive") {
-        seen.keep_alive = true;
+        seen.said |= KEEP_ALIVE;
         return Ok(());
     }
     if is_name(value, b"close") {
-        seen.close = true;
+        seen.said |= CLOSE;
         return Ok(());
     }
     connection_options(value, seen)
@@ -172,9 +236,9 @@ fn connection_options(value: &[u8], seen: &mut Seen) -> Result<(), HeadError> {
             return Err(HeadError::BadRequest("too many options in Connection"));
         }
         match option {
-            option if option.eq_ignore_ascii_case(b"keep-alive") => seen.keep_alive = true,
-            option if option.eq_ignore_ascii_case(b"close") => seen.close = true,
-            option if option.eq_ignore_ascii_case(b"upgrade") => seen.upgrade_option = true,
+            option if option.eq_ignore_ascii_case(b"keep-alive") => seen.said |= KEEP_ALIVE,
+            option if option.eq_ignore_ascii_case(b"close") => seen.said |= CLOSE,
+            option if option.eq_ignore_ascii_case(b"upgrade") => seen.said |= UPGRADE_OPTION,
             option => named_field(option, seen)?,
         }
     }
@@ -199,7 +263,7 @@ fn named_field(option: &[u8], seen: &mut Seen) -> Result<(), HeadError> {
             | Name::XForwardedHost
             | Name::XForwardedProto,
         ) => return Err(HeadError::BadRequest("Connection names a field that is not the connection's")),
-        _ => seen.names_fields = true,
+        _ => seen.said |= NAMES_FIELDS,
     }
     Ok(())
 }
@@ -217,6 +281,7 @@ fn trim(mut text: &[u8]) -> &[u8] {
     text
 }
 
+#[inline(always)]
 pub(super) fn finish_request(
     window: &[u8],
     seen: &Seen,
@@ -224,28 +289,39 @@ pub(super) fn finish_request(
     head: &mut RequestHead,
 ) -> Result<(), HeadError> {
     head.head_len = head_len;
-    match seen.host {
-        Some(host) if head.authority.is_empty() => head.authority = host,
-        None if head.version == Version::Http11 => return Err(HeadError::BadRequest("no Host")),
-        _ => {}
+    if head.authority.is_empty() {
+        head.authority = seen.host;
     }
-    head.framing = match seen.content_length {
-        _ if seen.chunked => Framing::Chunked,
-        None | Some(0) => Framing::None,
-        Some(length) => Framing::Length(length),
+    if seen.host.is_empty() && head.version == Version::Http11 {
+        return Err(HeadError::BadRequest("no Host"));
+    }
+    if seen.said == 0 && head.version == Version::Http11 {
+        // Nearly every request without a body.
+        head.framing = Framing::None;
+        head.keep_alive = true;
+        (head.expect_continue, head.upgrade, head.te_trailers) = (false, false, false);
+        return Ok(());
+    }
+    head.framing = if seen.said(CHUNKED) {
+        Framing::Chunked
+    } else if seen.content_length != 0 {
+        Framing::Length(seen.content_length)
+    } else {
+        Framing::None
     };
     // RFC 9110 §9.3.6: CONNECT has no content; the bytes after its head belong to the tunnel.
     if head.method == Method::Connect && head.framing != Framing::None {
         return Err(HeadError::BadRequest("CONNECT with content"));
     }
     head.keep_alive = persists(head.version, seen);
-    head.expect_continue = seen.expect_continue && head.framing != Framing::None;
+    head.expect_continue = seen.said(EXPECT_CONTINUE) && head.framing != Framing::None;
     head.upgrade = upgrades(head.version, seen);
-    head.te_trailers = seen.te_trailers;
-    mark_named_fields(window, seen, &mut head.fields);
+    head.te_trailers = seen.said(TE_TRAILERS);
+    mark_named_fields(window, seen, head.fields.all_mut());
     Ok(())
 }
 
+#[inline(always)]
 pub(super) fn finish_response(
     window: &[u8],
     seen: &Seen,
@@ -255,20 +331,20 @@ pub(super) fn finish_response(
     head.head_len = head_len;
     let bodiless = matches!(head.status, 100..=199 | 204);
     if bodiless {
-        no_content(seen, &mut head.fields)?;
+        no_content(seen, head.fields.all_mut())?;
     }
     head.framing = match seen.content_length {
         _ if bodiless => Framing::None,
-        _ if seen.chunked => Framing::Chunked,
-        Some(0) => Framing::None,
-        Some(length) => Framing::Length(length),
-        None => Framing::Close,
+        _ if seen.said(CHUNKED) => Framing::Chunked,
+        _ if !seen.said(CONTENT_LENGTH) => Framing::Close,
+        0 => Framing::None,
+        length => Framing::Length(length),
     };
     head.persistent = persists(head.version, seen);
     // RFC 9112 §6.3: a 304 never has content, whatever its fields say.
     head.keep_alive = head.persistent && (head.framing != Framing::Close || head.status == 304);
     head.upgrade = upgrades(head.version, seen);
-    mark_named_fields(window, seen, &mut head.fields);
+    mark_named_fields(window, seen, head.fields.all_mut());
     Ok(())
 }
 
@@ -276,7 +352,7 @@ pub(super) fn finish_response(
 /// harmless and common on 204: it ends at this hop. Anything else announces bytes that must not exist.
 #[cold]
 fn no_content(seen: &Seen, fields: &mut [Field]) -> Result<(), HeadError> {
-    if seen.chunked || seen.content_length.unwrap_or(0) > 0 {
+    if seen.said(CHUNKED) || seen.content_length > 0 {
         return Err(HeadError::BadRequest("framing of content on a response that has none"));
     }
     for field in fields {
@@ -287,17 +363,17 @@ fn no_content(seen: &Seen, fields: &mut [Field]) -> Result<(), HeadError> {
 
 /// RFC 9112 §9.3.
 fn persists(version: Version, seen: &Seen) -> bool {
-    !seen.close && (version == Version::Http11 || seen.keep_alive)
+    !seen.said(CLOSE) && (version == Version::Http11 || seen.said(KEEP_ALIVE))
 }
 
 /// RFC 9110 §7.8: Upgrade is ignored on HTTP/1.0, and without its connection option.
 fn upgrades(version: Version, seen: &Seen) -> bool {
-    version == Version::Http11 && seen.upgrade_option && seen.upgrade_field
+    version == Version::Http11 && seen.said(UPGRADE_OPTION) && seen.said(UPGRADE_FIELD)
 }
 
 #[inline(always)]
 fn mark_named_fields(window: &[u8], seen: &Seen, fields: &mut [Field]) {
-    if seen.names_fields {
+    if seen.said(NAMES_FIELDS) {
         mark_named_fields_uncommon(window, fields);
     }
 }

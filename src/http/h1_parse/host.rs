@@ -4,7 +4,7 @@
 
 use std::net::Ipv6Addr;
 
-use crate::http::scan;
+use crate::http::scan::{PLAIN_HOST, Portable, Scan};
 
 /// An authority taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,30 +26,17 @@ pub fn parse(authority: &[u8]) -> Result<Authority<'_>, &'static str> {
 }
 
 /// Validates without splitting; the length of the host.
-#[inline]
 pub fn check(authority: &[u8]) -> Result<usize, &'static str> {
-    let host_len = len_before_port(authority);
-    if host_len == 0 || !scan::is_plain_host(&authority[..host_len]) {
-        return check_uncommon(authority);
-    }
-    port(&authority[host_len..])?;
-    Ok(host_len)
+    check_behind(authority, Portable.class_end::<PLAIN_HOST>(authority, 0))
 }
 
-#[inline(always)]
-fn len_before_port(authority: &[u8]) -> usize {
-    match authority.last() {
-        Some(b'0'..=b':') => find_port(authority),
-        _ => authority.len(),
+/// Validates what follows the first bytes, which are known to be plain; the length of the host.
+pub(super) fn check_behind(authority: &[u8], plain: usize) -> Result<usize, &'static str> {
+    match authority.get(plain) {
+        Some(b':') if plain > 0 => port(&authority[plain..]).map(|_| plain),
+        None if plain > 0 => Ok(plain),
+        _ => check_uncommon(authority),
     }
-}
-
-/// Up to a colon among the last six bytes, where that of a port is.
-#[inline(never)]
-fn find_port(authority: &[u8]) -> usize {
-    let len = authority.len();
-    let tail = len.saturating_sub(6);
-    authority[tail..].iter().rposition(|&byte| byte == b':').map_or(len, |at| tail + at)
 }
 
 fn check_uncommon(authority: &[u8]) -> Result<usize, &'static str> {
@@ -111,16 +98,17 @@ fn port(rest: &[u8]) -> Result<Option<u16>, &'static str> {
         [b':', digits @ ..] => digits,
         _ => return Err("malformed port in host"),
     };
-    let mut port: u16 = 0;
+    if digits.len() > 5 {
+        return Err("malformed port in host");
+    }
+    let mut port: u32 = 0;
     for digit in digits {
-        if !digit.is_ascii_digit() || digits.len() > 5 {
+        if !digit.is_ascii_digit() {
             return Err("malformed port in host");
         }
-        port = port
-            .checked_mul(10)
-            .and_then(|tens| tens.checked_add(u16::from(digit - b'0')))
-            .ok_or("port over 65535 in host")?;
+        port = port * 10 + u32::from(digit - b'0');
     }
+    let port = u16::try_from(port).map_err(|_| "port over 65535 in host")?;
     Ok(Some(port))
 }
 
