@@ -234,16 +234,16 @@ impl Blueprint {
         resolved: &Resolutions,
     ) -> Snapshot {
         registry.collect(self.routes.routes().iter().map(|route| &route.name));
+        let services: Vec<_> =
+            self.services.iter().map(|service| Arc::new(service.build(registry, resolved))).collect();
+        let endpoints = services.iter().flat_map(|service| &service.endpoints);
         Snapshot {
             generation: previous.map_or(1, |previous| previous.generation + 1),
             settings: self.settings.clone(),
             listeners: self.listeners.clone(),
             routes: self.routes.clone(),
-            services: self
-                .services
-                .iter()
-                .map(|service| Arc::new(service.build(registry, resolved)))
-                .collect(),
+            endpoint_ids: endpoints.map(|endpoint| endpoint.id).collect(),
+            services,
             service_by_name: self.service_by_name.clone(),
         }
     }

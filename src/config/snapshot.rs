@@ -1,7 +1,7 @@
 //! Owns what the data path reads: one immutable, compiled configuration. Built by `config::compile` only,
 //! published by `config::reload` through arc-swap. Holds no text of the config file and does no I/O.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,9 +9,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use crate::balance::pick::Picker;
+use crate::config::id_hash::IdHash;
 use crate::http::h1_body::ChunkLimits;
 use crate::http::head::HeadLimits;
 use crate::proxy::route::RouteTable;
+#[cfg(debug_assertions)]
+use crate::runtime::worker::WORKER_THREAD;
 
 /// Index of a service in one snapshot; never kept across snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +36,26 @@ pub struct Snapshot {
     pub routes: Arc<RouteTable>,
     pub services: Vec<Arc<Service>>,
     pub service_by_name: HashMap<Box<str>, ServiceId>,
+    /// Of all services: what pools may keep connections to.
+    pub endpoint_ids: HashSet<StableId, IdHash>,
 }
 
 impl Snapshot {
     pub fn service(&self, id: ServiceId) -> &Arc<Service> {
         &self.services[id.0 as usize]
+    }
+}
+
+/// Freeing 100,000 routes takes tens of milliseconds, which no request may wait for. `control::retired` sees to
+/// it that a worker never has the last reference; debug builds, and so the tests, do not survive a mistake there.
+#[cfg(debug_assertions)]
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        let thread = std::thread::current();
+        if thread.name().is_some_and(|name| name.starts_with(WORKER_THREAD)) {
+            eprintln!("tidegate: {} frees snapshot {}", thread.name().unwrap_or_default(), self.generation);
+            std::process::abort();
+        }
     }
 }
 

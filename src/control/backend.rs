@@ -88,6 +88,7 @@ fn gateway_stats(state: &State) -> GatewayStats {
         started_unix_seconds: state.started_unix_seconds,
         workers: state.mailboxes().len(),
         pipes_open: splice::open_pipes(),
+        snapshots_retired: state.retired(),
         reloads_ok: reloads.ok,
         reloads_failed: reloads.failed,
         last_reload_ok: reloads.last_ok,

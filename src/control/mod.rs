@@ -2,8 +2,10 @@
 //! and admin. Reaches the workers by published snapshots and letters only; never touches a request.
 
 mod backend;
+mod background;
 mod dns;
 mod reload;
+mod retired;
 mod signals;
 mod start;
 mod state;
@@ -83,9 +85,12 @@ async fn serve(
                 Signal::Stop => return stop(&reloader, &mut ended).await,
             },
             _ = dns.tick() => names.ask(reloader.names_to_resolve()),
-            Some(found) = resolved.recv() => reloader.resolved(found),
-            _ = watch.tick() => if reloader.file_changed() {
-                let _ = reloader.reload().await;
+            Some(found) = resolved.recv() => reloader.resolved(found).await,
+            _ = watch.tick() => {
+                reloader.free_retired();
+                if reloader.file_changed() {
+                    let _ = reloader.reload().await;
+                }
             },
             Some(worker) = ended.recv() => {
                 return Err(Failure(format!("worker {worker} ended unexpectedly; see the message above")));

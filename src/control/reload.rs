@@ -1,5 +1,5 @@
 //! Owns going from one configuration to the next: read, compile, resolve, open, and only then swap. On any
-//! error the old one stays whole. The only writer of snapshots after start.
+//! error the old one stays whole. The only writer of snapshots after start. What takes long is done by `background`.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use crate::net::listener;
 use crate::observe::LogWriter;
 use crate::runtime::mailbox::Letter;
 
+use super::background::Background;
 use super::dns;
 use super::state::State;
 use super::watch::Watched;
@@ -31,8 +32,8 @@ pub type Group = (SocketAddr, Vec<Socket>);
 pub struct Reloader {
     file: PathBuf,
     state: Arc<State>,
-    registry: Registry,
-    blueprint: Blueprint,
+    background: Background,
+    blueprint: Arc<Blueprint>,
     resolutions: Resolutions,
     watched: Watched,
     removed_ports: HashMap<u16, Instant>,
@@ -42,13 +43,14 @@ impl Reloader {
     pub fn new(
         file: &Path,
         state: Arc<State>,
-        registry: Registry,
+        background: Background,
         blueprint: Blueprint,
         resolutions: Resolutions,
     ) -> Reloader {
         let watched = Watched::new(file);
         let removed_ports = HashMap::new();
-        Reloader { file: file.to_owned(), state, registry, blueprint, resolutions, watched, removed_ports }
+        let (file, blueprint) = (file.to_owned(), Arc::new(blueprint));
+        Reloader { file, state, background, blueprint, resolutions, watched, removed_ports }
     }
 
     pub fn state(&self) -> &State {
@@ -73,7 +75,10 @@ impl Reloader {
 
     async fn try_reload(&mut self) -> Result<String, String> {
         let current = self.state.published.load_full();
-        let (blueprint, warnings) = read(&self.file, Some(&current), &mut self.registry)?;
+        let (file, previous) = (self.file.clone(), current.clone());
+        let compile = move |registry: &mut Registry| read(&file, Some(&previous), registry);
+        let (blueprint, warnings) = self.background.run(compile).await.map_err(internal)??;
+        let blueprint = Arc::new(blueprint);
         let fresh: Vec<HostPort> = blueprint
             .names_to_resolve()
             .iter()
@@ -81,16 +86,37 @@ impl Reloader {
             .cloned()
             .collect();
         self.resolutions.extend(dns::resolve(&fresh).await);
-        let next = blueprint.snapshot(Some(&current), &mut self.registry, &self.resolutions);
+        let next = self.snapshot(&blueprint).await?;
         let log_error = |error| format!("error: the access log cannot be opened: {error}");
         LogWriter::try_open(&next.settings.access_log).map_err(log_error)?;
         let opened = self.open_new_listeners(&current, &next)?;
         let log = self.state.log.set_target(&next.settings.access_log);
         log.map_err(log_error)?;
         self.resolutions.retain(|name, _| blueprint.names_to_resolve().contains(name));
-        self.blueprint = blueprint;
+        self.background.free(std::mem::replace(&mut self.blueprint, blueprint));
         self.swap(&current, next, opened);
         Ok(warnings)
+    }
+
+    /// The snapshot to publish next, its names learned.
+    async fn snapshot(&self, blueprint: &Arc<Blueprint>) -> Result<Snapshot, String> {
+        let (state, blueprint) = (self.state.clone(), blueprint.clone());
+        let resolutions = self.resolutions.clone();
+        let make = move |registry: &mut Registry| {
+            let current = state.published.load_full();
+            let next = blueprint.snapshot(Some(&current), registry, &resolutions);
+            state.learn_names(&next);
+            next
+        };
+        self.background.run(make).await.map_err(internal)
+    }
+
+    /// Frees what was published before and nobody uses any more. Called about once a second.
+    pub fn free_retired(&self) {
+        let unused = self.state.take_unused();
+        if !unused.is_empty() {
+            self.background.free(unused);
+        }
     }
 
     /// Opens a socket per worker for every address that is new, or nothing at all.
@@ -123,7 +149,7 @@ impl Reloader {
     }
 
     /// Takes new addresses of names; publishes only if something changed.
-    pub fn resolved(&mut self, found: Resolutions) {
+    pub async fn resolved(&mut self, found: Resolutions) {
         let wanted = self.blueprint.names_to_resolve();
         let mut changed = false;
         for (name, mut addresses) in found {
@@ -135,9 +161,10 @@ impl Reloader {
             }
         }
         if changed {
-            let current = self.state.published.load_full();
-            let next = self.blueprint.snapshot(Some(&current), &mut self.registry, &self.resolutions);
-            self.state.publish(next);
+            match self.snapshot(&self.blueprint).await {
+                Ok(next) => self.state.publish(next),
+                Err(report) => eprintln!("tidegate: new addresses are not taken: {report}"),
+            }
         }
     }
 
@@ -190,6 +217,10 @@ pub fn read(
         Some(blueprint) => Ok((blueprint, compiled.diagnostics.to_string())),
         None => Err(compiled.diagnostics.to_string()),
     }
+}
+
+fn internal(message: String) -> String {
+    format!("error: {message}")
 }
 
 /// One socket per worker. `ours`: this process has the port already, so that probing it would find ourselves.

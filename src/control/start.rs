@@ -17,6 +17,7 @@ use crate::runtime::worker::{self, Plan};
 use crate::runtime::{cpus, limits};
 
 use super::backend::Backend;
+use super::background::Background;
 use super::reload::{self, Reloader};
 use super::signals;
 use super::state::{Command, Phase, State};
@@ -68,7 +69,9 @@ pub async fn start(file: &Path) -> Result<Started, Failure> {
     if let Some(listener) = admin {
         tokio::spawn(admin::serve(listener, Arc::new(Backend(state.clone()))));
     }
-    let reloader = Reloader::new(file, state, registry, blueprint, resolutions);
+    let background = Background::start(registry);
+    let background = background.map_err(|error| Failure(format!("cannot start a thread: {error}")))?;
+    let reloader = Reloader::new(file, state, background, blueprint, resolutions);
     Ok(Started { reloader, commands: commands_receiver, ended, summary })
 }
 
@@ -121,8 +124,9 @@ fn spawn_workers(
             // The control loop may be gone already.
             let _ = ends.send(id);
         };
-        let spawned =
-            signals::with_blocked(|| std::thread::Builder::new().name(format!("worker-{id}")).spawn(body));
+        let spawned = signals::with_blocked(|| {
+            std::thread::Builder::new().name(format!("{}{id}", worker::WORKER_THREAD)).spawn(body)
+        });
         spawned.map_err(|error| Failure(format!("error: cannot start worker {id}: {error}")))?;
     }
     Ok(ended)

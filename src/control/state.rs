@@ -1,5 +1,5 @@
 //! Owns what the control thread and the admin endpoint share: the published snapshot, the workers' mailboxes,
-//! names for metrics, and the reload counters. Changes nothing by itself.
+//! names for metrics, the snapshots that were published before, and the reload counters. Changes nothing by itself.
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ use crate::observe::{LogWriter, Names};
 use crate::runtime::mailbox::{Letter, Sender};
 use crate::runtime::peers::Workers;
 
+use super::retired::Retired;
 use super::watchdog::Watchdog;
 
 /// What other tasks may ask of the control loop.
@@ -35,7 +36,9 @@ pub struct State {
     watchdog: Mutex<Watchdog>,
     pub commands: mpsc::Sender<Command>,
     pub log: LogWriter,
-    names: Mutex<Names>,
+    /// Replaced as a whole, so that nobody waits while names are learned.
+    names: Mutex<Arc<Names>>,
+    retired: Mutex<Retired>,
     reloads: Mutex<Reloads>,
     phase: AtomicU8,
     pub started_unix_seconds: f64,
@@ -67,18 +70,37 @@ impl State {
             watchdog: Mutex::default(),
             commands,
             log,
-            names: Mutex::new(names),
+            names: Mutex::new(Arc::new(names)),
+            retired: Mutex::default(),
             reloads: Mutex::new(Reloads { ok: 0, failed: 0, last_ok: true, accepted_unix_seconds: now }),
             phase: AtomicU8::new(Phase::Starting as u8),
             started_unix_seconds: now,
         }
     }
 
-    /// Makes a snapshot the one that requests see from now on.
+    /// Makes a snapshot the one that requests see from now on. Its names are learned already. The one before stays
+    /// here until nobody else has it: workers let go of snapshots, but never of a last one.
     pub fn publish(&self, snapshot: Snapshot) {
-        self.names().learn(&snapshot);
-        self.published.store(Arc::new(snapshot));
+        let before = self.published.swap(Arc::new(snapshot));
+        lock(&self.retired).add(before);
         self.tell_all(|| Letter::Published);
+    }
+
+    /// Snapshots that nobody has any more, to be freed.
+    pub fn take_unused(&self) -> Vec<Arc<Snapshot>> {
+        lock(&self.retired).take_unused()
+    }
+
+    /// Snapshots that were published before and are still in use.
+    pub fn retired(&self) -> usize {
+        lock(&self.retired).len()
+    }
+
+    /// Learns the names of a snapshot that is to be published. Takes long if it has many.
+    pub fn learn_names(&self, snapshot: &Snapshot) {
+        let mut names = Names::clone(&self.names());
+        names.learn(snapshot);
+        *lock(&self.names) = Arc::new(names);
     }
 
     pub fn mailboxes(&self) -> &Arc<[Sender]> {
@@ -93,8 +115,8 @@ impl State {
         }
     }
 
-    pub fn names(&self) -> MutexGuard<'_, Names> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn names(&self) -> Arc<Names> {
+        lock(&self.names).clone()
     }
 
     pub fn watchdog(&self) -> MutexGuard<'_, Watchdog> {
@@ -102,11 +124,11 @@ impl State {
     }
 
     pub fn reloads(&self) -> Reloads {
-        *self.reloads.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.reloads)
     }
 
     pub fn count_reload(&self, ok: bool) {
-        let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reloads = lock(&self.reloads);
         reloads.last_ok = ok;
         if ok {
             reloads.ok += 1;
@@ -127,6 +149,11 @@ impl State {
     pub fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
     }
+}
+
+/// No holder leaves anything half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unix_seconds() -> f64 {

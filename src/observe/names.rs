@@ -8,7 +8,7 @@ use crate::config::snapshot::{Snapshot, StableId};
 use crate::observe::report::SeriesId;
 
 /// Names of routes, services and endpoints, present and past.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Names {
     routes: HashMap<StableId, Arc<str>>,
     services: HashMap<StableId, Arc<str>>,

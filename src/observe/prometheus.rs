@@ -44,6 +44,8 @@ pub struct GatewayStats {
     /// As configured or found; `cores` may hold fewer reports if a worker did not answer in time.
     pub workers: usize,
     pub pipes_open: usize,
+    /// Configurations of before that are still in use.
+    pub snapshots_retired: usize,
     pub reloads_ok: u64,
     pub reloads_failed: u64,
     /// Of the last attempt; true before the first one, because the start-up configuration was accepted.
@@ -80,6 +82,11 @@ fn gateway(page: &mut Page, scrape: &Scrape<'_>) {
     page.sample(&[], stats.started_unix_seconds);
     page.gauge("tidegate_config_generation", "Generation of the configuration in use.");
     page.sample(&[], scrape.shared.generation);
+    page.gauge(
+        "tidegate_config_retired",
+        "Configurations of before that requests under way still use, or that are not freed yet.",
+    );
+    page.sample(&[], stats.snapshots_retired);
     page.counter("tidegate_config_reloads_total", "Attempts to reload the configuration.");
     page.sample(&[("result", "ok")], stats.reloads_ok);
     page.sample(&[("result", "error")], stats.reloads_failed);

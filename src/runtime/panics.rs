@@ -36,7 +36,8 @@ impl<F: Future> Future for Contained<F> {
     }
 }
 
-fn message(panic: Box<dyn Any + Send>) -> String {
+/// What a caught panic said.
+pub fn message(panic: Box<dyn Any + Send>) -> String {
     match panic.downcast::<String>() {
         Ok(text) => *text,
         Err(panic) => panic.downcast_ref::<&str>().unwrap_or(&"(no message)").to_string(),

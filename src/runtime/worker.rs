@@ -2,7 +2,7 @@
 //! Hands accepted sockets to `proxy::client` or `proxy::l4` and knows nothing of what is said on them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use socket2::Socket;
 
-use crate::config::snapshot::{Snapshot, StableId};
+use crate::config::snapshot::Snapshot;
 use crate::net::listener::Acceptor;
 use crate::net::tcp::Stream;
 use crate::observe::AccessLog;
@@ -46,6 +46,9 @@ const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 /// Turns of the driver between the last connection's end and the worker's.
 const CLOSING_TURNS: u32 = 8;
 const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// What the name of every worker's thread begins with; its number follows.
+pub const WORKER_THREAD: &str = "worker-";
 
 /// What a worker's thread starts with.
 pub struct Plan {
@@ -186,9 +189,8 @@ impl Worker {
         for accepting in self.accepting.borrow().values() {
             accepting.known(&snapshot);
         }
-        let endpoints = snapshot.services.iter().flat_map(|service| &service.endpoints);
-        let wanted: HashSet<StableId> = endpoints.map(|endpoint| endpoint.id).collect();
-        self.core.pool.sweep(Instant::now(), &snapshot.settings.pool, |id| wanted.contains(&id));
+        let limits = &snapshot.settings.pool;
+        self.core.pool.sweep(Instant::now(), limits, |id| snapshot.endpoint_ids.contains(&id));
     }
 
     fn begin_drain(&self, until: Instant) {
