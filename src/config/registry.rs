@@ -12,7 +12,7 @@ use crate::config::snapshot::{EndpointState, ServiceState, StableId};
 /// Ids are counted up for each kind and never given to another name, so that a pooled connection or a histogram
 /// kept by number can never be taken for another's. A name keeps its number while it is in use or among the
 /// last [`Registry::REMOVED_MAX`] removed; after that it would get a new one.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Registry {
     routes: Names<Arc<str>>,
     services: Names<Arc<str>>,
@@ -73,7 +73,7 @@ fn alive<K: Hash + Eq + Clone, S: Default>(states: &mut HashMap<K, Weak<S>>, key
     state
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Names<K> {
     ids: HashMap<K, u32>,
     next: u32,

@@ -13,10 +13,10 @@ use crate::config::diagnostic;
 use crate::config::snapshot::Snapshot;
 use crate::config::{Blueprint, HostPort, Registry, Resolutions, compile};
 use crate::net::listener;
-use crate::observe::LogWriter;
+use crate::observe::{LogWriter, Names};
 use crate::runtime::mailbox::Letter;
 
-use super::background::Background;
+use super::background::{Background, Size};
 use super::dns;
 use super::state::State;
 use super::watch::Watched;
@@ -33,7 +33,11 @@ pub struct Reloader {
     file: PathBuf,
     state: Arc<State>,
     background: Background,
+    /// Replaced as a whole, with what was made with it.
+    registry: Arc<Registry>,
     blueprint: Arc<Blueprint>,
+    /// Of the configuration in force.
+    size: Size,
     resolutions: Resolutions,
     watched: Watched,
     removed_ports: HashMap<u16, Instant>,
@@ -44,13 +48,15 @@ impl Reloader {
         file: &Path,
         state: Arc<State>,
         background: Background,
+        registry: Registry,
         blueprint: Blueprint,
         resolutions: Resolutions,
     ) -> Reloader {
         let watched = Watched::new(file);
         let removed_ports = HashMap::new();
-        let (file, blueprint) = (file.to_owned(), Arc::new(blueprint));
-        Reloader { file, state, background, blueprint, resolutions, watched, removed_ports }
+        let size = Size::of_file(file);
+        let (file, registry, blueprint) = (file.to_owned(), Arc::new(registry), Arc::new(blueprint));
+        Reloader { file, state, background, registry, blueprint, size, resolutions, watched, removed_ports }
     }
 
     pub fn state(&self) -> &State {
@@ -75,9 +81,18 @@ impl Reloader {
 
     async fn try_reload(&mut self) -> Result<String, String> {
         let current = self.state.published.load_full();
-        let (file, previous) = (self.file.clone(), current.clone());
-        let compile = move |registry: &mut Registry| read(&file, Some(&previous), registry);
-        let (blueprint, warnings) = self.background.run(compile).await.map_err(internal)??;
+        let file_size = Size::of_file(&self.file);
+        // What is done to the old configuration's names counts, too.
+        let size = file_size.max(self.size);
+        let (file, previous, known) = (self.file.clone(), current.clone(), self.registry.clone());
+        let compile = move || {
+            let mut registry = Registry::clone(&known);
+            let (blueprint, warnings) = read(&file, Some(&previous), &mut registry)?;
+            Ok::<_, String>((blueprint, warnings, registry))
+        };
+        let (blueprint, warnings, registry) =
+            self.background.run(size, compile).await.map_err(internal)??;
+        self.remember(registry);
         let blueprint = Arc::new(blueprint);
         let fresh: Vec<HostPort> = blueprint
             .names_to_resolve()
@@ -86,7 +101,7 @@ impl Reloader {
             .cloned()
             .collect();
         self.resolutions.extend(dns::resolve(&fresh).await);
-        let next = self.snapshot(&blueprint).await?;
+        let next = self.snapshot(&blueprint, size).await?;
         let log_error = |error| format!("error: the access log cannot be opened: {error}");
         LogWriter::try_open(&next.settings.access_log).map_err(log_error)?;
         let opened = self.open_new_listeners(&current, &next)?;
@@ -94,21 +109,31 @@ impl Reloader {
         log.map_err(log_error)?;
         self.resolutions.retain(|name, _| blueprint.names_to_resolve().contains(name));
         self.background.free(std::mem::replace(&mut self.blueprint, blueprint));
+        self.size = file_size;
         self.swap(&current, next, opened);
         Ok(warnings)
     }
 
     /// The snapshot to publish next, its names learned.
-    async fn snapshot(&self, blueprint: &Arc<Blueprint>) -> Result<Snapshot, String> {
-        let (state, blueprint) = (self.state.clone(), blueprint.clone());
-        let resolutions = self.resolutions.clone();
-        let make = move |registry: &mut Registry| {
-            let current = state.published.load_full();
-            let next = blueprint.snapshot(Some(&current), registry, &resolutions);
-            state.learn_names(&next);
-            next
+    async fn snapshot(&mut self, blueprint: &Arc<Blueprint>, size: Size) -> Result<Snapshot, String> {
+        let (current, names) = (self.state.published.load_full(), self.state.names());
+        let (known, blueprint, resolutions) =
+            (self.registry.clone(), blueprint.clone(), self.resolutions.clone());
+        let make = move || {
+            let mut registry = Registry::clone(&known);
+            let next = blueprint.snapshot(Some(&current), &mut registry, &resolutions);
+            let mut names = Names::clone(&names);
+            names.learn(&next);
+            (next, names, registry)
         };
-        self.background.run(make).await.map_err(internal)
+        let (next, names, registry) = self.background.run(size, make).await.map_err(internal)?;
+        self.remember(registry);
+        self.background.free(self.state.set_names(names));
+        Ok(next)
+    }
+
+    fn remember(&mut self, registry: Registry) {
+        self.background.free(std::mem::replace(&mut self.registry, Arc::new(registry)));
     }
 
     /// Frees what was published before and nobody uses any more. Called about once a second.
@@ -161,7 +186,8 @@ impl Reloader {
             }
         }
         if changed {
-            match self.snapshot(&self.blueprint).await {
+            let blueprint = self.blueprint.clone();
+            match self.snapshot(&blueprint, self.size).await {
                 Ok(next) => self.state.publish(next),
                 Err(report) => eprintln!("tidegate: new addresses are not taken: {report}"),
             }

@@ -69,9 +69,9 @@ pub async fn start(file: &Path) -> Result<Started, Failure> {
     if let Some(listener) = admin {
         tokio::spawn(admin::serve(listener, Arc::new(Backend(state.clone()))));
     }
-    let background = Background::start(registry);
+    let background = Background::start();
     let background = background.map_err(|error| Failure(format!("cannot start a thread: {error}")))?;
-    let reloader = Reloader::new(file, state, background, blueprint, resolutions);
+    let reloader = Reloader::new(file, state, background, registry, blueprint, resolutions);
     Ok(Started { reloader, commands: commands_receiver, ended, summary })
 }
 

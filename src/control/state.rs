@@ -96,11 +96,9 @@ impl State {
         lock(&self.retired).len()
     }
 
-    /// Learns the names of a snapshot that is to be published. Takes long if it has many.
-    pub fn learn_names(&self, snapshot: &Snapshot) {
-        let mut names = Names::clone(&self.names());
-        names.learn(snapshot);
-        *lock(&self.names) = Arc::new(names);
+    /// Takes the names with those of a snapshot that is to be published. Returns the ones before, to be freed.
+    pub fn set_names(&self, names: Names) -> Arc<Names> {
+        std::mem::replace(&mut *lock(&self.names), Arc::new(names))
     }
 
     pub fn mailboxes(&self) -> &Arc<[Sender]> {
