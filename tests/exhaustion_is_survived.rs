@@ -294,6 +294,10 @@ fn who_finds_no_buffer_is_told_so() {
     slow.iter_mut().for_each(|client| client.send_all(half_a_head.as_bytes()));
     let mut refused = None;
     until("the buffers are in use", || {
+        // Whoever of them found no larger buffer was refused himself and left room for a small one.
+        let mut small = gateway.client();
+        small.send_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ");
+        slow.push(small);
         refused = gateway.client().get("/").ok().filter(|answer| answer.status == 503);
         refused.is_some()
     });

@@ -12,7 +12,7 @@ use arc_swap::{ArcSwap, Cache};
 use crate::balance::pick::PickState;
 use crate::balance::pool::UpstreamPool;
 use crate::config::snapshot::{Snapshot, StableId};
-use crate::http::head::{Field, ResponseHead};
+use crate::http::head::{Fields, ResponseHead};
 use crate::net::splice::Pipes;
 use crate::observe::{AccessLog, CoreMetrics, Outcome};
 use crate::proxy::request_id::RequestIds;
@@ -42,7 +42,7 @@ pub struct Core {
     pub request_ids: RequestIds,
     /// Per service, by stable id: random numbers and the round-robin position.
     picks: RefCell<Vec<PickState>>,
-    pub request_fields: Recycled<Vec<Field>>,
+    pub request_fields: Recycled<Fields>,
     pub response_heads: Recycled<Box<ResponseHead>>,
     scratch: Recycled<Vec<u8>>,
     /// No new connections, and `connection: close` on every answer.
