@@ -156,10 +156,6 @@ impl Reader {
         poll_fn(|context| self.poll_fill(context)).await
     }
 
-    pub async fn fill_at_most(&mut self, most: usize) -> io::Result<usize> {
-        poll_fn(|context| self.poll_fill_at_most(context, most)).await
-    }
-
     /// Resolves when the peer has gone (FIN or error). Early bytes are kept for later; once the buffer is
     /// full of them, a FIN behind them cannot be seen.
     pub async fn gone(&mut self) {

@@ -18,9 +18,7 @@ use super::deadline::{Deadline, bounded};
 use super::exchange::Exchange;
 use super::rule::Route;
 use super::splice::{self, Broken, Course};
-
-/// Reads relayed in a row without waiting, before other connections get a turn.
-const READS_PER_TURN: u32 = 16;
+use super::turn::Turn;
 
 /// The body of a request at the moment its route is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +148,7 @@ impl Uplink<'_> {
         deadline: &Deadline,
     ) -> Result<(), Error> {
         let mut remaining = length;
-        let mut reads = 0;
+        let mut turn = Turn::default();
         while remaining > 0 {
             if client.bytes().is_empty() && self.bounds.splice.takes(remaining) {
                 remaining = self.splice(client, upstream, remaining, deadline).await?;
@@ -159,7 +157,7 @@ impl Uplink<'_> {
                 }
             }
             if client.bytes().is_empty() {
-                self.fill(client, remaining, &mut reads, deadline).await?;
+                self.fill(client, remaining, &mut turn, deadline).await?;
             }
             let piece = client.bytes().len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
             self.send(upstream, &client.bytes()[..piece], deadline).await?;
@@ -200,7 +198,7 @@ impl Uplink<'_> {
         deadline: &Deadline,
     ) -> Result<(), Error> {
         let mut decoder = ChunkedDecoder::new(self.bounds.chunk_limits);
-        let mut reads = 0;
+        let mut turn = Turn::default();
         loop {
             let advance = decoder.advance(client.bytes(), |_| {});
             let advance = advance.map_err(|error| Error::with_source(Kind::BadRequestBody, error))?;
@@ -218,7 +216,7 @@ impl Uplink<'_> {
             if self.bounds.splice.takes(left) {
                 decoder.pass(left - self.splice(client, upstream, left, deadline).await?);
             }
-            self.fill(client, u64::MAX, &mut reads, deadline).await?;
+            self.fill(client, u64::MAX, &mut turn, deadline).await?;
         }
     }
 
@@ -227,16 +225,10 @@ impl Uplink<'_> {
         &self,
         client: &mut Reader,
         most: u64,
-        reads: &mut u32,
+        turn: &mut Turn,
         deadline: &Deadline,
     ) -> Result<(), Error> {
-        *reads += 1;
-        if reads.is_multiple_of(READS_PER_TURN) {
-            self.exchange.core.turns.give_way().await;
-        }
-        if *reads > 1 {
-            client.prefer_large();
-        }
+        turn.end_if_over(&self.exchange.core.turns).await;
         if client.is_full() {
             if client.is_large() {
                 return Err(Kind::BadRequestBody.into());
@@ -246,7 +238,7 @@ impl Uplink<'_> {
         self.client_is_silent(deadline);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let filled = async {
-            match client.fill_at_most(most).await {
+            match turn.fill(client, most).await {
                 Ok(0) => Err(Kind::ClientClosed.into()),
                 Ok(_) => Ok(()),
                 Err(error) => Err(Error::with_source(Kind::ClientClosed, error)),

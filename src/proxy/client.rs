@@ -20,6 +20,7 @@ use super::exchange::{ClientInfo, Exchange};
 use super::pipeline;
 use super::problem;
 use super::proxy_header;
+use super::turn::Turn;
 
 /// An idle connection is closed this long after a drain began; whoever sends within it is still answered.
 const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
@@ -28,7 +29,6 @@ const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
 const LINGER_SILENCE: Duration = Duration::from_secs(2);
 const LINGER_TIME: Duration = Duration::from_secs(15);
 const LINGER_BYTES_MAX: usize = 256 * 1024 * 1024;
-const LINGER_READS_PER_TURN: u32 = 16;
 /// A connection whose next request comes within this keeps the memory of its last one.
 const SOON: Duration = Duration::from_millis(500);
 /// Requests served in a row before the connection lets others run.
@@ -236,20 +236,17 @@ async fn linger(core: &Core, client: &mut Client) {
     reader.stream.shutdown_write();
     deadline.bound_request(Some(LINGER_TIME));
     let mut discarded = 0;
-    let mut reads: u32 = 0;
+    let mut turn = Turn::default();
     while discarded < LINGER_BYTES_MAX {
         reader.consume(reader.bytes().len());
-        reader.prefer_large();
         deadline.start(Kind::ClientClosed, LINGER_SILENCE);
-        let fill =
-            async { reader.fill().await.map_err(|error| Error::with_source(Kind::ClientClosed, error)) };
+        let fill = async {
+            turn.fill(reader, usize::MAX).await.map_err(|error| Error::with_source(Kind::ClientClosed, error))
+        };
         match bounded(pin!(fill), deadline).await {
             Ok(0) | Err(_) => return,
             Ok(count) => discarded += count,
         }
-        reads += 1;
-        if reads.is_multiple_of(LINGER_READS_PER_TURN) {
-            core.turns.give_way().await;
-        }
+        turn.end_if_over(&core.turns).await;
     }
 }

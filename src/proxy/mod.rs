@@ -27,3 +27,4 @@ pub mod status;
 pub mod template;
 pub mod transform;
 pub mod tunnel;
+mod turn;

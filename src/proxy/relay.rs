@@ -19,11 +19,10 @@ use super::exchange::Exchange;
 use super::routed::Routed;
 use super::splice::{self, Broken, Course};
 use super::transform::{self, Answer};
+use super::turn::Turn;
 
 /// Informational responses relayed before the final one; more is an attack or a loop.
 const INFORMATIONAL_MAX: u32 = 32;
-/// Reads relayed in a row without waiting, before other connections get a turn.
-const READS_PER_TURN: u32 = 16;
 
 /// The upstream's direction of a try.
 pub struct Downlink<'a> {
@@ -276,7 +275,7 @@ impl Body<'_, '_> {
 
     async fn length(&mut self, upstream: &mut Reader, length: u64) -> Result<(), Error> {
         let mut remaining = length;
-        let mut reads = 0;
+        let mut turn = Turn::default();
         loop {
             let piece = upstream.bytes().len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
             self.send(&upstream.bytes()[..piece]).await?;
@@ -289,7 +288,7 @@ impl Body<'_, '_> {
             if remaining == 0 {
                 return Ok(());
             }
-            self.receive(upstream, &mut reads).await?.ok_or(Kind::ResponseTruncated)?;
+            self.receive(upstream, &mut turn).await?.ok_or(Kind::ResponseTruncated)?;
         }
     }
 
@@ -311,7 +310,7 @@ impl Body<'_, '_> {
     async fn chunked(&mut self, upstream: &mut Reader, decodes: bool) -> Result<(), Error> {
         let mut decoder = ChunkedDecoder::new(self.link.bounds.chunk_limits);
         let mut payload = Vec::new();
-        let mut reads = 0;
+        let mut turn = Turn::default();
         loop {
             let before = decoder.payload_bytes();
             payload.clear();
@@ -335,13 +334,13 @@ impl Body<'_, '_> {
             if self.link.bounds.splice.takes(left) {
                 decoder.pass(left - self.splice(upstream, left).await?);
             }
-            self.receive(upstream, &mut reads).await?.ok_or(Kind::ResponseTruncated)?;
+            self.receive(upstream, &mut turn).await?.ok_or(Kind::ResponseTruncated)?;
         }
     }
 
     /// The end of the connection is the end of the body. An HTTP/1.1 client gets it chunked.
     async fn until_close(&mut self, upstream: &mut Reader, encodes: bool) -> Result<(), Error> {
-        let mut reads = 0;
+        let mut turn = Turn::default();
         loop {
             let piece = upstream.bytes();
             if encodes && !piece.is_empty() {
@@ -355,7 +354,7 @@ impl Body<'_, '_> {
             let count = upstream.bytes().len();
             self.link.sent(count as u64);
             upstream.consume(count);
-            if self.receive(upstream, &mut reads).await?.is_none() {
+            if self.receive(upstream, &mut turn).await?.is_none() {
                 // A reset may have shown itself to the upload alone: then this FIN proves nothing.
                 if self.link.progress.upload_failed.get() {
                     return Err(Error::with_source(Kind::ResponseTruncated, "the upstream reset the upload"));
@@ -385,26 +384,19 @@ impl Body<'_, '_> {
 
     /// More of the body; `None` at the upstream's FIN. Not cut at the body's end: bytes behind it unmask an
     /// upstream that answers what nobody asked.
-    async fn receive(&mut self, upstream: &mut Reader, reads: &mut u32) -> Result<Option<()>, Error> {
+    async fn receive(&mut self, upstream: &mut Reader, turn: &mut Turn) -> Result<Option<()>, Error> {
         self.let_go_of_plan();
-        *reads += 1;
-        if reads.is_multiple_of(READS_PER_TURN) {
-            self.link.exchange.core.turns.give_way().await;
-        }
+        turn.end_if_over(&self.link.exchange.core.turns).await;
         if upstream.is_full() {
             if upstream.is_large() {
                 return Err(Error::with_source(Kind::ResponseTruncated, "chunk line or trailer too long"));
             }
             upstream.grow()?;
         }
-        if *reads > 1 {
-            // A body that keeps coming is better moved in large pieces.
-            upstream.prefer_large();
-        }
         self.link.upstream_is_silent();
         let progress = self.link.progress;
         progress.receiving.set(true);
-        let filled = upstream.fill().await;
+        let filled = turn.fill(upstream, usize::MAX).await;
         progress.receiving.set(false);
         match filled {
             Ok(0) => Ok(None),

@@ -14,9 +14,7 @@ use crate::runtime::turns::Turns;
 use super::client::Client;
 use super::deadline::bounded;
 use super::exchange::Exchange;
-
-/// Pieces moved in a row in one direction before others get a turn.
-const PIECES_PER_TURN: u32 = 16;
+use super::turn::Turn;
 
 pub async fn run(exchange: &Exchange, client: &mut Client, mut upstream: Reader, idle: Duration) {
     exchange.let_go_of_snapshot();
@@ -59,7 +57,7 @@ impl Drop for Open<'_> {
 
 /// Moves bytes until the sender's FIN, which is passed on.
 async fn copy(from: &mut Reader, to: &Stream, turns: &Turns, moved: impl Fn(u64)) -> Result<(), Error> {
-    let mut pieces: u32 = 0;
+    let mut turn = Turn::default();
     loop {
         let count = from.bytes().len();
         if count > 0 {
@@ -68,11 +66,8 @@ async fn copy(from: &mut Reader, to: &Stream, turns: &Turns, moved: impl Fn(u64)
             from.consume(count);
             moved(count as u64);
         }
-        pieces += 1;
-        if pieces.is_multiple_of(PIECES_PER_TURN) {
-            turns.give_way().await;
-        }
-        match from.fill().await {
+        turn.end_if_over(turns).await;
+        match turn.fill(from, usize::MAX).await {
             Ok(0) => {
                 to.shutdown_write();
                 return Ok(());

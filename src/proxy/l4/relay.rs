@@ -12,11 +12,12 @@ use crate::config::snapshot::SplicePolicy;
 use crate::error::{Error, Kind};
 use crate::http::h1_conn::{Reader, write_all};
 use crate::net::tcp::Stream;
-use crate::runtime::buffer::{BUFFER_BYTES, LARGE_BUFFER_BYTES};
+use crate::runtime::buffer::LARGE_BUFFER_BYTES;
 use crate::runtime::core::Core;
 
 use super::super::deadline::Deadline;
 use super::super::splice::{self, Course};
+use super::super::turn::Turn;
 use super::observed::Observed;
 
 /// What a connection keeps of the configuration that it began under.
@@ -101,13 +102,7 @@ impl<M: Fn(u64)> Way<'_, M> {
                 Piece::Nothing => {}
                 Piece::Moved(bytes) => {
                     pace.saw(bytes, self.bounds.splice);
-                    if bytes >= BUFFER_BYTES {
-                        from.prefer_large();
-                    }
-                    if turn.is_over(bytes) {
-                        self.core.turns.give_way().await;
-                        turn = Turn::default();
-                    }
+                    turn.end_if_over(&self.core.turns).await;
                 }
             }
         }
@@ -116,12 +111,8 @@ impl<M: Fn(u64)> Way<'_, M> {
     async fn copy(&self, from: &mut Reader, to: &Stream, turn: &mut Turn) -> Result<Piece, Error> {
         // Bytes behind a PROXY header are here already.
         if from.bytes().is_empty() {
-            let filled = poll_fn(|context| {
-                let filled = from.poll_fill(context);
-                turn.saw_wait(filled.is_pending());
-                filled
-            });
-            if filled.await.map_err(|error| self.sender_failed(error))? == 0 {
+            let filled = turn.fill(from, usize::MAX).await;
+            if filled.map_err(|error| self.sender_failed(error))? == 0 {
                 return Ok(Piece::End);
             }
         }
@@ -156,6 +147,7 @@ impl<M: Fn(u64)> Way<'_, M> {
                 let drained = splice::drain(&mut pipe, to, self).await;
                 drained.map_err(|error| self.receiver_failed(error))?;
                 self.core.metrics.spliced(count as u64);
+                turn.moved(count);
                 Ok(Piece::Moved(count))
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
@@ -225,33 +217,6 @@ const FULL_BUFFERS: u32 = 2;
 /// More than one, since a fast receiver now and then meets the sender in the middle of a piece.
 const SMALL_PIECES: u32 = 8;
 
-/// What a direction moved without a wait.
-#[derive(Default)]
-struct Turn {
-    bytes: usize,
-    pieces: u32,
-}
-
-impl Turn {
-    /// The driver has been asked whenever the direction had to wait.
-    fn saw_wait(&mut self, waited: bool) {
-        if waited {
-            *self = Turn::default();
-        }
-    }
-
-    /// Adds a piece; `true` if others are to have their turn now.
-    fn is_over(&mut self, bytes: usize) -> bool {
-        self.bytes += bytes;
-        self.pieces += 1;
-        self.bytes >= TURN_BYTES || self.pieces >= TURN_PIECES
-    }
-}
-
-/// About a quarter of a millisecond of work.
-const TURN_BYTES: usize = 1 << 20;
-const TURN_PIECES: u32 = 16;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,18 +252,5 @@ mod tests {
             pace.saw(LARGE_BUFFER_BYTES, off);
         }
         assert!(!pace.is_splicing);
-    }
-
-    #[test]
-    fn a_turn_is_bounded_by_bytes_and_by_pieces_and_begins_anew_after_a_wait() {
-        let mut turn = Turn::default();
-        assert!(turn.is_over(TURN_BYTES));
-        let mut turn = Turn::default();
-        for _ in 0..10 * TURN_PIECES {
-            turn.saw_wait(true);
-            assert!(!turn.is_over(1));
-            turn.saw_wait(false);
-        }
-        assert!((0..TURN_PIECES).any(|_| turn.is_over(1)));
     }
 }

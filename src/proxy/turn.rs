@@ -1,0 +1,84 @@
+//! Owns what one direction of a connection moves in a row, and its end: after so much without a wait, others are to
+//! have their turn. A direction that waits for its sender gives way by that. Moves nothing itself.
+
+use std::future::poll_fn;
+use std::io;
+
+use crate::http::h1_conn::Reader;
+use crate::runtime::turns::Turns;
+
+/// About a quarter of a millisecond of work.
+const TURN_BYTES: usize = 1 << 20;
+const TURN_PIECES: u32 = 16;
+
+/// What a direction moved without a wait.
+#[derive(Default)]
+pub struct Turn {
+    bytes: usize,
+    pieces: u32,
+}
+
+impl Turn {
+    /// The driver has been asked whenever the direction had to wait.
+    pub fn saw_wait(&mut self, waited: bool) {
+        if waited {
+            *self = Turn::default();
+        }
+    }
+
+    /// A piece was moved.
+    pub fn moved(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.pieces += 1;
+    }
+
+    /// Lets others have their turn if this one is over.
+    pub async fn end_if_over(&mut self, turns: &Turns) {
+        if self.is_over() {
+            turns.give_way().await;
+            *self = Turn::default();
+        }
+    }
+
+    /// Receives once, at most `most` bytes. Who fills its buffer gets a large one for what follows.
+    pub async fn fill(&mut self, from: &mut Reader, most: usize) -> io::Result<usize> {
+        let filled = poll_fn(|context| {
+            let filled = from.poll_fill_at_most(context, most);
+            self.saw_wait(filled.is_pending());
+            filled
+        });
+        let count = filled.await?;
+        self.moved(count);
+        if from.is_full() {
+            from.prefer_large();
+        }
+        Ok(count)
+    }
+
+    fn is_over(&self) -> bool {
+        self.bytes >= TURN_BYTES || self.pieces >= TURN_PIECES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_bounded_by_bytes_and_by_pieces_and_begins_anew_after_a_wait() {
+        let mut turn = Turn::default();
+        turn.moved(TURN_BYTES);
+        assert!(turn.is_over());
+        let mut turn = Turn::default();
+        for _ in 0..10 * TURN_PIECES {
+            turn.saw_wait(true);
+            turn.moved(1);
+            assert!(!turn.is_over());
+            turn.saw_wait(false);
+        }
+        for _ in 1..TURN_PIECES {
+            turn.moved(1);
+        }
+        assert!(turn.is_over());
+    }
+}
