@@ -7,12 +7,14 @@ mod config;
 mod heads;
 mod paths;
 mod proxy_protocol;
+mod udp_flows;
 
 pub use chunked::chunked;
 pub use config::config;
 pub use heads::{request_head, response_head};
 pub use paths::paths;
 pub use proxy_protocol::proxy_protocol;
+pub use udp_flows::udp_flows;
 
 /// One check, and the name of its seeds' folder.
 pub struct Target {
@@ -28,4 +30,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", check: config },
     Target { name: "paths", check: paths },
     Target { name: "proxy_protocol", check: proxy_protocol },
+    Target { name: "udp_flows", check: udp_flows },
 ];

@@ -19,7 +19,9 @@ pub fn proxy_protocol(data: &[u8]) {
             append(version, from, to, &mut written);
             let read = parse(&written).expect("ours is well-formed").expect("and whole");
             assert_eq!(read.bytes, written.len());
-            let Origin::Client { from: read_from, to: read_to } = read.origin else { panic!("it names a client") };
+            let Origin::Client { from: read_from, to: read_to } = read.origin else {
+                panic!("it names a client")
+            };
             assert_eq!(read_from.ip().to_canonical(), from.ip().to_canonical());
             assert_eq!(read_to.ip().to_canonical(), to.ip().to_canonical());
             assert_eq!((read_from.port(), read_to.port()), (from.port(), to.port()));

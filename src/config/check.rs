@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::balance::pick::{Balance, HashKey};
 use crate::config::diagnostic::{Problem, Report};
-use crate::config::document::{Document, ProtocolWord};
+use crate::config::document::{Document, ListenerEntry, ProtocolWord, ServiceEntry};
 use crate::config::document_route::{ActionEntry, RouteEntry};
 use crate::config::reach::Reach;
 use crate::config::reader::Located;
@@ -18,7 +18,7 @@ use crate::config::value::shown;
 pub fn check(document: &Document<'_>, report: &Report<'_>) {
     let services: HashSet<&str> = document.services.iter().map(|service| service.name.value).collect();
     listeners(document, report);
-    tcp_services(document, &services, report);
+    listener_services(document, &services, report);
     route_names(document, report);
     for route in &document.routes {
         listeners_of(route, document, report);
@@ -40,14 +40,16 @@ fn listeners(document: &Document<'_>, report: &Report<'_>) {
         let problem = Problem::new(format!("a file has at most {LISTENERS_MAX} listeners"));
         report.error(listener.name.span.clone(), "listen", problem);
     }
-    let mut seen: HashMap<SocketAddr, String> = HashMap::new();
+    // TCP and UDP have ports of their own.
+    let mut seen: HashMap<(bool, SocketAddr), String> = HashMap::new();
     if let Some(admin) = document.settings.admin {
-        seen.insert(admin, "`admin`".to_owned());
+        seen.insert((false, admin), "`admin`".to_owned());
     }
     for listener in &document.listeners {
         let Some(address) = &listener.address else { continue };
         let name = format!("`listen.{}`", listener.name.value);
-        if let Some(other) = seen.insert(address.value, name) {
+        let is_udp = listener.protocol == ProtocolWord::Udp;
+        if let Some(other) = seen.insert((is_udp, address.value), name) {
             let problem = Problem::new(format!("{other} has the address {} already", address.value));
             let key = format!("listen.{}.address", listener.name.value);
             report.error(address.span.clone(), key, problem.help("choose another port"));
@@ -55,28 +57,39 @@ fn listeners(document: &Document<'_>, report: &Report<'_>) {
     }
 }
 
-/// The services that TCP listeners name: they must be there, and can hash nothing that only a request has.
-fn tcp_services(document: &Document<'_>, services: &HashSet<&str>, report: &Report<'_>) {
+/// The services that TCP and UDP listeners name: they must be there, and can use nothing that only a request, or
+/// only a connection, has.
+fn listener_services(document: &Document<'_>, services: &HashSet<&str>, report: &Report<'_>) {
     let by_name: HashMap<&str, _> =
         document.services.iter().map(|service| (service.name.value, service)).collect();
-    for listener in document.listeners.iter().filter(|listener| listener.protocol == ProtocolWord::Tcp) {
+    for listener in document.listeners.iter().filter(|listener| listener.protocol.has_service()) {
         let Some(to) = &listener.to else { continue };
         known_service(to, &format!("listen.{}.to", listener.name.value), services, document, report);
-        let Some(service) = by_name.get(to.value) else { continue };
-        let needs_request =
-            matches!(&service.balance, Balance::ConsistentHash { key } if *key != HashKey::ClientAddress);
-        if let (true, Some(hash_by)) = (needs_request, &service.hash_by) {
-            let problem = Problem::new(format!(
-                "a connection of the TCP listener \"{}\" has nothing of this: its endpoint is drawn at random",
-                listener.name.value
-            ));
-            let help = "write `hash_by = \"client\"`, or give the listener a service of its own";
-            report.warning(
-                hash_by.clone(),
-                format!("service.{}.hash_by", service.name.value),
-                problem.help(help),
-            );
+        if let Some(service) = by_name.get(to.value) {
+            listener_service(listener, service, report);
         }
+    }
+}
+
+fn listener_service(listener: &ListenerEntry<'_>, service: &ServiceEntry<'_>, report: &Report<'_>) {
+    let (listener_name, service_name) = (listener.name.value, service.name.value);
+    let is_udp = listener.protocol == ProtocolWord::Udp;
+    let (protocol, one) = (listener.protocol.name(), if is_udp { "flow" } else { "connection" });
+    let needs_request =
+        matches!(&service.balance, Balance::ConsistentHash { key } if *key != HashKey::ClientAddress);
+    if let (true, Some(hash_by)) = (needs_request, &service.hash_by) {
+        let problem = Problem::new(format!(
+            "a {one} of the {protocol} listener \"{listener_name}\" has nothing of this: its endpoint is drawn at random"
+        ));
+        let help = "write `hash_by = \"client\"`, or give the listener a service of its own";
+        report.warning(hash_by.clone(), format!("service.{service_name}.hash_by"), problem.help(help));
+    }
+    if let (true, Some(to), Some(_)) = (is_udp, &listener.to, service.proxy_protocol) {
+        let problem = Problem::new(format!(
+            "datagrams carry no PROXY header: the endpoints of \"{service_name}\" are not told who the clients are"
+        ));
+        let help = "give the listener a service of its own, without `proxy_protocol`";
+        report.warning(to.span.clone(), format!("listen.{listener_name}.to"), problem.help(help));
     }
 }
 
@@ -98,10 +111,13 @@ fn listeners_of(route: &RouteEntry<'_>, document: &Document<'_>, report: &Report
         let known = document.listeners.iter().find(|listener| listener.name.value == wanted.value);
         match known.map(|listener| listener.protocol) {
             Some(ProtocolWord::Http) => continue,
-            Some(ProtocolWord::Tcp) => {
-                let problem =
-                    Problem::new(format!("no route sees what the TCP listener \"{}\" accepts", wanted.value));
-                let help = "its connections go where its `to` says; name HTTP listeners here";
+            Some(other) => {
+                let problem = Problem::new(format!(
+                    "no route sees what comes to the {} listener \"{}\"",
+                    other.name(),
+                    wanted.value
+                ));
+                let help = "all of it goes where its `to` says; name HTTP listeners here";
                 report.error(wanted.span.clone(), "route.match.listener", problem.help(help));
                 continue;
             }
@@ -186,8 +202,8 @@ fn unreached(document: &Document<'_>, report: &Report<'_>) {
 }
 
 fn unused_services(document: &Document<'_>, report: &Report<'_>) {
-    let tcp = document.listeners.iter().filter(|listener| listener.protocol == ProtocolWord::Tcp);
-    let mut used: HashSet<&str> = tcp.filter_map(|listener| Some(listener.to.as_ref()?.value)).collect();
+    let direct = document.listeners.iter().filter(|listener| listener.protocol.has_service());
+    let mut used: HashSet<&str> = direct.filter_map(|listener| Some(listener.to.as_ref()?.value)).collect();
     for route in &document.routes {
         let Some(ActionEntry::Forward { to, otherwise, .. }) = &route.action else { continue };
         // A template may name any of them.
@@ -205,7 +221,7 @@ fn unused_services(document: &Document<'_>, report: &Report<'_>) {
         return;
     }
     if let Some(route) = document.routes.first().filter(|_| !has_http) {
-        let problem = Problem::new("no request reaches the routes: all listeners speak TCP");
+        let problem = Problem::new("no request reaches the routes: no listener speaks HTTP");
         let help = "add a section `[listen.web]` with `address = \"0.0.0.0:8080\"`";
         report.warning(route.span.clone(), "route", problem.help(help));
     }

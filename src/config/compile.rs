@@ -6,7 +6,6 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::balance::pick::{Balance, Picker};
 use crate::config::check;
@@ -20,7 +19,7 @@ use crate::config::registry::Registry;
 use crate::config::route_name::RouteNames;
 use crate::config::snapshot::{
     Endpoint, Listener, Protocol, ProxyVersion, RetryPolicy, Service, ServiceId, Settings, Snapshot,
-    UpstreamTimeouts,
+    UdpPolicy, UpstreamTimeouts,
 };
 use crate::config::value::{HostPort, Place};
 use crate::proxy::route::RouteTable;
@@ -102,9 +101,9 @@ fn blueprint(document: Document<'_>, registry: &mut Registry) -> Blueprint {
     let by_index = services.iter().zip(0..);
     let service_by_name: HashMap<Box<str>, ServiceId> =
         by_index.map(|(service, index)| (Box::from(&*service.name), ServiceId(index))).collect();
-    let idle = document.settings.client_timeouts.tcp;
+    let settings = &document.settings;
     let listeners: Vec<Listener> =
-        document.listeners.iter().filter_map(|entry| listener(entry, &service_by_name, idle)).collect();
+        document.listeners.iter().filter_map(|entry| listener(entry, &service_by_name, settings)).collect();
     let lookup =
         Lookup { services: &service_by_name, listeners: &listeners, body_bytes_max: document.body_bytes_max };
     let mut names =
@@ -125,14 +124,19 @@ fn blueprint(document: Document<'_>, registry: &mut Registry) -> Blueprint {
 fn listener(
     entry: &ListenerEntry<'_>,
     services: &HashMap<Box<str>, ServiceId>,
-    idle: Duration,
+    settings: &Settings,
 ) -> Option<Listener> {
+    let timeouts = &settings.client_timeouts;
+    let to = || services.get(entry.to.as_ref()?.value).copied();
     let protocol = match entry.protocol {
         ProtocolWord::Http => Protocol::Http,
-        ProtocolWord::Tcp => Protocol::Tcp {
-            to: *services.get(entry.to.as_ref()?.value)?,
-            idle: entry.idle_timeout.unwrap_or(idle),
-        },
+        ProtocolWord::Tcp => Protocol::Tcp { to: to()?, idle: entry.idle_timeout.unwrap_or(timeouts.tcp) },
+        ProtocolWord::Udp => Protocol::Udp(UdpPolicy {
+            to: to()?,
+            idle: entry.idle_timeout.unwrap_or(timeouts.udp),
+            responses: entry.responses,
+            flows_max: entry.flows_max.unwrap_or(settings.flows_max),
+        }),
     };
     Some(Listener {
         name: entry.name.value.into(),

@@ -1,6 +1,7 @@
 //! Good configs compile to what they say, and a reload keeps what it should: ids, states, settings of the start.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -114,6 +115,28 @@ fn tcp_listeners() {
     assert_eq!((trusted(0), trusted(1)), (2, 0));
     let sent: Vec<_> = snapshot.services.iter().map(|service| service.proxy_protocol).collect();
     assert_eq!(sent, [Some(ProxyVersion::V2), None]);
+}
+
+#[test]
+fn udp_listeners() {
+    let text = "timeouts.udp = \"90s\"\n[listen.dns]\naddress = \"0.0.0.0:53\"\nprotocol = \"udp\"\nto = \"t\"\n\
+                responses = 1\nidle_timeout = \"5s\"\n\
+                [listen.rtp]\naddress = \"0.0.0.0:54\"\nprotocol = \"udp\"\nto = \"s\"\nflows_max = 9\n\
+                [service.s]\nendpoints = \"10.0.0.1:80\"\n[service.t]\nendpoints = \"10.0.0.1:80\"\n";
+    let snapshot = snapshot(text);
+    let udp = |at: usize| match snapshot.listeners[at].protocol {
+        Protocol::Udp(policy) => policy,
+        other => panic!("{other:?} is not UDP"),
+    };
+    let dns = UdpPolicy {
+        to: ServiceId(1),
+        idle: Duration::from_secs(5),
+        responses: NonZeroU32::new(1),
+        flows_max: 16_384,
+    };
+    let rtp = UdpPolicy { to: ServiceId(0), idle: Duration::from_secs(90), responses: None, flows_max: 9 };
+    assert_eq!((udp(0), udp(1)), (dns, rtp));
+    assert_eq!(snapshot.listeners[0].binding().transport, Transport::Udp);
 }
 
 #[test]

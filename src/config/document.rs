@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,9 +50,11 @@ pub struct ListenerEntry<'a> {
     /// `None`: missing or wrong, and reported.
     pub address: Option<Located<SocketAddr>>,
     pub protocol: ProtocolWord,
-    /// The service of a TCP listener. `None` there: missing or wrong, and reported.
+    /// The service of a TCP or UDP listener. `None` there: missing or wrong, and reported.
     pub to: Option<Located<&'a str>>,
     pub idle_timeout: Option<Duration>,
+    pub responses: Option<NonZeroU32>,
+    pub flows_max: Option<usize>,
     pub proxy_trusted: Vec<Cidr>,
 }
 
@@ -59,6 +62,23 @@ pub struct ListenerEntry<'a> {
 pub enum ProtocolWord {
     Http,
     Tcp,
+    Udp,
+}
+
+impl ProtocolWord {
+    /// Whether the listener's `to` says where everything goes, and no route has a say.
+    pub fn has_service(self) -> bool {
+        self != ProtocolWord::Http
+    }
+
+    /// As it is called in a sentence.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProtocolWord::Http => "HTTP",
+            ProtocolWord::Tcp => "TCP",
+            ProtocolWord::Udp => "UDP",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -129,6 +149,7 @@ fn settings(
         },
         head_limits,
         buffer_bytes_max: limits.value("buffers", from_1_mib) as usize,
+        flows_max: limits.value("flows", flows) as usize,
         connections_max: limits.value("connections", value::integer(1..=1_000_000)) as u32,
         client_timeouts: client_timeouts(timeouts),
         pool: pool_limits(&root.table_or_empty("pool")),
@@ -202,6 +223,10 @@ fn head_limits(limits: &Section<'_>) -> HeadLimits {
     }
 }
 
+fn flows(value: &DeValue<'_>) -> Parsed<u64> {
+    value::integer(1..=1_000_000)(value)
+}
+
 fn client_timeouts(timeouts: &Section<'_>) -> ClientTimeouts {
     let read = |key| timeouts.value(key, value::duration);
     ClientTimeouts {
@@ -211,6 +236,7 @@ fn client_timeouts(timeouts: &Section<'_>) -> ClientTimeouts {
         write: read("write"),
         tunnel: read("tunnel"),
         tcp: read("tcp"),
+        udp: read("udp"),
     }
 }
 
@@ -281,27 +307,41 @@ fn listener<'a>(name: Located<&'a str>, section: &Section<'a>) -> ListenerEntry<
         protocol,
         to: section.optional("to", value::text),
         idle_timeout: section.optional("idle_timeout", value::duration).map(|found| found.value),
+        responses: section.optional("responses", value::integer(1..=1000)).and_then(|found| {
+            let responses = u32::try_from(found.value).ok()?;
+            NonZeroU32::new(responses)
+        }),
+        flows_max: section.optional("flows_max", flows).map(|found| found.value as usize),
         proxy_trusted: section.table("proxy_protocol").map(|table| proxy_trusted(&table)).unwrap_or_default(),
     }
 }
 
 /// Says which keys a listener of this protocol lacks or may not have.
 fn refuse_foreign(section: &Section<'_>, protocol: ProtocolWord) {
-    if protocol == ProtocolWord::Tcp {
-        if !section.has("to") {
-            section.absent("to");
-        }
-        return;
+    if protocol.has_service() && !section.has("to") {
+        section.absent("to");
     }
-    let refuse = |key: &'static str, instead: &str| {
+    let refuse = |key: &'static str, whose: &str, instead: &str| {
         if section.has(key) {
-            let problem = Problem::new(format!("`{key}` is for listeners with `protocol = \"tcp\"`"));
-            let help = format!("add `protocol = \"tcp\"`, or remove this: {instead}");
-            section.error(section.key_span(key), key, problem.help(help));
+            let problem = Problem::new(format!("`{key}` is for listeners with `protocol = {whose}`"));
+            section.error(section.key_span(key), key, problem.help(instead));
         }
     };
-    refuse("to", "HTTP requests go where `[[route]]` says");
-    refuse("idle_timeout", "HTTP connections idle as long as `timeouts.idle` says");
+    if protocol == ProtocolWord::Http {
+        let whose = "\"tcp\"` or `\"udp\"";
+        let add = "add a `protocol`, or remove this:";
+        refuse("to", whose, &format!("{add} HTTP requests go where `[[route]]` says"));
+        let instead = "HTTP connections idle as long as `timeouts.idle` says";
+        refuse("idle_timeout", whose, &format!("{add} {instead}"));
+    }
+    if protocol == ProtocolWord::Udp {
+        let whose = "\"http\"` or `\"tcp\"";
+        refuse("proxy_protocol", whose, "remove this: datagrams begin with no PROXY header");
+    } else {
+        for key in ["responses", "flows_max"] {
+            refuse(key, "\"udp\"", "add `protocol = \"udp\"`, or remove this: it is about datagrams");
+        }
+    }
 }
 
 fn proxy_trusted(section: &Section<'_>) -> Vec<Cidr> {
@@ -315,13 +355,15 @@ fn proxy_trusted(section: &Section<'_>) -> Vec<Cidr> {
 }
 
 fn protocol(value: &DeValue<'_>) -> Parsed<ProtocolWord> {
-    const LATER: [&str; 4] = ["https", "tls-passthrough", "http2", "udp"];
+    const LATER: [&str; 3] = ["https", "tls-passthrough", "http2"];
+    const NOW: &[(&str, ProtocolWord)] =
+        &[("http", ProtocolWord::Http), ("tcp", ProtocolWord::Tcp), ("udp", ProtocolWord::Udp)];
     match value.as_str() {
         Some(text) if LATER.contains(&text) => {
             let problem = Problem::new(format!("the protocol \"{text}\" is not supported in this version"));
-            Err(problem.help("this version has \"http\" and \"tcp\""))
+            Err(problem.help("this version has \"http\", \"tcp\" and \"udp\""))
         }
-        _ => value::word(&[("http", ProtocolWord::Http), ("tcp", ProtocolWord::Tcp)])(value),
+        _ => value::word(NOW)(value),
     }
 }
 

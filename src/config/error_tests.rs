@@ -224,7 +224,7 @@ const LISTENERS: &[Case] = &[
     (
         "[listen.web]\naddress = \"0.0.0.0:1\"\nidle_timeout = \"1m\"",
         "3:1",
-        "`idle_timeout` is for listeners with `protocol = \"tcp\"`",
+        "`idle_timeout` is for listeners with `protocol = \"tcp\"` or `\"udp\"`",
         "`timeouts.idle`",
     ),
     ("[listen.web]\naddress = \"0.0.0.0:1\"\nproxy_protocol = true", "3:18", "expected a table", ""),
@@ -267,7 +267,7 @@ const TCP: &[Case] = &[
         "[listen.db]\naddress = \"0.0.0.0:1\"\nprotocol = \"tcp\"\nto = \"m\"\n[listen.web]\naddress = \"0.0.0.0:2\"\n\
          [[route]]\nto = \"m\"\nmatch.listener = [\"web\", \"db\"]",
         "9:26",
-        "no route sees what the TCP listener \"db\" accepts",
+        "no route sees what comes to the TCP listener \"db\"",
         "its `to`",
     ),
     (
@@ -312,6 +312,81 @@ fn tcp() {
     let alone = "[listen.db]\naddress = \"0.0.0.0:1\"\nprotocol = \"tcp\"\nto = \"m\"\n[service.m]\nendpoints = [\"a:1\"]\n";
     let found = diagnose(alone);
     assert!(found.is_empty(), "a TCP listener needs no route: {found}");
+}
+
+/// A listener `dns` that speaks UDP, or keys that only such a one has.
+const UDP: &[Case] = &[
+    ("[listen.dns]\naddress = \"0.0.0.0:1\"\nprotocol = \"udp\"", "1:1", "has no `to`", "add `to = "),
+    (
+        "[listen.dns]\naddress = \"0.0.0.0:1\"\nprotocol = \"udp\"\nto = \"mm\"",
+        "4:6",
+        "there is no service \"mm\"",
+        "\"m\"",
+    ),
+    (
+        "[listen.dns]\naddress = \"0.0.0.0:1\"\nprotocol = \"udp\"\nto = \"m\"\nproxy_responses = 1",
+        "5:1",
+        "unknown key",
+        "`responses`",
+    ),
+    (
+        "[listen.dns]\naddress = \"0.0.0.0:1\"\nprotocol = \"udp\"\nto = \"m\"\nresponses = 0",
+        "5:13",
+        "from 1 to 1000",
+        "",
+    ),
+    (
+        "[listen.dns]\naddress = \"0.0.0.0:1\"\nprotocol = \"udp\"\nto = \"m\"\nproxy_protocol.trusted = [\"::/0\"]",
+        "5:1",
+        "`proxy_protocol` is for listeners with `protocol = \"http\"` or `\"tcp\"`",
+        "no PROXY header",
+    ),
+    (
+        "[listen.db]\naddress = \"0.0.0.0:1\"\nprotocol = \"tcp\"\nto = \"m\"\nresponses = 1",
+        "5:1",
+        "`responses` is for listeners with `protocol = \"udp\"`",
+        "add `protocol",
+    ),
+    (
+        "[listen.web]\naddress = \"0.0.0.0:1\"\nflows_max = 10",
+        "3:1",
+        "`flows_max` is for listeners with `protocol = \"udp\"`",
+        "add `protocol",
+    ),
+    (
+        "[listen.a]\naddress = \"0.0.0.0:1\"\nprotocol = \"udp\"\nto = \"m\"\n\
+         [listen.b]\naddress = \"0.0.0.0:1\"\nprotocol = \"udp\"\nto = \"m\"",
+        "6:11",
+        "`listen.a` has the address",
+        "port",
+    ),
+];
+
+#[test]
+fn udp() {
+    assert_cases(Severity::Error, UDP);
+    let warnings: &[Case] = &[
+        (
+            "[listen.dns]\naddress = \"0.0.0.0:1\"\nprotocol = \"udp\"\nto = \"m\"\n[listen.web]\naddress = \"0.0.0.0:2\"\n\
+             [service.m]\nendpoints = [\"a:1\"]\nbalance = \"hash\"\nhash_by = \"path\"",
+            "10:1",
+            "a flow of the UDP listener",
+            "\"client\"",
+        ),
+        (
+            "[listen.dns]\naddress = \"0.0.0.0:1\"\nprotocol = \"udp\"\nto = \"m\"\n[listen.web]\naddress = \"0.0.0.0:2\"\n\
+             [service.m]\nendpoints = [\"a:1\"]\nproxy_protocol = \"v2\"",
+            "4:6",
+            "datagrams carry no PROXY header",
+            "of its own",
+        ),
+    ];
+    assert_cases(Severity::Warning, warnings);
+    let both = "[listen.dns]\naddress = \"0.0.0.0:53\"\nprotocol = \"udp\"\nto = \"m\"\nresponses = 1\n\
+                [listen.dns-tcp]\naddress = \"0.0.0.0:53\"\nprotocol = \"tcp\"\nto = \"m\"\n\
+                [service.m]\nendpoints = [\"a:53\"]\n";
+    let found = diagnose(both);
+    assert!(found.is_empty(), "UDP and TCP have ports of their own, and need no route: {found}");
 }
 
 #[test]

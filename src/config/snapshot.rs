@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -79,6 +80,8 @@ pub struct Settings {
     pub connections_max: u32,
     /// Per worker; at it new requests are refused.
     pub buffer_bytes_max: usize,
+    /// Per worker and UDP listener that has no bound of its own.
+    pub flows_max: usize,
     pub client_timeouts: ClientTimeouts,
     pub pool: PoolLimits,
     pub splice: SplicePolicy,
@@ -120,6 +123,8 @@ pub struct ClientTimeouts {
     pub tunnel: Duration,
     /// The same on a connection to a TCP listener that has no bound of its own.
     pub tcp: Duration,
+    /// The same on a flow of a UDP listener.
+    pub udp: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -160,6 +165,29 @@ pub struct Listener {
     pub proxy_trusted: Vec<Cidr>,
 }
 
+impl Listener {
+    pub fn binding(&self) -> Binding {
+        let transport = match self.protocol {
+            Protocol::Http | Protocol::Tcp { .. } => Transport::Tcp,
+            Protocol::Udp(_) => Transport::Udp,
+        };
+        Binding { transport, address: self.address }
+    }
+}
+
+/// What a listener has for itself; TCP and UDP may share an address, as DNS has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Binding {
+    pub transport: Transport,
+    pub address: SocketAddr,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    Tcp,
+    Udp,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     Http,
@@ -169,6 +197,21 @@ pub enum Protocol {
         /// Longest silence, both directions together.
         idle: Duration,
     },
+    /// Datagrams, as they are.
+    Udp(UdpPolicy),
+}
+
+/// How a UDP listener forwards. A flow is what one client address sends and is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UdpPolicy {
+    pub to: ServiceId,
+    /// Longest silence of a flow, both directions together.
+    pub idle: Duration,
+    /// Answers that each datagram of a client brings; a flow that has had all of them is over. `None`: flows end
+    /// by silence only.
+    pub responses: Option<NonZeroU32>,
+    /// Flows open at once on one worker.
+    pub flows_max: usize,
 }
 
 /// Versions of the PROXY protocol.

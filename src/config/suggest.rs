@@ -100,6 +100,8 @@ pub(super) const SYNONYMS: &[(&str, &[&str], &str)] = &[
     ("listen.*", &["proto", "scheme", "mode", "type", "kind"], "protocol"),
     ("listen.*", &["proxy_pass", "default_backend", "service", "upstream", "backend", "target"], "to"),
     ("listen.*", &["proxy_timeout", "timeout", "idle"], "idle_timeout"),
+    ("listen.*", &["proxy_responses", "answers", "replies"], "responses"),
+    ("listen.*", &["flows", "sessions", "max_flows", "max_sessions"], "flows_max"),
     ("listen.*", &["accept_proxy", "proxy"], "proxy_protocol"),
     ("listen.*.proxy_protocol", &["trusted_ips", "set_real_ip_from", "from", "trust"], "trusted"),
     (

@@ -2,7 +2,6 @@
 //! error the old one stays whole. The only writer of snapshots after start. What takes long is done by `background`.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,9 +9,9 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use crate::config::diagnostic;
-use crate::config::snapshot::Snapshot;
+use crate::config::snapshot::{Binding, Listener, Snapshot, Transport};
 use crate::config::{Blueprint, HostPort, Registry, Resolutions, compile};
-use crate::net::listener;
+use crate::net::{listener, udp};
 use crate::observe::{LogWriter, Names};
 use crate::runtime::mailbox::Letter;
 
@@ -26,8 +25,8 @@ const REMOVED_PORT_MEMORY: Duration = Duration::from_secs(5);
 /// How long the last log lines may take at the end.
 const LOG_FINISH_WAIT: Duration = Duration::from_secs(2);
 
-/// Sockets of one address, one per worker.
-pub type Group = (SocketAddr, Vec<Socket>);
+/// Sockets of one listener, one per worker.
+pub type Group = (Binding, Vec<Socket>);
 
 pub struct Reloader {
     file: PathBuf,
@@ -40,7 +39,7 @@ pub struct Reloader {
     size: Size,
     resolutions: Resolutions,
     watched: Watched,
-    removed_ports: HashMap<u16, Instant>,
+    removed_ports: HashMap<(Transport, u16), Instant>,
 }
 
 impl Reloader {
@@ -147,29 +146,26 @@ impl Reloader {
     /// Opens a socket per worker for every address that is new, or nothing at all.
     fn open_new_listeners(&mut self, current: &Snapshot, next: &Snapshot) -> Result<Vec<Group>, String> {
         self.removed_ports.retain(|_, removed| removed.elapsed() < REMOVED_PORT_MEMORY);
-        let is_known = |address: SocketAddr| current.listeners.iter().any(|known| known.address == address);
-        let ours = |port: u16| {
-            self.removed_ports.contains_key(&port)
-                || current.listeners.iter().any(|known| known.address.port() == port)
+        let known: Vec<Binding> = current.listeners.iter().map(Listener::binding).collect();
+        let ours = |wanted: Binding| {
+            let port = |binding: Binding| (binding.transport, binding.address.port());
+            self.removed_ports.contains_key(&port(wanted))
+                || known.iter().any(|&known| port(known) == port(wanted))
         };
-        let new = next.listeners.iter().filter(|listener| !is_known(listener.address));
-        new.map(|listener| {
-            open_group(listener.address, self.state.mailboxes().len(), ours(listener.address.port()))
-        })
-        .collect()
+        let new = next.listeners.iter().map(Listener::binding).filter(|wanted| !known.contains(wanted));
+        new.map(|wanted| open_group(wanted, self.state.mailboxes().len(), ours(wanted))).collect()
     }
 
     /// Publishes, then opens and closes listeners: a connection never meets an address without its routes.
     fn swap(&mut self, current: &Snapshot, next: Snapshot, opened: Vec<Group>) {
-        let is_wanted =
-            |address: SocketAddr| next.listeners.iter().any(|listener| listener.address == address);
-        let removed: Vec<SocketAddr> =
-            current.listeners.iter().map(|listener| listener.address).filter(|&at| !is_wanted(at)).collect();
+        let wanted: Vec<Binding> = next.listeners.iter().map(Listener::binding).collect();
+        let known = current.listeners.iter().map(Listener::binding);
+        let removed: Vec<Binding> = known.filter(|known| !wanted.contains(known)).collect();
         self.state.publish(next);
         hand_out(&self.state, opened);
-        for address in removed {
-            self.removed_ports.insert(address.port(), Instant::now());
-            self.state.tell_all(|| Letter::Unlisten { address });
+        for binding in removed {
+            self.removed_ports.insert((binding.transport, binding.address.port()), Instant::now());
+            self.state.tell_all(|| Letter::Unlisten { binding });
         }
     }
 
@@ -250,31 +246,45 @@ fn internal(message: String) -> String {
 }
 
 /// One socket per worker. `ours`: this process has the port already, so that probing it would find ourselves.
-pub fn open_group(address: SocketAddr, workers: usize, ours: bool) -> Result<Group, String> {
+pub fn open_group(binding: Binding, workers: usize, ours: bool) -> Result<Group, String> {
+    let address = binding.address;
     let opened = || -> std::io::Result<Vec<Socket>> {
-        if !ours {
-            listener::probe_free(address)?;
+        match binding.transport {
+            Transport::Tcp if !ours => listener::probe_free(address)?,
+            Transport::Udp if !ours => udp::probe_free(address)?,
+            _ => {}
         }
-        (0..workers).map(|_| listener::open(address)).collect()
+        let open = match binding.transport {
+            Transport::Tcp => listener::open,
+            Transport::Udp => udp::open,
+        };
+        (0..workers).map(|_| open(address)).collect()
     };
-    opened().map(|sockets| (address, sockets)).map_err(|error| explain_bind(address, &error))
+    opened().map(|sockets| (binding, sockets)).map_err(|error| explain_bind(binding, &error))
 }
 
-fn explain_bind(address: SocketAddr, error: &std::io::Error) -> String {
-    let help = match error.kind() {
-        std::io::ErrorKind::AddrInUse => "another process listens there: `ss -ltnp` shows which",
-        std::io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE or root",
-        std::io::ErrorKind::AddrNotAvailable => "no interface of this machine has the address",
-        _ => "see the system's message above",
-    };
+fn explain_bind(binding: Binding, error: &std::io::Error) -> String {
+    let (address, help) = (
+        binding.address,
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse if binding.transport == Transport::Udp => {
+                "another process receives there: `ss -lunp` shows which"
+            }
+            std::io::ErrorKind::AddrInUse => "another process listens there: `ss -ltnp` shows which",
+            std::io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE or root",
+            std::io::ErrorKind::AddrNotAvailable => "no interface of this machine has the address",
+            _ => "see the system's message above",
+        },
+    );
     format!("error: cannot listen on {address}: {error}\n  help: {help}")
 }
 
 /// Gives each worker its socket of every group.
 pub fn hand_out(state: &State, groups: Vec<Group>) {
-    for (address, sockets) in groups {
+    for (binding, sockets) in groups {
         for (mailbox, socket) in state.mailboxes().iter().zip(sockets) {
-            if mailbox.send(Letter::Listen { address, socket }).is_err() {
+            if mailbox.send(Letter::Listen { binding, socket }).is_err() {
+                let address = binding.address;
                 eprintln!("tidegate: a worker does not read its mailbox and will not serve {address}");
             }
         }

@@ -51,7 +51,7 @@ pub async fn start(file: &Path) -> Result<Started, Failure> {
     let groups: Result<Vec<_>, String> = snapshot
         .listeners
         .iter()
-        .map(|listener| reload::open_group(listener.address, workers, false))
+        .map(|listener| reload::open_group(listener.binding(), workers, false))
         .collect();
     let groups = groups.map_err(Failure)?;
     let admin = bind_admin(&settings).await?;
@@ -144,6 +144,7 @@ fn summary(snapshot: &Snapshot, workers: usize, driver: Driver) -> String {
         let scheme = match listener.protocol {
             Protocol::Http => "http",
             Protocol::Tcp { .. } => "tcp",
+            Protocol::Udp(_) => "udp",
         };
         format!("{} on {scheme}://{}", listener.name, listener.address)
     }));

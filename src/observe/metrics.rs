@@ -15,6 +15,7 @@ use crate::observe::report::{
     ConnectionCounts, EndpointCounts, ListenerReport, RequestCounts, SeriesId, SeriesReport, UpstreamCounts,
 };
 use crate::observe::tcp::TcpTable;
+use crate::observe::udp::UdpListeners;
 
 /// Everything one worker counts.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ pub struct CoreMetrics {
     spliced_bytes_total: Cell<u64>,
     panics_total: Cell<u64>,
     pub tcp: TcpTable,
+    pub udp: UdpListeners,
 }
 
 /// How one request ended; made once, when nothing more can happen to it.
@@ -84,6 +86,7 @@ impl CoreMetrics {
             spliced_bytes_total: Cell::new(0),
             panics_total: Cell::new(0),
             tcp: TcpTable::default(),
+            udp: UdpListeners::default(),
         }
     }
 
@@ -232,6 +235,7 @@ impl CoreMetrics {
             spliced_bytes_total: self.spliced_bytes_total.get(),
             panics_total: self.panics_total.get(),
             tcp: self.tcp.report(),
+            udp: self.udp.report(),
         }
     }
 

@@ -13,6 +13,7 @@ pub mod process;
 pub mod prometheus;
 pub mod report;
 pub mod tcp;
+pub mod udp;
 
 pub use access_log::{AccessLog, LogLine};
 pub use log_writer::LogWriter;

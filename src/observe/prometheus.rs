@@ -14,6 +14,7 @@ use crate::observe::report::{
     Totals,
 };
 use crate::observe::tcp::TcpCounts;
+use crate::observe::udp::{Dropped, FlowEnd, Traffic, UdpCounts};
 
 /// Everything that one scrape shows.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +66,7 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     workers(&mut page, scrape);
     connections(&mut page, &totals);
     tcp(&mut page, &totals, scrape.names);
+    udp(&mut page, &totals);
     requests(&mut page, &totals, scrape.names);
     endpoints(&mut page, &totals, scrape);
     upstream(&mut page, &totals, scrape.shared);
@@ -218,6 +220,44 @@ fn tcp(page: &mut Page, totals: &Totals, names: &Names) {
             page.sample(&[("listener", listener), ("service", service), ("kind", kind.word())], count);
         }
     }
+}
+
+/// A family stands here only where there are UDP listeners.
+fn udp(page: &mut Page, totals: &Totals) {
+    if totals.udp.is_empty() {
+        return;
+    }
+    let by_listener = |page: &mut Page, value: fn(&UdpCounts) -> u64| {
+        for (listener, counts) in &totals.udp {
+            page.sample(&[("listener", listener)], value(counts));
+        }
+    };
+    page.gauge("tidegate_udp_flows_active", "UDP flows open now.");
+    by_listener(page, UdpCounts::flows_active);
+    page.counter("tidegate_udp_flows_opened_total", "UDP flows opened.");
+    by_listener(page, |counts| counts.flows_opened);
+    page.counter("tidegate_udp_flows_ended_total", "UDP flows that are over, and why.");
+    for (listener, counts) in &totals.udp {
+        for (end, word) in FlowEnd::ALL {
+            page.sample(&[("listener", listener), ("reason", word)], counts.flows_ended[end as usize]);
+        }
+    }
+    page.counter("tidegate_udp_dropped_total", "Datagrams that were not passed on, and why.");
+    for (listener, counts) in &totals.udp {
+        for (why, word) in Dropped::ALL {
+            page.sample(&[("listener", listener), ("reason", word)], counts.dropped[why as usize]);
+        }
+    }
+    let both_ways = |page: &mut Page, value: fn(Traffic) -> u64| {
+        for (listener, counts) in &totals.udp {
+            page.sample(&[("listener", listener), ("to", "endpoint")], value(counts.to_endpoints));
+            page.sample(&[("listener", listener), ("to", "client")], value(counts.to_clients));
+        }
+    };
+    page.counter("tidegate_udp_datagrams_total", "Datagrams passed on.");
+    both_ways(page, |traffic| traffic.datagrams);
+    page.counter("tidegate_udp_bytes_total", "Bytes in the datagrams passed on.");
+    both_ways(page, |traffic| traffic.bytes);
 }
 
 fn requests(page: &mut Page, totals: &Totals, names: &Names) {

@@ -10,6 +10,7 @@ use crate::config::snapshot::{Service, Snapshot, StableId};
 use crate::error::Kind;
 use crate::observe::histogram::{Latency, LatencyTotal};
 use crate::observe::tcp::{TcpCounts, TcpReport};
+use crate::observe::udp::UdpCounts;
 
 /// One core's counters at one moment.
 #[derive(Debug, Clone)]
@@ -38,6 +39,7 @@ pub struct CoreReport {
     pub spliced_bytes_total: u64,
     pub panics_total: u64,
     pub tcp: Vec<TcpReport>,
+    pub udp: Vec<(Box<str>, UdpCounts)>,
 }
 
 /// Whose counter it is.
@@ -111,6 +113,7 @@ pub struct Totals {
     pub spliced_bytes_total: u64,
     pub panics_total: u64,
     pub tcp: BTreeMap<(Box<str>, SeriesId), TcpCounts>,
+    pub udp: BTreeMap<Box<str>, UdpCounts>,
 }
 
 /// What all cores share, read from a snapshot's state. Relaxed: each number is right by itself.
@@ -186,6 +189,9 @@ impl Totals {
         }
         for tcp in &report.tcp {
             self.tcp.entry((tcp.listener.clone(), tcp.service)).or_default().add(&tcp.counts);
+        }
+        for (listener, counts) in &report.udp {
+            self.udp.entry(listener.clone()).or_default().add(counts);
         }
         self.upstream.add(&report.upstream);
         self.requests_active += report.requests_active;

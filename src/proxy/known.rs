@@ -1,11 +1,11 @@
-//! Owns what a worker knows of one of its listeners: its name, what is spoken on it, and whose connections begin
+//! Owns what a worker knows of one of its TCP or HTTP listeners: its name, what is spoken on it, and whose connections begin
 //! with a PROXY header. Looked up once per snapshot and kept after a reload removed the listener, for the
 //! connections that its sockets still accept. Opens and reads nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::config::snapshot::{Cidr, Protocol, Snapshot};
+use crate::config::snapshot::{Binding, Cidr, Protocol, Snapshot, Transport};
 
 use super::l4;
 
@@ -24,8 +24,10 @@ pub enum Serves {
 impl Known {
     /// What the snapshot says of the listener with this address.
     pub fn of(snapshot: &Snapshot, address: SocketAddr) -> Option<Known> {
-        let listener = snapshot.listeners.iter().find(|listener| listener.address == address)?;
+        let binding = Binding { transport: Transport::Tcp, address };
+        let listener = snapshot.listeners.iter().find(|listener| listener.binding() == binding)?;
         let serves = match listener.protocol {
+            Protocol::Udp(_) => return None,
             Protocol::Http => Serves::Http,
             Protocol::Tcp { to, idle } => {
                 let settings = &snapshot.settings;

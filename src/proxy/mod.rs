@@ -28,3 +28,4 @@ pub mod template;
 pub mod transform;
 pub mod tunnel;
 mod turn;
+pub mod udp;

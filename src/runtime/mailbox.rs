@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
+use crate::config::snapshot::Binding;
 use crate::observe::CoreReport;
 
 /// Letters waiting per worker; the control thread sends a handful per reload or scrape, and other workers one per
@@ -18,11 +19,11 @@ const LETTERS_MAX: usize = 1024;
 
 /// What a worker can be asked.
 pub enum Letter {
-    /// Start accepting on this socket of the group of `address`.
-    Listen { address: std::net::SocketAddr, socket: Socket },
-    /// Refuse new connections on the address, serve those already queued, close the socket.
-    Unlisten { address: std::net::SocketAddr },
-    /// Serve this socket, which another worker accepted on the listener of `address`.
+    /// Start accepting on this socket of the binding's group.
+    Listen { binding: Binding, socket: Socket },
+    /// Refuse new connections or flows, serve those already there, close the socket.
+    Unlisten { binding: Binding },
+    /// Serve this socket, which another worker accepted on the TCP listener of `address`.
     Adopt { address: std::net::SocketAddr, socket: Socket, peer: std::net::SocketAddr },
     /// A new snapshot was published: close idle upstream connections that it no longer wants.
     Published,

@@ -1,5 +1,6 @@
 //! Owns one worker: a pinned thread with its driver, its listening sockets, its mailbox and its housekeeping.
-//! Hands accepted sockets to `proxy::client` or `proxy::l4` and knows nothing of what is said on them.
+//! Hands accepted sockets to `proxy::client` or `proxy::l4`, UDP sockets to `proxy::udp`, and knows nothing of what
+//! is said on them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -7,7 +8,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -15,12 +16,13 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use socket2::Socket;
 
-use crate::config::snapshot::Snapshot;
+use crate::config::snapshot::{Binding, Snapshot, Transport};
 use crate::net::listener::Acceptor;
 use crate::net::tcp::Stream;
 use crate::observe::AccessLog;
 use crate::proxy::exchange::ClientInfo;
 use crate::proxy::known::{Known, Serves};
+use crate::proxy::udp::Forwarder;
 use crate::proxy::{client, l4};
 
 use super::core::Core;
@@ -37,7 +39,8 @@ use super::timer::{Timer, Timers};
 const ACCEPTS_PER_TURN: usize = 32;
 /// Rest after accept(2) failed for lack of descriptors or memory.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
-/// A removed listener goes on accepting this long: handshakes begun before complete within it.
+/// A removed listener goes on accepting this long: handshakes begun before complete within it. A removed UDP listener
+/// passes on answers that are due this long.
 const UNLISTEN_GRACE: Duration = Duration::from_millis(500);
 /// Rounds without a request or a change of connections in which unused memory is given back: each halves what
 /// the pools keep, so that hardly anything is left after them.
@@ -79,7 +82,12 @@ pub fn run(plan: Plan) -> io::Result<()> {
         spawn_essential(keep_house(core.clone()));
         spawn_essential(beat(core.clone()));
         spawn_essential(flush_log(core.clone()));
-        let worker = Worker { core: core.clone(), accepting: Rc::default(), drain_until: Cell::new(None) };
+        let worker = Worker {
+            core: core.clone(),
+            accepting: Rc::default(),
+            forwarding: RefCell::default(),
+            drain_until: Cell::new(None),
+        };
         worker.serve_letters(letters, wake).await;
         core.peers.close();
         core.log.flush();
@@ -90,6 +98,8 @@ pub fn run(plan: Plan) -> io::Result<()> {
 struct Worker {
     core: Rc<Core>,
     accepting: Rc<Listening>,
+    /// UDP listeners; each task owns its own, for as long as it closes too.
+    forwarding: RefCell<HashMap<SocketAddr, Weak<Forwarder>>>,
     /// Set while draining: when to end although connections are left.
     drain_until: Cell<Option<Instant>>,
 }
@@ -122,8 +132,8 @@ impl Worker {
             }
             for letter in letters.take() {
                 match letter {
-                    Letter::Listen { address, socket } => self.listen(address, socket),
-                    Letter::Unlisten { address } => self.unlisten(&address),
+                    Letter::Listen { binding, socket } => self.listen(binding, socket),
+                    Letter::Unlisten { binding } => self.unlisten(binding),
                     Letter::Adopt { address, socket, peer } => self.adopt(address, socket, peer),
                     Letter::Published => self.adopt_snapshot(),
                     Letter::Report(reply) => {
@@ -150,7 +160,36 @@ impl Worker {
         }
     }
 
-    fn listen(&self, address: SocketAddr, socket: Socket) {
+    fn listen(&self, binding: Binding, socket: Socket) {
+        match binding.transport {
+            Transport::Tcp => self.listen_tcp(binding.address, socket),
+            Transport::Udp => self.listen_udp(binding.address, socket),
+        }
+    }
+
+    fn listen_udp(&self, address: SocketAddr, socket: Socket) {
+        let forwarder = match Forwarder::new(&self.core, address, socket) {
+            Ok(Some(forwarder)) => forwarder,
+            Ok(None) => return,
+            Err(error) => {
+                eprintln!("tidegate: worker {}: cannot receive on {address}: {error}", self.core.id);
+                return;
+            }
+        };
+        let before = self.forwarding.borrow_mut().insert(address, Rc::downgrade(&forwarder));
+        // One that still closes would go on taking datagrams that are not meant for it.
+        if let Some(closing) = before.and_then(|before| before.upgrade()) {
+            closing.close(Instant::now());
+        }
+        let core = self.core.clone();
+        core.accept_tasks.set(core.accept_tasks.get() + 1);
+        spawn_essential(async move {
+            forwarder.serve().await;
+            core.accept_tasks.set(core.accept_tasks.get() - 1);
+        });
+    }
+
+    fn listen_tcp(&self, address: SocketAddr, socket: Socket) {
         let acceptor = match Acceptor::new(socket) {
             Ok(acceptor) => acceptor,
             Err(error) => {
@@ -168,9 +207,18 @@ impl Worker {
         spawn_essential(accept_all(self.core.clone(), accepting, self.accepting.clone()));
     }
 
-    fn unlisten(&self, address: &SocketAddr) {
-        if let Some(accepting) = self.accepting.borrow().get(address) {
-            accepting.stop();
+    fn unlisten(&self, binding: Binding) {
+        match binding.transport {
+            Transport::Tcp => {
+                if let Some(accepting) = self.accepting.borrow().get(&binding.address) {
+                    accepting.stop();
+                }
+            }
+            Transport::Udp => {
+                if let Some(forwarder) = self.forwarder(&binding.address) {
+                    forwarder.close(Instant::now() + UNLISTEN_GRACE);
+                }
+            }
         }
     }
 
@@ -183,11 +231,18 @@ impl Worker {
         self.core.peers.arrived();
     }
 
+    fn forwarder(&self, address: &SocketAddr) -> Option<Rc<Forwarder>> {
+        self.forwarding.borrow().get(address)?.upgrade()
+    }
+
     fn adopt_snapshot(&self) {
         let snapshot = self.core.snapshot();
         self.core.buffers.set_bytes_max(snapshot.settings.buffer_bytes_max);
         for accepting in self.accepting.borrow().values() {
             accepting.known(&snapshot);
+        }
+        for forwarder in self.forwarding.borrow().values().filter_map(Weak::upgrade) {
+            forwarder.adopt(&snapshot);
         }
         let limits = &snapshot.settings.pool;
         self.core.pool.sweep(Instant::now(), limits, |id| snapshot.endpoint_ids.contains(&id));
@@ -199,6 +254,9 @@ impl Worker {
         self.core.peers.close();
         for accepting in self.accepting.borrow().values() {
             accepting.stop();
+        }
+        for forwarder in self.forwarding.borrow().values().filter_map(Weak::upgrade) {
+            forwarder.close(until);
         }
         // Idle connections look at `draining` when they wake.
         self.core.timers.wake_all();

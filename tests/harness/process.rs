@@ -3,7 +3,7 @@
 //! connection takes one between its choice and its use.
 
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -46,14 +46,15 @@ impl Drop for Directory {
     }
 }
 
-/// A port of 127.0.0.1 that nothing listens on.
+/// A port of 127.0.0.1 that nothing listens on, and nothing receives datagrams on.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let start = std::process::id().wrapping_mul(61);
     loop {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = 10_000 + (start.wrapping_add(step) % 20_000) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let place = ("127.0.0.1", port);
+        if TcpListener::bind(place).is_ok() && UdpSocket::bind(place).is_ok() {
             return port;
         }
     }
