@@ -156,7 +156,7 @@ fn the_documentations_examples_are_valid() {
         if !block.contains("[listen") {
             whole.push_str("[listen.web]\naddress = \"0.0.0.0:1\"\n");
         }
-        for name in ["models", "models-stable", "models-v2", "chat"] {
+        for name in ["models", "models-stable", "models-v2", "chat", "resolvers"] {
             let parsed = DeTable::parse(&whole).unwrap();
             let known = parsed.get_ref().get("service").and_then(|services| services.get_ref().get(name));
             if known.is_none() {
