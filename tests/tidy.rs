@@ -12,7 +12,6 @@ const UNSAFE_ALLOWED: &[(&str, usize)] = &[
     ("src/control/background.rs", 1),
     ("src/control/signals.rs", 2),
     ("src/http/scan/x86.rs", 9),
-    ("src/net/tcp.rs", 1),
     ("src/runtime/memory.rs", 1),
 ];
 

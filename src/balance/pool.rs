@@ -28,7 +28,7 @@ impl UpstreamPool {
     pub fn take(&self, endpoint: StableId) -> Option<Reader> {
         let mut by_endpoint = self.by_endpoint.borrow_mut();
         let waiting = by_endpoint.get_mut(&endpoint)?;
-        while let Some(mut idle) = waiting.pop_back() {
+        while let Some(idle) = waiting.pop_back() {
             self.idle.set(self.idle.get() - 1);
             if idle.reader.is_fit_to_idle() {
                 return Some(idle.reader);
@@ -66,7 +66,7 @@ impl UpstreamPool {
         self.by_endpoint.borrow_mut().retain(|&endpoint, waiting| {
             if wanted(endpoint) {
                 let is_fresh = |idle: &Idle| now.saturating_duration_since(idle.since) < limits.idle_timeout;
-                waiting.retain_mut(|idle| is_fresh(idle) && idle.reader.is_fit_to_idle());
+                waiting.retain(|idle| is_fresh(idle) && idle.reader.is_fit_to_idle());
                 waiting.drain(..waiting.len().saturating_sub(limits.idle_per_endpoint_max));
             } else {
                 waiting.clear();

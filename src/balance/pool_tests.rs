@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::snapshot::DriverChoice;
+use crate::net::readiness::Readiness;
 use crate::net::tcp::Stream;
 use crate::runtime::buffer::BufferPool;
 use crate::runtime::driver;
@@ -21,15 +22,18 @@ const LIMITS: PoolLimits =
 struct Upstream {
     listener: TcpListener,
     buffers: Rc<BufferPool>,
+    readiness: Rc<Readiness>,
 }
 
 impl Upstream {
     fn new() -> Upstream {
-        Upstream { listener: TcpListener::bind("127.0.0.1:0").unwrap(), buffers: Rc::default() }
+        let (listener, readiness) = (TcpListener::bind("127.0.0.1:0").unwrap(), Readiness::new().unwrap());
+        monoio::spawn(readiness.clone().keep());
+        Upstream { listener, buffers: Rc::default(), readiness }
     }
 
     async fn pair(&self) -> (Reader, TcpStream) {
-        let stream = Stream::connect(self.listener.local_addr().unwrap()).await.unwrap();
+        let stream = Stream::connect(self.listener.local_addr().unwrap(), &self.readiness).await.unwrap();
         let (theirs, _) = self.listener.accept().unwrap();
         (Reader::new(stream, self.buffers.clone()), theirs)
     }

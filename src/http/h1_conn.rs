@@ -8,12 +8,10 @@ use std::task::{Context, Poll};
 
 use crate::net::splice::Pipe;
 use crate::net::tcp::Stream;
-use crate::net::watch::Watch;
 use crate::runtime::buffer::{BUFFER_BYTES, Buffer, BufferPool, Exhausted};
 
 pub struct Reader {
     pub stream: Stream,
-    watch: Watch,
     buffers: Rc<BufferPool>,
     /// None while nothing is received: an idle connection holds no buffer.
     buffer: Option<Buffer>,
@@ -26,8 +24,7 @@ pub struct Reader {
 
 impl Reader {
     pub fn new(stream: Stream, buffers: Rc<BufferPool>) -> Reader {
-        let watch = Watch::new(stream.clone());
-        Reader { stream, watch, buffers, buffer: None, prefers_large: false, assumes_more: false }
+        Reader { stream, buffers, buffer: None, prefers_large: false, assumes_more: false }
     }
 
     /// Bytes received and not yet consumed.
@@ -82,10 +79,11 @@ impl Reader {
 
     /// Waits for input without taking it: an idle connection stays without a buffer.
     pub fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if std::mem::take(&mut self.assumes_more) {
-            self.watch.clear();
+        // Whether the last read took exactly what was there shows only here, since nobody waits for less.
+        if std::mem::take(&mut self.assumes_more) && !self.stream.has_input_or_is_closed() {
+            self.stream.readiness().read_blocked();
         }
-        self.watch.poll(context)
+        self.stream.readiness().poll_readable(context)
     }
 
     /// Receives once. `Ok(0)` is the peer's FIN.
@@ -96,7 +94,7 @@ impl Reader {
     /// Receives once, at most `most` bytes, so that bytes of the next message stay in the kernel.
     pub fn poll_fill_at_most(&mut self, context: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
         loop {
-            if self.watch.poll(context).is_pending() {
+            if self.stream.readiness().poll_readable(context).is_pending() {
                 return Poll::Pending;
             }
             let (buffers, large) = (&self.buffers, self.prefers_large);
@@ -111,7 +109,7 @@ impl Reader {
                     buffer.fill(count);
                     self.assumes_more = count == room;
                     if !self.assumes_more {
-                        self.watch.clear();
+                        self.stream.readiness().was_drained();
                     }
                     return Poll::Ready(Ok(count));
                 }
@@ -132,7 +130,7 @@ impl Reader {
 
     /// Ready when input is there, or is assumed to be: taking it tells.
     pub fn poll_input(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.watch.poll(context)
+        self.stream.readiness().poll_readable(context)
     }
 
     /// Moves input into the pipe, at most `most` bytes, past the buffer: nothing received may lie there.
@@ -144,9 +142,11 @@ impl Reader {
             // How much is left cannot be told from the count: a pipe is full by its pages, not by its bytes.
             Ok(1..) => self.assumes_more = true,
             Ok(0) => {}
-            Err(_) => {
+            Err(error) => {
                 self.assumes_more = false;
-                self.watch.clear();
+                if error.kind() == ErrorKind::WouldBlock {
+                    self.stream.readiness().read_blocked();
+                }
             }
         }
         moved
@@ -182,14 +182,15 @@ impl Reader {
             if self.stream.has_input_or_is_closed() {
                 return false;
             }
-            self.watch.clear();
+            self.stream.readiness().read_blocked();
         }
+        self.stream.readiness().forget_reader();
         self.is_fit_to_idle()
     }
 
     /// Arms the wait for FIN, or looks what came of it. `false` once the upstream has closed or spoken unasked.
-    pub fn is_fit_to_idle(&mut self) -> bool {
-        self.bytes().is_empty() && !self.watch.arm()
+    pub fn is_fit_to_idle(&self) -> bool {
+        self.bytes().is_empty() && !self.stream.readiness().may_read()
     }
 
     fn closed(&mut self, result: io::Result<usize>) -> Poll<io::Result<usize>> {
@@ -200,7 +201,7 @@ impl Reader {
     }
 
     fn release_if_empty(&mut self) {
-        self.watch.clear();
+        self.stream.readiness().read_blocked();
         if self.bytes().is_empty() {
             self.buffer = None;
         }
@@ -215,7 +216,7 @@ pub async fn write_all(stream: &Stream, mut bytes: &[u8], progress: impl Fn()) -
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 progress();
-                stream.writable().await?;
+                stream.writable().await;
             }
             Err(error) => return Err(error),
         }

@@ -3,8 +3,8 @@
 
 pub mod listener;
 pub mod proxy_protocol;
+pub mod readiness;
 pub mod ready_set;
 pub mod splice;
 pub mod tcp;
 pub mod udp;
-pub mod watch;

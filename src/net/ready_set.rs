@@ -17,38 +17,51 @@ pub struct ReadySet {
     readiness: monoio::net::udp::UdpSocket,
     /// Memory for `take`.
     events: Cell<Vec<Event>>,
+    events_max: usize,
 }
 
 impl ReadySet {
-    pub fn new() -> io::Result<ReadySet> {
+    /// `events_max` sockets at most are told of in one go.
+    pub fn new(events_max: usize) -> io::Result<ReadySet> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let readiness = monoio::net::udp::UdpSocket::from_std(UdpSocket::from(epoll.try_clone()?))?;
-        Ok(ReadySet { epoll, readiness, events: Cell::new(Vec::with_capacity(EVENTS_MAX)) })
+        Ok(ReadySet { epoll, readiness, events: Cell::new(Vec::with_capacity(events_max)), events_max })
     }
 
-    /// Adds a socket until it is closed; `token` says which it is. Level-triggered: what is not read is said again.
+    /// Adds a socket until it is closed; `token` says which it is. Told of while it has input: what is not read is
+    /// said again.
     pub fn add(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token), EventFlags::IN)?)
+        self.add_for(socket, token, EventFlags::IN)
     }
 
-    /// Resolves once a socket has input or an error.
+    /// Adds a socket until it is closed. Told of once for each change: input, room for output, an end, an error.
+    pub fn add_for_changes(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
+        let changes = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP;
+        self.add_for(socket, token, changes | EventFlags::ET)
+    }
+
+    fn add_for(&self, socket: impl AsFd, token: u64, flags: EventFlags) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token), flags)?)
+    }
+
+    /// Resolves once there is something to tell.
     pub async fn readable(&self) -> io::Result<()> {
         self.readiness.readable(false).await
     }
 
-    /// Adds the tokens of sockets that are ready now, at most `EVENTS_MAX`; those ready longest come first.
-    pub fn take(&self, tokens: &mut Vec<u64>) -> io::Result<()> {
+    /// Tells what is known now, of `events_max` sockets at most; those ready longest come first.
+    pub fn take(&self, mut tell: impl FnMut(u64, EventFlags)) -> io::Result<()> {
         let mut events = self.events.take();
         events.clear();
+        events.reserve(self.events_max);
         let taken = epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&Timespec::default()));
-        tokens.extend(events.iter().map(|event| event.data.u64()));
+        for event in &events {
+            tell(event.data.u64(), event.flags);
+        }
         self.events.set(events);
         Ok(taken.map(|_| ())?)
     }
 }
-
-/// Sockets that are told of in one go.
-pub const EVENTS_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -61,10 +74,10 @@ mod tests {
         for choice in [DriverChoice::Auto, DriverChoice::Epoll] {
             let driver = driver::choose(choice).unwrap().driver;
             let seen = driver::run(driver, async {
-                let set = ReadySet::new().unwrap();
+                let set = ReadySet::new(32).unwrap();
                 let take = || {
                     let mut tokens = Vec::new();
-                    set.take(&mut tokens).unwrap();
+                    set.take(|token, _| tokens.push(token)).unwrap();
                     tokens
                 };
                 let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

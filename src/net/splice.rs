@@ -133,7 +133,8 @@ impl Pipe {
         let Some(ends) = &self.ends else { return Err(io::ErrorKind::BrokenPipe.into()) };
         // Not MORE: the kernel would hold back the last part of a segment while the sender pauses.
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        let count = splice(&ends.read, None, to, None, self.held, flags)?;
+        let count =
+            to.note_write(splice(&ends.read, None, to, None, self.held, flags).map_err(io::Error::from))?;
         self.held -= count;
         Ok(count)
     }

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::config::snapshot::DriverChoice;
+use crate::net::readiness::Readiness;
 use crate::runtime::driver;
 
 /// `OPEN_PIPES` belongs to the process: tests that count pipes take turns.
@@ -23,7 +24,7 @@ fn connection() -> (Stream, TcpStream) {
     let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let ours = listener.accept().unwrap().0;
     ours.set_nonblocking(true).unwrap();
-    (Stream::from_socket(ours.into()).unwrap(), theirs)
+    (Stream::from_socket(ours.into(), &Readiness::new().unwrap()).unwrap(), theirs)
 }
 
 fn fill_when_there(pipe: &mut Pipe, from: &Stream, most: u64) -> usize {

@@ -1,42 +1,43 @@
-//! Owns one non-blocking TCP connection: readiness is waited for through the driver, then recv and send are
-//! called directly. So no buffer is pinned while a connection idles, the kernel owns no memory of ours when
-//! a future is dropped, and the epoll driver runs the same code (measured: docs/architecture.md).
+//! Owns one non-blocking TCP connection: recv and send are called directly once `readiness` says so. So no buffer is
+//! pinned while a connection idles, the kernel owns no memory of ours when a future is dropped, and every driver
+//! runs the same code (measured: docs/architecture.md).
 
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
 use rustix::net::{RecvFlags, SendFlags};
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
+
+use super::readiness::{Readiness, Socket};
 
 /// A connected socket. Clones share it; it closes when the last one goes.
 #[derive(Clone)]
 pub struct Stream {
-    inner: Rc<monoio::net::TcpStream>,
+    socket: Rc<Socket>,
 }
 
 impl Stream {
     /// Takes a connected socket that is already non-blocking.
-    pub fn from_socket(socket: Socket) -> io::Result<Stream> {
-        let inner = monoio::net::TcpStream::from_std(socket.into())?;
-        Ok(Stream { inner: Rc::new(inner) })
+    pub fn from_socket(socket: socket2::Socket, readiness: &Rc<Readiness>) -> io::Result<Stream> {
+        Ok(Stream { socket: readiness.register(socket.into())? })
     }
 
     /// Connects without blocking; the caller bounds the time. Errors are the kernel's.
-    pub async fn connect(address: SocketAddr) -> io::Result<Stream> {
+    pub async fn connect(address: SocketAddr, readiness: &Rc<Readiness>) -> io::Result<Stream> {
         let kind = Type::STREAM.nonblocking().cloexec();
-        let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+        let socket = socket2::Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
         // Heads and small bodies leave in one send; Nagle would only delay the last piece of a stream.
         socket.set_tcp_nodelay(true)?;
         match socket.connect(&SockAddr::from(address)) {
-            Ok(()) => return Stream::from_socket(socket),
+            Ok(()) => return Stream::from_socket(socket, readiness),
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
             Err(error) => return Err(error),
         }
-        let stream = Stream::from_socket(socket)?;
-        stream.writable().await?;
-        match stream.socket().take_error()? {
+        let stream = Stream::from_socket(socket, readiness)?;
+        stream.writable().await;
+        match stream.options().take_error()? {
             Some(error) => Err(error),
             None => Ok(stream),
         }
@@ -51,59 +52,66 @@ impl Stream {
 
     /// Sends what the kernel takes now. `WouldBlock` means wait for `writable`.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::net::send(self, bytes, SendFlags::NOSIGNAL)?)
+        self.note_write(rustix::net::send(self, bytes, SendFlags::NOSIGNAL).map_err(io::Error::from))
     }
 
     pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.socket().send_vectored_with_flags(slices, libc::MSG_NOSIGNAL)
+        self.note_write(self.options().send_vectored_with_flags(slices, libc::MSG_NOSIGNAL))
+    }
+
+    /// To be told how each attempt to write ended.
+    pub fn note_write(&self, written: io::Result<usize>) -> io::Result<usize> {
+        if matches!(&written, Err(error) if error.kind() == ErrorKind::WouldBlock) {
+            self.socket.write_blocked();
+        }
+        written
     }
 
     /// Whether the peer has closed, reset, or sent something unasked: one `recv(MSG_PEEK)`.
     pub fn has_input_or_is_closed(&self) -> bool {
         let mut byte = [std::mem::MaybeUninit::<u8>::uninit()];
-        match self.socket().recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT) {
+        match self.options().recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT) {
             Ok(_) => true,
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
         }
     }
 
-    pub async fn readable(&self) -> io::Result<()> {
-        // Not relaxed: on the epoll driver the relaxed form never clears readiness and spins on EAGAIN.
-        self.inner.readable(false).await
+    /// What is known of its readiness to read.
+    pub fn readiness(&self) -> &Socket {
+        &self.socket
     }
 
-    pub async fn writable(&self) -> io::Result<()> {
-        self.inner.writable(false).await
+    /// Resolves when a write that would have blocked is worth another try.
+    pub async fn writable(&self) {
+        self.socket.writable().await
     }
 
     /// Sends FIN now, though clones and pending polls may keep the descriptor open for a moment.
     pub fn shutdown_write(&self) {
-        let _ = self.socket().shutdown(std::net::Shutdown::Write);
+        let _ = self.options().shutdown(std::net::Shutdown::Write);
     }
 
     /// Ends both directions now; the peer sees it at once even if the close itself comes later.
     pub fn shutdown_both(&self) {
-        let _ = self.socket().shutdown(std::net::Shutdown::Both);
+        let _ = self.options().shutdown(std::net::Shutdown::Both);
     }
 
     /// Makes the close a reset, so that a peer can never take a cut stream for a complete one.
     pub fn reset_on_close(&self) {
-        let _ = self.socket().set_linger(Some(std::time::Duration::ZERO));
+        let _ = self.options().set_linger(Some(std::time::Duration::ZERO));
     }
 
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
+        self.options().local_addr()?.as_socket().ok_or_else(|| ErrorKind::Unsupported.into())
     }
 
-    fn socket(&self) -> SockRef<'_> {
+    fn options(&self) -> SockRef<'_> {
         SockRef::from(self)
     }
 }
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor belongs to `inner`, which `self` keeps open for at least the lifetime of
-        // the returned borrow; nothing closes it earlier, since monoio closes on drop of its last reference.
-        unsafe { BorrowedFd::borrow_raw(self.inner.as_raw_fd()) }
+        self.socket.as_fd()
     }
 }

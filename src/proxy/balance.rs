@@ -68,20 +68,15 @@ pub fn hash_of_address(address: IpAddr) -> u64 {
     }
 }
 
-/// A connection to the endpoint, and whether it was used before.
-pub struct Upstream {
-    pub reader: Reader,
-    pub was_pooled: bool,
-}
-
-/// Takes a pooled connection or opens one within the connect timeout. A client that leaves ends the wait.
+/// Takes a pooled connection or opens one within the connect timeout; says whether it was used before. A client that
+/// leaves ends the wait.
 pub async fn connect(
     exchange: &Exchange,
     client: &mut Client,
     service: &Service,
     endpoint: &Endpoint,
     fresh: bool,
-) -> Result<Upstream, Error> {
+) -> Result<(Reader, bool), Error> {
     let core = &exchange.core;
     let kept = match service.proxy_protocol {
         None => pooled(core, endpoint, exchange.head.method, fresh),
@@ -89,10 +84,10 @@ pub async fn connect(
     };
     if let Some(reader) = kept {
         core.metrics.upstream_reused();
-        return Ok(Upstream { reader, was_pooled: true });
+        return Ok((reader, true));
     }
     // Apart, since most requests find a pooled one and need no room for this.
-    Box::pin(open(core, client, service, endpoint)).await
+    Ok((Box::pin(open(core, client, service, endpoint)).await?, false))
 }
 
 async fn open(
@@ -100,11 +95,11 @@ async fn open(
     client: &mut Client,
     service: &Service,
     endpoint: &Endpoint,
-) -> Result<Upstream, Error> {
+) -> Result<Reader, Error> {
     let Client { reader, deadline, .. } = client;
     deadline.start(Kind::ConnectTimeout, service.timeouts.connect);
     let connected = async {
-        let connected = Stream::connect(endpoint.address).await;
+        let connected = Stream::connect(endpoint.address, &core.readiness).await;
         connected.map_err(|error| {
             // No endpoint's fault, and no other one would be reached either.
             let is_ours = limits::is_exhausted(&error);
@@ -119,7 +114,7 @@ async fn open(
         Ok(stream) => {
             core.timers.now();
             core.metrics.upstream_connected(endpoint.id);
-            Ok(Upstream { reader: Reader::new(stream, core.buffers.clone()), was_pooled: false })
+            Ok(Reader::new(stream, core.buffers.clone()))
         }
         Err(error) => {
             if matches!(error.kind, Kind::ConnectFailed | Kind::ConnectTimeout) {
@@ -139,7 +134,7 @@ fn pooled(core: &Rc<Core>, endpoint: &Endpoint, method: Method, fresh: bool) -> 
 
 /// The connection that began with this client's address, if it goes to this endpoint. Another one is closed.
 fn bound(client: &mut Client, endpoint: &Endpoint, method: Method, fresh: bool) -> Option<Reader> {
-    let mut kept = client.bound.take()?;
+    let kept = client.bound.take()?;
     let is_meant = !fresh && kept.endpoint == endpoint.id;
     (is_meant && kept.reader.is_fit_to_idle() && is_fit_for(&kept.reader, method)).then_some(kept.reader)
 }

@@ -1,33 +1,45 @@
-//! Owns what a try keeps of the configuration once it has let go of the snapshot: timeouts and limits by value.
-//! Decides nothing.
+//! Owns what a try keeps of the configuration once it has let go of the snapshot: timeouts and limits. Decides nothing.
 
-use crate::config::snapshot::{
-    ClientTimeouts, PoolLimits, Service, Settings, SplicePolicy, UpstreamTimeouts,
-};
+use std::ops::Deref;
+use std::rc::Rc;
+
+use crate::config::snapshot::{ClientTimeouts, PoolLimits, Settings, SplicePolicy, UpstreamTimeouts};
 use crate::http::h1_body::ChunkLimits;
 use crate::http::head::HeadLimits;
 
-pub struct Bounds {
+/// What all requests that see one configuration share on a core.
+pub struct Shared {
     pub client_timeouts: ClientTimeouts,
-    pub upstream_timeouts: UpstreamTimeouts,
     pub head_limits: HeadLimits,
     pub chunk_limits: ChunkLimits,
     pub pool: PoolLimits,
     pub splice: SplicePolicy,
-    /// Of the request's body, by its route.
-    pub body_bytes_max: u64,
 }
 
-impl Bounds {
-    pub fn new(settings: &Settings, service: &Service, body_bytes_max: u64) -> Bounds {
-        Bounds {
+impl From<&Settings> for Shared {
+    fn from(settings: &Settings) -> Shared {
+        Shared {
             client_timeouts: settings.client_timeouts,
-            upstream_timeouts: service.timeouts,
             head_limits: settings.head_limits,
             chunk_limits: settings.chunk_limits,
             pool: settings.pool,
             splice: settings.splice,
-            body_bytes_max,
         }
+    }
+}
+
+/// One try's.
+pub struct Bounds<'a> {
+    pub shared: Rc<Shared>,
+    pub upstream_timeouts: &'a UpstreamTimeouts,
+    /// Of the request's body, by its route.
+    pub body_bytes_max: u64,
+}
+
+impl Deref for Bounds<'_> {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
     }
 }

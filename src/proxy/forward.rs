@@ -92,11 +92,15 @@ impl Attempt<'_> {
     ) -> Result<Tried, Error> {
         let exchange = self.exchange;
         let Some(plan) = routed.as_ref() else { return Err(Kind::Internal.into()) };
-        let bounds = Bounds::new(&plan.snapshot().settings, self.service, plan.rule().body_bytes_max);
+        let bounds = Bounds {
+            shared: plan.snapshot().bounds.clone(),
+            upstream_timeouts: &self.service.timeouts,
+            body_bytes_max: plan.rule().body_bytes_max,
+        };
         let fresh = self.tries.fresh_connection;
-        let connected = balance::connect(exchange, client, self.service, &chosen.endpoint, fresh).await?;
-        self.was_pooled = connected.was_pooled;
-        let mut upstream = connected.reader;
+        let (mut upstream, was_pooled) =
+            balance::connect(exchange, client, self.service, &chosen.endpoint, fresh).await?;
+        self.was_pooled = was_pooled;
 
         let mut head = exchange.core.take_scratch();
         if let (Some(version), false) = (self.service.proxy_protocol, self.was_pooled) {
@@ -133,7 +137,7 @@ impl Attempt<'_> {
         &mut self,
         client: &mut Client,
         routed: &mut Option<Routed>,
-        bounds: &Bounds,
+        bounds: &Bounds<'_>,
         upstream: &mut Reader,
         head: Vec<u8>,
         chosen: &Chosen,

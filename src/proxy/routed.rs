@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::config::snapshot::{Service, ServiceId, Snapshot};
 use crate::error::{Error, Kind};
 use crate::http::head::Method;
-use crate::runtime::core::SnapshotRef;
+use crate::runtime::core::{Held, SnapshotRef};
 
 use super::exchange::Exchange;
 use super::input::{RequestView, Values};
@@ -19,7 +19,7 @@ pub struct Routed {
 }
 
 impl Routed {
-    pub fn snapshot(&self) -> &Snapshot {
+    pub fn snapshot(&self) -> &Held {
         &self.snapshot
     }
 

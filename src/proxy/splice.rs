@@ -76,7 +76,7 @@ pub async fn drain(pipe: &mut Pipe, to: &Stream, course: &impl Course) -> io::Re
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 course.awaits_receiver();
-                to.writable().await?;
+                to.writable().await;
             }
             Err(error) => return Err(error),
         }

@@ -31,6 +31,9 @@ use super::turn::Turn;
 use flows::{FlowId, FlowTable};
 use refusals::Refusals;
 
+/// Sockets that are looked at before others have their turn.
+const SOCKETS_PER_TURN: usize = 32;
+
 /// A listener's socket on this worker, and the flows through it.
 pub struct Forwarder {
     core: Rc<Core>,
@@ -71,7 +74,7 @@ impl Forwarder {
     /// Takes a socket from `net::udp::open`. `None`: the snapshot has no such listener any more.
     pub fn new(core: &Rc<Core>, address: SocketAddr, socket: Socket) -> io::Result<Option<Rc<Forwarder>>> {
         let Some(plan) = Plan::of(core, &core.snapshot(), address) else { return Ok(None) };
-        let (socket, ready) = (ClientSocket::new(socket)?, ReadySet::new()?);
+        let (socket, ready) = (ClientSocket::new(socket)?, ReadySet::new(SOCKETS_PER_TURN)?);
         ready.add(&socket, CLIENTS)?;
         Ok(Some(Rc::new(Forwarder {
             core: core.clone(),
@@ -141,7 +144,7 @@ impl Forwarder {
     fn take_ready(&self, tokens: &mut Vec<u64>, now: Instant) -> bool {
         tokens.clear();
         // Interrupted: whatever is ready is told of again.
-        let _ = self.ready.take(tokens);
+        let _ = self.ready.take(|token, _| tokens.push(token));
         let mut left_some = false;
         for &token in &*tokens {
             left_some |= match token {

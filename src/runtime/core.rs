@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,8 +14,10 @@ use crate::balance::pick::PickState;
 use crate::balance::pool::UpstreamPool;
 use crate::config::snapshot::{Snapshot, StableId};
 use crate::http::head::{Fields, ResponseHead};
+use crate::net::readiness::Readiness;
 use crate::net::splice::Pipes;
 use crate::observe::{AccessLog, CoreMetrics, Outcome};
+use crate::proxy::bounds;
 use crate::proxy::request_id::RequestIds;
 
 use super::buffer::{BufferPool, LARGE_BUFFER_BYTES};
@@ -24,7 +27,28 @@ use super::turns::Turns;
 
 /// One request's hold on the configuration: the core's own reference count, so that cores do not contend for
 /// the `Arc`'s.
-pub type SnapshotRef = Rc<Arc<Snapshot>>;
+pub type SnapshotRef = Rc<Held>;
+
+/// A configuration as one core holds it.
+pub struct Held {
+    snapshot: Arc<Snapshot>,
+    /// What of it outlives a request's hold.
+    pub bounds: Rc<bounds::Shared>,
+}
+
+impl Held {
+    fn new(snapshot: Arc<Snapshot>) -> SnapshotRef {
+        Rc::new(Held { bounds: Rc::new(bounds::Shared::from(&snapshot.settings)), snapshot })
+    }
+}
+
+impl Deref for Held {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
 
 pub struct Core {
     pub id: usize,
@@ -36,6 +60,7 @@ pub struct Core {
     pub pipes: Rc<Pipes>,
     pub timers: Rc<Timers>,
     pub turns: Rc<Turns>,
+    pub readiness: Rc<Readiness>,
     pub pool: UpstreamPool,
     pub metrics: CoreMetrics,
     pub log: AccessLog,
@@ -67,7 +92,7 @@ impl Core {
         log: AccessLog,
         epoch: Instant,
     ) -> io::Result<Core> {
-        let current = Rc::new(published.load_full());
+        let current = Held::new(published.load_full());
         let timers = Timers::new(epoch);
         let buffers = Rc::new(BufferPool::default());
         buffers.set_bytes_max(current.settings.buffer_bytes_max);
@@ -81,6 +106,7 @@ impl Core {
             log_flush: timers.timer(),
             timers,
             turns: Turns::new()?,
+            readiness: Readiness::new()?,
             pool: UpstreamPool::default(),
             metrics: CoreMetrics::new(id),
             log,
@@ -100,8 +126,8 @@ impl Core {
         let mut published = self.published.borrow_mut();
         let published = published.load();
         let mut current = self.current.borrow_mut();
-        if !Arc::ptr_eq(published, &current) {
-            *current = Rc::new(published.clone());
+        if !Arc::ptr_eq(published, &current.snapshot) {
+            *current = Held::new(published.clone());
         }
         Rc::clone(&current)
     }
@@ -118,6 +144,16 @@ impl Core {
         if scratch.capacity() <= LARGE_BUFFER_BYTES {
             self.scratch.give_back(scratch);
         }
+    }
+
+    /// Frees half of what lies unused; called now and then by an idle worker.
+    pub fn shrink(&self) {
+        self.buffers.shrink();
+        self.pipes.shrink();
+        self.timers.shrink();
+        self.request_fields.shrink();
+        self.response_heads.shrink();
+        self.scratch.shrink();
     }
 
     /// Requests served since start.
@@ -154,10 +190,10 @@ impl Core {
     }
 }
 
-/// Values of one kind that are used again, at most `RECYCLED_MAX` kept.
+/// Values of one kind that are used again, at most `RECYCLED_MAX` kept: about as many as requests are under way.
 pub struct Recycled<T>(RefCell<Vec<T>>);
 
-const RECYCLED_MAX: usize = 64;
+const RECYCLED_MAX: usize = 1024;
 
 impl<T> Default for Recycled<T> {
     fn default() -> Self {
@@ -176,5 +212,12 @@ impl<T: Default> Recycled<T> {
         if kept.len() < RECYCLED_MAX {
             kept.push(value);
         }
+    }
+
+    fn shrink(&self) {
+        let mut kept = self.0.borrow_mut();
+        let keep = kept.len() / 2;
+        kept.truncate(keep);
+        kept.shrink_to_fit();
     }
 }

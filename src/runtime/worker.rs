@@ -79,6 +79,7 @@ pub fn run(plan: Plan) -> io::Result<()> {
         let (letters, wake) = plan.letters.into_parts()?;
         spawn_essential(tick(core.timers.clone()));
         spawn_essential(core.turns.clone().keep());
+        spawn_essential(core.readiness.clone().keep());
         spawn_essential(keep_house(core.clone()));
         spawn_essential(beat(core.clone()));
         spawn_essential(flush_log(core.clone()));
@@ -368,7 +369,7 @@ fn begin(core: &Rc<Core>, accepting: &Accepting, socket: Socket, peer: SocketAdd
         core.metrics.connection_refused(listener_index);
         return;
     }
-    let Ok(stream) = Stream::from_socket(socket) else {
+    let Ok(stream) = Stream::from_socket(socket, &core.readiness) else {
         core.metrics.accept_failed(listener_index);
         return;
     };
@@ -473,9 +474,7 @@ async fn keep_house(core: Rc<Core>) {
         quiet_rounds = if now == before { quiet_rounds + 1 } else { 0 };
         before = now;
         if (1..=QUIET_ROUNDS).contains(&quiet_rounds) {
-            core.buffers.shrink();
-            core.pipes.shrink();
-            core.timers.shrink();
+            core.shrink();
             memory::give_back();
         }
     }

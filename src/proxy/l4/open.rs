@@ -79,7 +79,7 @@ async fn connect(
     deadline.start(Kind::ConnectTimeout, service.timeouts.connect);
     let metrics = &observed.core.metrics;
     let connected = async {
-        let connected = Stream::connect(endpoint.address).await;
+        let connected = Stream::connect(endpoint.address, &observed.core.readiness).await;
         connected.map_err(|error| Error::with_source(Kind::ConnectFailed, error))
     };
     let stream = bounded(pin!(connected), deadline)
