@@ -119,6 +119,35 @@ fn requests_that_find_no_descriptor_are_told_so() {
     assert_eq!(gateway.metrics().sum("tidegate_panics_total", &[]), 0.0);
 }
 
+/// A TCP connection is closed as an endpoint's refusal would close it, but the endpoint is not blamed.
+#[test]
+fn tcp_connections_that_find_no_descriptor_are_closed() {
+    // So few that the clients of one turn of accepts leave no room for all of their upstreams.
+    const DESCRIPTORS: usize = 80;
+    raise_open_files();
+    let origin =
+        Backend::start(|conn| while conn.wire.take(1).is_ok_and(|byte| conn.write(&byte).is_ok()) {});
+    let gateway = Setup::new()
+        .with("origin", origin.address)
+        .under(&format!("ulimit -n {DESCRIPTORS}"))
+        .start("workers = 1\n[listen.web]\naddress = \"@web@\"\nprotocol = \"tcp\"\nto = \"main\"\n[service.main]\nendpoints = [\"@origin@\"]\n");
+    gateway.pause();
+    let clients: Vec<Client> = (0..CLIENTS).map(|_| gateway.client()).collect();
+    gateway.resume();
+    let without = || gateway.metrics().sum("tidegate_tcp_errors_total", &[("kind", "no_descriptors")]);
+    until("some find no descriptor", || without() > 0.0);
+    let share = idle_processor_share(&gateway);
+    assert!(share < 0.5, "{share} of a core while every descriptor is in use");
+    assert_eq!(gateway.metrics().sum("tidegate_endpoint_connect_failures_total", &[]), 0.0);
+    drop(clients);
+    gateway.until_metric("tidegate_connections_active", &[], 0.0);
+    let served = || {
+        let mut client = gateway.client();
+        client.send(b"?") && client.wire.take(1).is_ok_and(|answer| answer == b"?")
+    };
+    assert!(within(Duration::from_secs(5), || served().then_some(())).is_some(), "no service 5 s later");
+}
+
 /// Requests until the access log has failed to be written, and some more; all must be answered.
 fn ask_while_the_log_fails(gateway: &Gateway) -> f64 {
     let mut client = gateway.client();

@@ -165,7 +165,12 @@ fn both_directions_are_exact() {
 
 #[test]
 fn both_directions_are_exact_when_pipes_run_out() {
-    everything_arrives("pipes = 1", if proof() { 100 } else { 5 });
+    let gateway = everything_arrives("pipes = 1", if proof() { 100 } else { 5 });
+    let metrics = gateway.metrics();
+    let spliced = metrics.sum("tidegate_spliced_bytes_total", &[]);
+    let moved = metrics.sum("tidegate_tcp_received_bytes_total", &[])
+        + metrics.sum("tidegate_tcp_sent_bytes_total", &[]);
+    assert!(spliced > 0.0 && spliced < moved, "{spliced} of {moved} bytes were spliced, the others copied");
 }
 
 #[test]
@@ -357,6 +362,28 @@ fn one_attempt_is_one_attempt() {
     let gateway = gateway(&[dead_address(), origin.address], "workers = 1\n", "", "retry = { attempts = 1 }");
     let answers: Vec<_> = (0..4).map(|_| connect(&gateway).read_to_close()).collect();
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 2, "every second one: {answers:?}");
+}
+
+/// An urgent byte stops reads and splices short of it, and is itself no part of the stream: what stands behind it arrives
+/// none the less. While the gateway is stopped all of it arrives, so that one event tells of everything.
+#[test]
+fn what_stands_behind_an_urgent_byte_arrives() {
+    for before in [3, 2 << 20] {
+        let origin = Backend::start(|conn| _ = conn.wait_end(PATIENCE));
+        let gateway = gateway(&[origin.address], "workers = 1", "", "");
+        let client = connect(&gateway);
+        let sent = bytes_of(before as u64, before + 50_000);
+        let mut stream = client.raw();
+        stream.write_all(&sent[..before]).unwrap();
+        until("the connection is under way", || origin.bytes_received() == before as u64);
+        gateway.pause();
+        stream.write_all(&sent[before..before + 20_000]).unwrap();
+        socket2::SockRef::from(stream).send_out_of_band(b"!").unwrap();
+        stream.write_all(&sent[before + 20_000..]).unwrap();
+        gateway.resume();
+        until("all but the urgent byte has arrived", || origin.bytes_received() == sent.len() as u64);
+        assert!(origin.since(&[])[0].1 == sent);
+    }
 }
 
 #[test]

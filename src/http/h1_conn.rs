@@ -123,18 +123,14 @@ impl Reader {
         }
     }
 
-    /// Waits for input without taking it.
-    pub async fn readable(&mut self) {
-        poll_fn(|context| self.poll_input(context)).await;
-    }
-
     /// Ready when input is there, or is assumed to be: taking it tells.
     pub fn poll_input(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.stream.readiness().poll_readable(context)
     }
 
     /// Moves input into the pipe, at most `most` bytes, past the buffer: nothing received may lie there.
-    /// `Ok(0)` is the peer's FIN; `WouldBlock` means wait for `readable`.
+    /// `Ok(0)` is the peer's FIN; `WouldBlock` means wait for `readable`; `Unsupported` that the next bytes have to be
+    /// read, since splice(2) does not pass an urgent one.
     pub fn splice_into(&mut self, pipe: &mut Pipe, most: u64) -> io::Result<usize> {
         debug_assert!(self.bytes().is_empty(), "bytes received earlier come first");
         let moved = pipe.try_fill(&self.stream, most);
@@ -142,12 +138,14 @@ impl Reader {
             // How much is left cannot be told from the count: a pipe is full by its pages, not by its bytes.
             Ok(1..) => self.assumes_more = true,
             Ok(0) => {}
-            Err(error) => {
-                self.assumes_more = false;
-                if error.kind() == ErrorKind::WouldBlock {
-                    self.stream.readiness().read_blocked();
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if self.stream.readiness().knows_of_more() && self.stream.has_input_or_is_closed() {
+                    return Err(ErrorKind::Unsupported.into());
                 }
+                self.assumes_more = false;
+                self.stream.readiness().read_blocked();
             }
+            Err(_) => self.assumes_more = false,
         }
         moved
     }
@@ -188,7 +186,7 @@ impl Reader {
         self.is_fit_to_idle()
     }
 
-    /// Arms the wait for FIN, or looks what came of it. `false` once the upstream has closed or spoken unasked.
+    /// `false` once the upstream is known to have closed or spoken unasked.
     pub fn is_fit_to_idle(&self) -> bool {
         self.bytes().is_empty() && !self.stream.readiness().may_read()
     }

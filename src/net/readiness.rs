@@ -39,8 +39,9 @@ pub struct Socket {
 const READ: u8 = 1;
 /// There may be room to write.
 const WRITE: u8 = 2;
-/// The peer sends no more, or the connection broke: no later change would say so again.
-const ENDED: u8 = 4;
+/// Behind the input is an end, an error or an urgent byte, at which reads stop short, and no later change would say so
+/// again: only a read that would have blocked proves that nothing is left.
+const MORE: u8 = 4;
 
 impl Readiness {
     pub fn new() -> io::Result<Rc<Readiness>> {
@@ -74,16 +75,31 @@ impl Readiness {
                     socket.tell(flags);
                 }
             });
+            // monoio's epoll driver resolves the wait at once while anything is ready: who was woken runs first.
+            let_others_run().await;
         }
     }
+}
+
+/// Resolves when every task that is ready now has run.
+async fn let_others_run() {
+    let mut has_waited = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
 }
 
 impl Socket {
     fn tell(&self, flags: EventFlags) {
         let broken = flags.intersects(EventFlags::HUP | EventFlags::ERR);
         let mut said = self.said.get();
-        if broken || flags.contains(EventFlags::RDHUP) {
-            said |= READ | ENDED;
+        if broken || flags.intersects(EventFlags::RDHUP | EventFlags::PRI) {
+            said |= READ | MORE;
         }
         if flags.contains(EventFlags::IN) {
             said |= READ;
@@ -133,16 +149,21 @@ impl Socket {
         .await
     }
 
-    /// A read took less than it had room for, so all that was there. An end that was told of is still to be read.
+    /// A read took less than it had room for: all that was there, unless more was told of.
     pub fn was_drained(&self) {
-        if self.said.get() & ENDED == 0 {
+        if self.said.get() & MORE == 0 {
             self.unsay(READ);
         }
     }
 
+    /// Whether something was told of that a read may have stopped short of.
+    pub fn knows_of_more(&self) -> bool {
+        self.said.get() & MORE != 0
+    }
+
     /// A read would have blocked: there is neither input nor an end.
     pub fn read_blocked(&self) {
-        self.unsay(READ | ENDED);
+        self.unsay(READ | MORE);
     }
 
     /// A write would have blocked.

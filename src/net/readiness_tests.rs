@@ -34,7 +34,12 @@ fn connection(readiness: &Rc<Readiness>) -> (Rc<Socket>, TcpStream) {
 }
 
 async fn readable(socket: &Socket) {
-    poll_fn(|context| socket.poll_readable(context)).await;
+    let told = poll_fn(|context| socket.poll_readable(context));
+    monoio::time::timeout(Duration::from_secs(5), told).await.expect("the input is told of");
+}
+
+async fn writable(socket: &Socket) {
+    monoio::time::timeout(Duration::from_secs(5), socket.writable()).await.expect("room is told of");
 }
 
 /// Reads once, and says of the readiness what a caller has to say.
@@ -104,7 +109,7 @@ fn a_reset_is_told_to_who_reads_and_who_writes() {
         ours.write_blocked();
         socket2::SockRef::from(&theirs).set_linger(Some(Duration::ZERO)).unwrap();
         drop(theirs);
-        ours.writable().await;
+        writable(&ours).await;
         readable(&ours).await;
         assert_eq!(read(&ours, 1).unwrap_err().kind(), ErrorKind::ConnectionReset);
     });
@@ -131,10 +136,41 @@ fn room_to_write_is_told_once_there_is_some() {
                 let mut buffer = vec![0; 1 << 20];
                 while matches!(reader.read(&mut buffer), Ok(1..)) {}
             });
-            ours.writable().await;
+            writable(&ours).await;
         }
         assert!(sent > 5 * 65536, "{sent}");
         let _ = theirs.flush();
+    });
+}
+
+#[test]
+fn an_urgent_byte_hides_nothing_behind_it() {
+    on_every_driver(|readiness| async move {
+        let (ours, mut theirs) = connection(&readiness);
+        theirs.write_all(b"before").unwrap();
+        socket2::SockRef::from(&theirs).send_out_of_band(b"!").unwrap();
+        theirs.write_all(b"behind").unwrap();
+        settle().await;
+        for _ in 0..2 {
+            readable(&ours).await;
+            assert_eq!(read(&ours, 100).unwrap(), 6);
+        }
+        assert!(ours.may_read() && read(&ours, 100).is_err(), "looked at once more, to be sure");
+        assert!(!ours.may_read());
+    });
+}
+
+#[test]
+fn more_sockets_than_are_told_of_in_one_go_are_all_told_of() {
+    const SOCKETS: usize = 2 * EVENTS_MAX + 50;
+    on_every_driver(|readiness| async move {
+        let mut connections: Vec<_> = (0..SOCKETS).map(|_| connection(&readiness)).collect();
+        settle().await;
+        connections.iter_mut().for_each(|(_, theirs)| theirs.write_all(b"x").unwrap());
+        for (ours, _theirs) in &connections {
+            readable(ours).await;
+            assert_eq!(read(ours, 100).unwrap(), 1);
+        }
     });
 }
 

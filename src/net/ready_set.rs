@@ -34,9 +34,10 @@ impl ReadySet {
         self.add_for(socket, token, EventFlags::IN)
     }
 
-    /// Adds a socket until it is closed. Told of once for each change: input, room for output, an end, an error.
+    /// Adds a socket until it is closed. Told of once for each change: input, urgent or not, room for output, an end,
+    /// an error.
     pub fn add_for_changes(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
-        let changes = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP;
+        let changes = EventFlags::IN | EventFlags::PRI | EventFlags::OUT | EventFlags::RDHUP;
         self.add_for(socket, token, changes | EventFlags::ET)
     }
 

@@ -86,7 +86,7 @@ impl Stream {
         self.socket.writable().await
     }
 
-    /// Sends FIN now, though clones and pending polls may keep the descriptor open for a moment.
+    /// Sends FIN now, though clones may keep the descriptor open for a moment.
     pub fn shutdown_write(&self) {
         let _ = self.options().shutdown(std::net::Shutdown::Write);
     }

@@ -1,6 +1,7 @@
 //! Owns the stage that turns a service into one connection: which endpoint, and a pooled or new connection to
 //! it. Sends nothing.
 
+use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -100,11 +101,7 @@ async fn open(
     deadline.start(Kind::ConnectTimeout, service.timeouts.connect);
     let connected = async {
         let connected = Stream::connect(endpoint.address, &core.readiness).await;
-        connected.map_err(|error| {
-            // No endpoint's fault, and no other one would be reached either.
-            let is_ours = limits::is_exhausted(&error);
-            Error::with_source(if is_ours { Kind::NoDescriptors } else { Kind::ConnectFailed }, error)
-        })
+        connected.map_err(connect_error)
     };
     let left = async {
         reader.gone().await;
@@ -117,11 +114,23 @@ async fn open(
             Ok(Reader::new(stream, core.buffers.clone()))
         }
         Err(error) => {
-            if matches!(error.kind, Kind::ConnectFailed | Kind::ConnectTimeout) {
-                core.metrics.upstream_connect_failed(endpoint.id);
-            }
+            note_connect_error(core, endpoint, &error);
             Err(error)
         }
+    }
+}
+
+/// What it means that no connection could be begun.
+pub fn connect_error(error: io::Error) -> Error {
+    // No endpoint's fault, and no other one would be reached either.
+    let is_ours = limits::is_exhausted(&error);
+    Error::with_source(if is_ours { Kind::NoDescriptors } else { Kind::ConnectFailed }, error)
+}
+
+/// Counts what is the endpoint's fault.
+pub fn note_connect_error(core: &Core, endpoint: &Endpoint, error: &Error) {
+    if matches!(error.kind, Kind::ConnectFailed | Kind::ConnectTimeout) {
+        core.metrics.upstream_connect_failed(endpoint.id);
     }
 }
 

@@ -9,8 +9,7 @@ use crate::net::splice::Pipe;
 use crate::net::tcp::Stream;
 use crate::runtime::core::Core;
 
-/// Bytes moved in a row before other connections get a turn: about a quarter of a millisecond of work.
-const BYTES_PER_TURN: u64 = 1 << 20;
+use super::turn::Turn;
 
 /// What the mover tells its caller.
 pub trait Course {
@@ -41,28 +40,28 @@ pub async fn splice(
     pipes_max: usize,
     course: &impl Course,
 ) -> Result<u64, Broken> {
-    let mut until_turn = BYTES_PER_TURN;
+    let mut turn = Turn::default();
     while remaining > 0 {
         course.awaits_sender();
-        from.readable().await;
+        turn.readable(from).await;
         let Some(mut pipe) = core.pipes.take(pipes_max) else { return Ok(remaining) };
         let count = match from.splice_into(&mut pipe, remaining) {
             Ok(0) => return Err(Broken::Sender(None)),
             Ok(count) => count as u64,
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(remaining),
             Err(error) => return Err(Broken::Sender(Some(error))),
         };
         course.taken();
         drain(&mut pipe, to, course).await.map_err(Broken::Receiver)?;
         core.metrics.spliced(count);
         remaining -= count;
-        until_turn = until_turn.saturating_sub(count);
+        turn.moved(count as usize);
+        drop(pipe);
         // Not after the last byte: the answer may come meanwhile, and would seem to overtake the body.
-        if until_turn == 0 && remaining > 0 {
-            drop(pipe);
-            core.turns.give_way().await;
-            until_turn = BYTES_PER_TURN;
+        if remaining > 0 {
+            turn.end_if_over(&core.turns).await;
         }
     }
     Ok(0)

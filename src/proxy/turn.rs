@@ -40,6 +40,16 @@ impl Turn {
         }
     }
 
+    /// Waits for input without taking it.
+    pub async fn readable(&mut self, from: &mut Reader) {
+        poll_fn(|context| {
+            let readable = from.poll_input(context);
+            self.saw_wait(readable.is_pending());
+            readable
+        })
+        .await;
+    }
+
     /// Receives once, at most `most` bytes. Who fills its buffer gets a large one for what follows.
     pub async fn fill(&mut self, from: &mut Reader, most: usize) -> io::Result<usize> {
         let filled = poll_fn(|context| {

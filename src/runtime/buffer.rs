@@ -11,7 +11,7 @@ pub const BUFFER_BYTES: usize = 16 * 1024;
 pub const LARGE_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Free buffers kept per worker, each kind.
-const FREE_SMALL_MAX: usize = 1024;
+const FREE_SMALL_MAX: usize = 512;
 const FREE_LARGE_MAX: usize = 32;
 
 pub struct BufferPool {

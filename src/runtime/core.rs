@@ -20,7 +20,7 @@ use crate::observe::{AccessLog, CoreMetrics, Outcome};
 use crate::proxy::bounds;
 use crate::proxy::request_id::RequestIds;
 
-use super::buffer::{BufferPool, LARGE_BUFFER_BYTES};
+use super::buffer::BufferPool;
 use super::peers::Peers;
 use super::timer::{Timer, Timers};
 use super::turns::Turns;
@@ -80,6 +80,8 @@ pub struct Core {
     pub log_flush: Timer,
 }
 
+/// Room for any usual head, with a small body behind it.
+const SCRATCH_BYTES_MAX: usize = 8 * 1024;
 /// How long a log line waits for others.
 const LOG_FLUSH_AFTER: Duration = Duration::from_millis(100);
 
@@ -141,7 +143,7 @@ impl Core {
 
     pub fn give_back_scratch(&self, scratch: Vec<u8>) {
         // One huge head must not make all of them huge.
-        if scratch.capacity() <= LARGE_BUFFER_BYTES {
+        if scratch.capacity() <= SCRATCH_BYTES_MAX {
             self.scratch.give_back(scratch);
         }
     }
@@ -193,7 +195,7 @@ impl Core {
 /// Values of one kind that are used again, at most `RECYCLED_MAX` kept: about as many as requests are under way.
 pub struct Recycled<T>(RefCell<Vec<T>>);
 
-const RECYCLED_MAX: usize = 1024;
+const RECYCLED_MAX: usize = 512;
 
 impl<T> Default for Recycled<T> {
     fn default() -> Self {

@@ -25,9 +25,10 @@ pub fn is_scarce(descriptor: &impl AsRawFd) -> bool {
     descriptor.as_raw_fd() >= SCARCE_FROM.load(Relaxed)
 }
 
-/// Whether a system call failed because there is no descriptor left.
+/// Whether a system call failed because there is no descriptor left, or no room in the kernel for one more socket:
+/// ENOSPC is `fs.epoll.max_user_watches`.
 pub fn is_exhausted(error: &std::io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::ENOMEM))
 }
 
 /// Raises RLIMIT_NOFILE to its hard limit and returns what is still too low, one sentence each.

@@ -153,8 +153,8 @@ impl Worker {
         }
     }
 
-    /// A socket with a pending poll closes in three steps through the ring (cancel, completion, close). A ring
-    /// whose thread has ended takes none of them, and the peer would wait for the end of the whole process.
+    /// A listening socket with a pending poll closes in three steps through the ring (cancel, completion, close). A ring
+    /// whose thread has ended takes none of them, and clients would wait for the end of the whole process.
     async fn let_closes_through(&self) {
         for _ in 0..CLOSING_TURNS {
             self.core.turns.give_way().await;

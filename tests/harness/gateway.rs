@@ -206,6 +206,22 @@ impl Gateway {
         unsafe { libc::kill(self.child.id() as i32, signal) };
     }
 
+    /// Stops every thread of the process, so that all that comes until `resume` is found there at once.
+    pub fn pause(&self) {
+        self.signal(libc::SIGSTOP);
+        let is_stopped = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+        until("the gateway is stopped", || {
+            let mut threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+            threads.all(|thread| {
+                std::fs::read_to_string(thread.unwrap().path().join("stat")).is_ok_and(is_stopped)
+            })
+        });
+    }
+
+    pub fn resume(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
     pub fn wait_exit(&mut self, limit: Duration) -> Option<ExitStatus> {
         within(limit, || self.child.try_wait().expect("the child can be waited for"))
     }

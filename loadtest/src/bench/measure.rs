@@ -17,6 +17,8 @@ use crate::peers::{Peer, Programs, Running, Setup};
 /// After readiness, before the first figure is read.
 const SETTLE: Duration = Duration::from_millis(300);
 const WARM_UP: Duration = Duration::from_secs(1);
+/// How long connections have idled when their memory is read: what a request left behind is gone by then.
+const IDLE_BEFORE: Duration = Duration::from_secs(5);
 /// How long after closing idle connections their memory may take to go back.
 const GIVE_BACK_LIMIT: Duration = Duration::from_secs(10);
 const MIB: f64 = 1_048_576.0;
@@ -134,7 +136,7 @@ impl Bench<'_> {
         let rss = || running.pid().map_or(f64::NAN, |pid| machine::rss_bytes(pid) as f64);
         let start = rss();
         let held = idle::open(running.address, connections)?;
-        thread::sleep(Duration::from_secs(1));
+        thread::sleep(IDLE_BEFORE);
         let full = rss();
         let requests = held.len() as u64;
         drop(held);

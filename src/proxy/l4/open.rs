@@ -12,7 +12,7 @@ use crate::http::h1_conn::{Reader, write_all};
 use crate::http::head::Method;
 use crate::net::tcp::Stream;
 
-use super::super::balance::hash_of_address;
+use super::super::balance::{connect_error, hash_of_address, note_connect_error};
 use super::super::deadline::{Deadline, bounded};
 use super::super::proxy_header;
 use super::super::retry::{Failure, Tries};
@@ -77,15 +77,14 @@ async fn connect(
     endpoint: &Endpoint,
 ) -> Result<Stream, Error> {
     deadline.start(Kind::ConnectTimeout, service.timeouts.connect);
-    let metrics = &observed.core.metrics;
     let connected = async {
         let connected = Stream::connect(endpoint.address, &observed.core.readiness).await;
-        connected.map_err(|error| Error::with_source(Kind::ConnectFailed, error))
+        connected.map_err(connect_error)
     };
     let stream = bounded(pin!(connected), deadline)
         .await
-        .inspect_err(|_| metrics.upstream_connect_failed(endpoint.id))?;
-    metrics.upstream_connected(endpoint.id);
+        .inspect_err(|error| note_connect_error(&observed.core, endpoint, error))?;
+    observed.core.metrics.upstream_connected(endpoint.id);
     if let Some(version) = service.proxy_protocol {
         let mut header = observed.core.take_scratch();
         proxy_header::announce(version, &observed.client, client, &mut header)?;

@@ -131,12 +131,7 @@ impl<M: Fn(u64)> Way<'_, M> {
         turn: &mut Turn,
         pace: &mut Pace,
     ) -> Result<Piece, Error> {
-        poll_fn(|context| {
-            let readable = from.poll_input(context);
-            turn.saw_wait(readable.is_pending());
-            readable
-        })
-        .await;
+        turn.readable(from).await;
         let Some(mut pipe) = self.core.pipes.take(self.bounds.splice.pipes_max) else {
             pace.copy_again();
             return Ok(Piece::Nothing);
@@ -151,6 +146,10 @@ impl<M: Fn(u64)> Way<'_, M> {
                 Ok(Piece::Moved(count))
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                Ok(Piece::Nothing)
+            }
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                pace.copy_again();
                 Ok(Piece::Nothing)
             }
             Err(error) => Err(self.sender_failed(error)),
