@@ -138,18 +138,23 @@ pub fn allowed_cores() -> Vec<usize> {
 
 /// Keeps this thread, and what it starts, on one core.
 pub fn pin(core: usize) -> io::Result<()> {
+    pin_to(&[core])
+}
+
+fn pin_to(cores: &[usize]) -> io::Result<()> {
     // SAFETY: cpu_set_t is plain bits; CPU_SET checks its bound; the kernel copies the set.
     check(unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(core, &mut set);
+        cores.iter().for_each(|&core| libc::CPU_SET(core, &mut set));
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
     })
     .map(drop)
 }
 
-/// The child will run on `core` and get `signal` when the thread that starts it is gone.
-pub fn bind_child(command: &mut Command, core: usize, signal: i32) {
+/// The child will run on `cores` and get `signal` when the thread that starts it is gone.
+pub fn bind_child(command: &mut Command, cores: &[usize], signal: i32) {
     let parent = std::process::id();
+    let cores = cores.to_vec();
     // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, getppid, sched_setaffinity.
     unsafe {
         command.pre_exec(move || {
@@ -157,7 +162,7 @@ pub fn bind_child(command: &mut Command, core: usize, signal: i32) {
             if libc::getppid() as u32 != parent {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
-            pin(core)
+            pin_to(&cores)
         });
     }
 }

@@ -170,9 +170,9 @@ def noticed(where, gateway):
             if line.startswith("tidegate: reloaded ")]
     print(f"  a reload took {took[len(took) // 2]} (from {min(took)} to {max(took)}); "
           f"{gateway.metric('process_resident_memory_bytes') / 2**20:.0f} MiB resident at the end")
-    print(f"  reloads added {at(during, .9999) - at(quiet, .9999):+.3f} ms at p99.99 and "
-          f"{during[-1] - quiet[-1]:+.3f} ms to the longest")
-    return len(took) == RELOADS
+    added = at(during, .999) - at(quiet, .999)
+    print(f"  reloads added {added:+.3f} ms at p99.9 and {during[-1] - quiet[-1]:+.3f} ms to the longest")
+    return len(took) == RELOADS, added
 
 
 if __name__ == "__main__":
@@ -185,9 +185,12 @@ if __name__ == "__main__":
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     except PermissionError:
         print("without CAP_SYS_NICE the client has stalls of its own")
-    results = [
-        proof("gateway on every core, its worker on the first", set(cores)),
-        proof("gateway on one core: reloads share it with the worker", {cores[0]}),
-    ]
+    everywhere, _ = proof("gateway on every core, its worker on the first", set(cores))
+    shared, added = proof("gateway on one core: reloads share it with the worker", {cores[0]})
+    # Judged where nothing else runs on the worker's core, and not by the longest: virtual machines have stalls of several
+    # ms of their own, more of them the more of their cores are busy.
+    if added > STALL_MS_MAX:
+        print(f"FAIL reloads delay requests by more than {STALL_MS_MAX:g} ms")
+    results = [everywhere, shared, added <= STALL_MS_MAX]
     print(f"\n{sum(results)} passed, {len(results) - sum(results)} failed")
     sys.exit(not all(results))

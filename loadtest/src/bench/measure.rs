@@ -66,7 +66,7 @@ impl Bench<'_> {
             layer: case.layer,
             access_log: self.access_log,
             events: matches!(case.load, Load::Events { .. }),
-            core: self.proxy_core,
+            cores: [self.proxy_core, self.load_core],
             open_files: self.open_files,
         };
         let running = Running::start(peer, &setup, self.programs)?;

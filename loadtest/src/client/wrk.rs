@@ -48,7 +48,7 @@ pub fn run(
     }
     command.arg(format!("http://{address}{}", load.path));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    sys::bind_child(&mut command, core, SIGKILL);
+    sys::bind_child(&mut command, &[core], SIGKILL);
     let mut child = command.spawn()?;
     wait_at_most(&mut child, duration + OVERTIME)?;
     let mut text = String::new();

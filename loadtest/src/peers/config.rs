@@ -21,7 +21,8 @@ pub fn command(
     // Envoy tells the format by the ending.
     let file = dir.join(if peer == Peer::Envoy { "config.json" } else { "config" });
     let text = match peer {
-        Peer::Tidegate => tidegate(setup, dir, address)?,
+        Peer::Tidegate => tidegate(setup, dir, address, 1)?,
+        Peer::TidegateTwo => tidegate(setup, dir, address, 2)?,
         Peer::Nginx => nginx(setup, dir, address, programs, false)?,
         Peer::NginxTuned => nginx(setup, dir, address, programs, true)?,
         Peer::Haproxy => haproxy(setup, dir, address, false),
@@ -34,7 +35,7 @@ pub fn command(
         program.as_ref().map(Command::new).ok_or_else(|| format!("{} is not installed", peer.name()))
     };
     let mut command = match peer {
-        Peer::Tidegate => found(&programs.tidegate)?,
+        Peer::Tidegate | Peer::TidegateTwo => found(&programs.tidegate)?,
         Peer::Nginx | Peer::NginxTuned => found(&programs.nginx)?,
         Peer::Haproxy | Peer::HaproxySplice => found(&programs.haproxy)?,
         Peer::Envoy => found(&programs.envoy)?,
@@ -43,7 +44,7 @@ pub fn command(
         }
     };
     match peer {
-        Peer::Tidegate => command.args(["run", "-c"]).arg(&file),
+        Peer::Tidegate | Peer::TidegateTwo => command.args(["run", "-c"]).arg(&file),
         Peer::Nginx | Peer::NginxTuned => {
             command.arg("-p").arg(dir).arg("-e").arg(dir.join("stderr")).arg("-c").arg(&file)
         }
@@ -62,7 +63,7 @@ pub fn command(
     Ok(command)
 }
 
-fn tidegate(setup: &Setup, dir: &Path, address: SocketAddr) -> Result<String, String> {
+fn tidegate(setup: &Setup, dir: &Path, address: SocketAddr, workers: usize) -> Result<String, String> {
     let admin = free_address().map_err(|error| error.to_string())?;
     let log = if setup.access_log { dir.join("access.log").display().to_string() } else { "off".to_owned() };
     let (listener, route) = match setup.layer {
@@ -71,7 +72,7 @@ fn tidegate(setup: &Setup, dir: &Path, address: SocketAddr) -> Result<String, St
     };
     let backend = setup.backend;
     Ok(format!(
-        "workers = 1
+        "workers = {workers}
 
 [admin]
 address = \"{admin}\"

@@ -24,6 +24,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Peer {
     Tidegate,
+    /// Two workers on both cores: what a request costs when they share the machine, with the load on one of them.
+    TidegateTwo,
     Nginx,
     /// nginx with larger buffers than its defaults.
     NginxTuned,
@@ -37,8 +39,9 @@ pub enum Peer {
 }
 
 impl Peer {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Tidegate,
+        Self::TidegateTwo,
         Self::Nginx,
         Self::NginxTuned,
         Self::Haproxy,
@@ -52,6 +55,7 @@ impl Peer {
     pub fn name(self) -> &'static str {
         match self {
             Self::Tidegate => "tidegate",
+            Self::TidegateTwo => "tidegate-two",
             Self::Nginx => "nginx",
             Self::NginxTuned => "nginx-tuned",
             Self::Haproxy => "haproxy",
@@ -92,7 +96,8 @@ pub struct Setup<'a> {
     pub access_log: bool,
     /// Event streams: nothing may be held back to be sent together.
     pub events: bool,
-    pub core: usize,
+    /// The proxy's, and the load's.
+    pub cores: [usize; 2],
     pub open_files: u64,
 }
 
@@ -122,7 +127,8 @@ impl Running {
         command.stdin(Stdio::null()).stdout(out).stderr(log);
         let is_nginx = matches!(peer, Peer::Nginx | Peer::NginxTuned);
         // nginx's master takes its worker along only when it is asked to end.
-        sys::bind_child(&mut command, setup.core, if is_nginx { SIGTERM } else { SIGKILL });
+        let cores = if peer == Peer::TidegateTwo { &setup.cores[..] } else { &setup.cores[..1] };
+        sys::bind_child(&mut command, cores, if is_nginx { SIGTERM } else { SIGKILL });
         let child = command.spawn().map_err(failed)?;
         let mut running = Self { address, peer, child: Some(child), dir };
         running.wait_ready()?;
@@ -187,7 +193,7 @@ impl Drop for Running {
 pub fn start_own(arguments: &[&str], core: usize) -> io::Result<(Child, SocketAddr)> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
-    sys::bind_child(&mut command, core, SIGKILL);
+    sys::bind_child(&mut command, &[core], SIGKILL);
     let mut child = command.spawn()?;
     let mut line = String::new();
     if let Some(stdout) = child.stdout.take() {

