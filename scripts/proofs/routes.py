@@ -19,6 +19,8 @@ ROUTES = int(os.environ.get("ROUTES", 100_000))
 RATE = int(os.environ.get("RATE", 2_000))
 RELOADS = int(os.environ.get("RELOADS", 20))
 STALL_MS_MAX = 1.0
+# Of requests, more than without reloads.
+STALLED_SHARE_MAX = 0.005
 
 
 def config(web, admin, generation):
@@ -170,8 +172,10 @@ def noticed(where, gateway):
             if line.startswith("tidegate: reloaded ")]
     print(f"  a reload took {took[len(took) // 2]} (from {min(took)} to {max(took)}); "
           f"{gateway.metric('process_resident_memory_bytes') / 2**20:.0f} MiB resident at the end")
-    added = at(during, .999) - at(quiet, .999)
-    print(f"  reloads added {added:+.3f} ms at p99.9 and {during[-1] - quiet[-1]:+.3f} ms to the longest")
+    over = [sum(latency > STALL_MS_MAX for latency in each) / len(each) for each in (during, quiet)]
+    added = over[0] - over[1]
+    print(f"  reloads added {added:+.2%} of requests over {STALL_MS_MAX:g} ms and "
+          f"{during[-1] - quiet[-1]:+.3f} ms to the longest")
     return len(took) == RELOADS, added
 
 
@@ -187,10 +191,10 @@ if __name__ == "__main__":
         print("without CAP_SYS_NICE the client has stalls of its own")
     everywhere, _ = proof("gateway on every core, its worker on the first", set(cores))
     shared, added = proof("gateway on one core: reloads share it with the worker", {cores[0]})
-    # Judged where nothing else runs on the worker's core, and not by the longest: virtual machines have stalls of several
-    # ms of their own, more of them the more of their cores are busy.
-    if added > STALL_MS_MAX:
-        print(f"FAIL reloads delay requests by more than {STALL_MS_MAX:g} ms")
-    results = [everywhere, shared, added <= STALL_MS_MAX]
+    # Judged where the client has a core of its own, and not by the longest: virtual machines have stalls of several ms
+    # of their own. A stall of 4 ms at each reload would be seen.
+    if added > STALLED_SHARE_MAX:
+        print(f"FAIL reloads delay {added:.2%} of requests by more than {STALL_MS_MAX:g} ms")
+    results = [everywhere, shared, added <= STALLED_SHARE_MAX]
     print(f"\n{sum(results)} passed, {len(results) - sum(results)} failed")
     sys.exit(not all(results))

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::runtime::cpus;
 use crate::runtime::panics;
 
 use super::signals;
@@ -138,6 +139,11 @@ fn give_way_to_all() {
     let nothing = libc::sched_param { sched_priority: 0 };
     // SAFETY: 0 is the calling thread; the kernel reads `nothing`, a whole and valid struct, and keeps no pointer.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &nothing) };
+    // On one core, and the one that fewest workers have: where the kernel moves such a thread to a worker's core, the
+    // worker may have to wait until the next tick for it (measured: milliseconds, several times a second).
+    if let Some(&last) = cpus::allowed().last() {
+        let _ = cpus::pin_current_thread(last);
+    }
 }
 
 #[cfg(test)]
