@@ -139,8 +139,8 @@ fn give_way_to_all() {
     let nothing = libc::sched_param { sched_priority: 0 };
     // SAFETY: 0 is the calling thread; the kernel reads `nothing`, a whole and valid struct, and keeps no pointer.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &nothing) };
-    // On one core, and the one that fewest workers have: where the kernel moves such a thread to a worker's core, the
-    // worker may have to wait until the next tick for it (measured: milliseconds, several times a second).
+    // On one core, and the one that fewest workers have: free to move, such a thread was seen to hold up a worker for
+    // milliseconds just after the kernel had moved it to the worker's core (perf sched timehist).
     if let Some(&last) = cpus::allowed().last() {
         let _ = cpus::pin_current_thread(last);
     }
