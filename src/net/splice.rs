@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
 use super::tcp::Stream;
+use crate::runtime::limits;
 
 /// What a pipe is asked to hold. Unprivileged users get about 64 of this size (`pipe-user-pages-soft`).
 pub const PIPE_BYTES: usize = 1 << 20;
@@ -80,6 +81,7 @@ impl Ends {
     fn open(most: usize) -> Option<Ends> {
         let counted = Counted::take(most)?;
         let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
+        let (read, write) = (limits::for_traffic(read).ok()?, limits::for_traffic(write).ok()?);
         // Beyond a user's share the kernel keeps the pipe at a page or two and says EPERM.
         let bytes_max = fcntl_setpipe_size(&write, PIPE_BYTES).ok()?;
         (bytes_max >= PIPE_BYTES_MIN).then(|| Ends { read, write, bytes_max, _counted: counted })

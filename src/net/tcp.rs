@@ -11,6 +11,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use super::readiness::{Readiness, Socket};
+use crate::runtime::limits;
 
 /// A connected socket. Clones share it; it closes when the last one goes.
 #[derive(Clone)]
@@ -28,6 +29,7 @@ impl Stream {
     pub async fn connect(address: SocketAddr, readiness: &Rc<Readiness>) -> io::Result<Stream> {
         let kind = Type::STREAM.nonblocking().cloexec();
         let socket = socket2::Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+        let socket = limits::for_traffic(socket)?;
         // Heads and small bodies leave in one send; Nagle would only delay the last piece of a stream.
         socket.set_tcp_nodelay(true)?;
         match socket.connect(&SockAddr::from(address)) {

@@ -14,6 +14,8 @@ use nix::sys::socket::{
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use crate::runtime::limits;
+
 /// Room for any datagram (65,527 bytes over IPv6) and one byte more at least: what fills it was cut.
 pub const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
 /// Asked for each socket that clients send to, both ways, so that a burst waits instead of being lost; the kernel
@@ -158,7 +160,7 @@ pub struct EndpointSocket(Socket);
 impl EndpointSocket {
     /// Nothing is sent. Errors: no descriptor or local port left, no route.
     pub fn connect(address: SocketAddr) -> io::Result<EndpointSocket> {
-        let socket = new_socket(address)?;
+        let socket = limits::for_traffic(new_socket(address)?)?;
         socket.connect(&SockAddr::from(address))?;
         Ok(EndpointSocket(socket))
     }

@@ -13,16 +13,30 @@ const NOFILE_WANTED: u64 = 65_536;
 const MEMLOCK_WANTED: u64 = 8 * 1024 * 1024;
 
 /// The last descriptors, one of this many, are not for clients: upstream connections of those who are already
-/// here, the admin endpoint, DNS and files live on them.
+/// here live on them.
 const DESCRIPTORS_KEPT_SHARE: i32 = 8;
+/// Half of these, up to this many, are not for upstream connections either: the admin endpoint, DNS and files live
+/// on them, or nobody could see what is wrong while everything is in use.
+const DESCRIPTORS_OWN_MAX: i32 = 128;
 
-/// Descriptors from here on are the kept ones.
+/// Descriptors from here on are not for clients.
 static SCARCE_FROM: AtomicI32 = AtomicI32::new(i32::MAX);
+/// Descriptors from here on are for the gateway's own needs.
+static OWN_FROM: AtomicI32 = AtomicI32::new(i32::MAX);
 
 /// Whether nearly all descriptors are in use, judged by one that was just opened: the kernel gives the lowest
 /// that is free (POSIX), so that all below this one are taken. No new client is let in then, and none is pooled.
 pub fn is_scarce(descriptor: &impl AsRawFd) -> bool {
     descriptor.as_raw_fd() >= SCARCE_FROM.load(Relaxed)
+}
+
+/// Takes what was opened for traffic, unless it stands on one of the descriptors kept for the gateway's own needs:
+/// closed then, and the error is the one that the kernel gives when no descriptor is left.
+pub fn for_traffic<T: AsRawFd>(opened: T) -> std::io::Result<T> {
+    match opened.as_raw_fd() < OWN_FROM.load(Relaxed) {
+        true => Ok(opened),
+        false => Err(std::io::Error::from_raw_os_error(libc::EMFILE)),
+    }
 }
 
 /// Whether a system call failed because there is no descriptor left, or no room in the kernel for one more socket:
@@ -36,7 +50,9 @@ pub fn raise_and_check() -> Vec<String> {
     let mut advice = Vec::new();
     let descriptors = raise_nofile();
     let count = RawFd::try_from(descriptors).unwrap_or(RawFd::MAX);
-    SCARCE_FROM.store(count - count / DESCRIPTORS_KEPT_SHARE, Relaxed);
+    let kept = count / DESCRIPTORS_KEPT_SHARE;
+    SCARCE_FROM.store(count - kept, Relaxed);
+    OWN_FROM.store(count - (kept / 2).min(DESCRIPTORS_OWN_MAX), Relaxed);
     if descriptors < NOFILE_WANTED {
         advice.push(format!(
             "open files are limited to {descriptors}: about {} connections; raise it with `ulimit -Hn {NOFILE_WANTED}` or LimitNOFILE={NOFILE_WANTED} in the systemd unit",
