@@ -6,7 +6,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    tidegate::runtime::memory::prefer_small_pages();
+    tidegate::runtime::memory::prepare();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     tidegate::cli::main(&arguments)
 }

@@ -1,27 +1,31 @@
-//! Owns the two threads that may compute for long: they compile configurations and free old ones. What is small is
-//! done at once on an ordinary thread; what is large on one of SCHED_IDLE, so that a worker on the same core
-//! hardly waits for it, until that has taken too long. Decides nothing and remembers nothing: jobs are given what
+//! Owns the two threads that may compute for long: they compile configurations, free old ones and give memory back to
+//! the system. First on a thread of SCHED_IDLE, so that a worker on the same core hardly waits for it; on an ordinary
+//! one when that has taken too long. Decides nothing and remembers nothing: jobs are given what
 //! they need, and neither the workers nor the control loop ever make or free what is big.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::runtime::cpus;
-use crate::runtime::panics;
+use crate::runtime::{cpus, memory, panics};
 
 use super::signals;
 
-/// A config file of up to this size is compiled in milliseconds (2,000 routes), so nobody has to give way to anyone.
+/// A config file of up to this size is compiled in milliseconds (2,000 routes).
 const SMALL_FILE_BYTES_MAX: u64 = 256 << 10;
-/// How long a large job makes do with what the other threads leave, which is nothing where they never sleep. Then it
-/// is begun again as an ordinary one: a thread without privileges cannot leave SCHED_IDLE (sched(7), RLIMIT_NICE).
-const GIVE_WAY_MAX: Duration = Duration::from_secs(2);
+/// How long a small and a large job make do with what the other threads leave, which is nothing where they never sleep.
+/// Then it is begun again as an ordinary one: a thread without privileges cannot leave SCHED_IDLE (sched(7),
+/// RLIMIT_NICE).
+const SMALL_GIVES_WAY_MAX: Duration = Duration::from_millis(20);
+const LARGE_GIVES_WAY_MAX: Duration = Duration::from_secs(2);
+/// Between two looks for room among the ordinary thread's jobs, of which it always does the next.
+const ROOM_WAIT: Duration = Duration::from_millis(1);
 /// Jobs that wait for one thread. The control loop asks for one thing at a time; the rest is garbage.
 const JOBS_MAX: usize = 8;
 /// As much as the main thread has: what the config's parser needs was tested there.
@@ -38,7 +42,14 @@ pub enum Size {
 pub struct Background {
     ordinary: Thread,
     idle: Thread,
-    give_way: Duration,
+    give_way: fn(Size) -> Duration,
+    purge: Option<Purge>,
+}
+
+/// A purge that was asked for.
+struct Purge {
+    asked: Instant,
+    is_done: Arc<AtomicBool>,
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -51,35 +62,51 @@ impl Size {
         let bytes = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
         if bytes <= SMALL_FILE_BYTES_MAX { Size::Small } else { Size::Large }
     }
+
+    fn gives_way(self) -> Duration {
+        match self {
+            Size::Small => SMALL_GIVES_WAY_MAX,
+            Size::Large => LARGE_GIVES_WAY_MAX,
+        }
+    }
 }
 
 impl Background {
     pub fn start() -> io::Result<Background> {
         let ordinary = Thread::start("background", || ())?;
         let idle = Thread::start("background-idle", give_way_to_all)?;
-        Ok(Background { ordinary, idle, give_way: GIVE_WAY_MAX })
+        Ok(Background { ordinary, idle, give_way: Size::gives_way, purge: None })
     }
 
-    /// What the job returned; in words, why it did not. A large job may run twice at once, and the first answer
-    /// counts: it must change nothing but what it returns.
+    /// What the job returned; in words, why it did not. It may run twice at once, and the first answer counts: it must
+    /// change nothing but what it returns.
     pub async fn run<T: Send + 'static>(
         &self,
         size: Size,
         job: impl Fn() -> T + Send + Sync + 'static,
     ) -> Result<T, String> {
         let job = Arc::new(job);
-        if size == Size::Small {
-            return self.ordinary.ask(job).await;
-        }
-        let patient = self.idle.ask(job.clone());
+        let Some(patient) = self.idle.ask(job.clone()) else { return self.urgently(job).await };
         tokio::pin!(patient);
         tokio::select! {
             answer = &mut patient => return answer,
-            () = tokio::time::sleep(self.give_way) => {}
+            () = tokio::time::sleep((self.give_way)(size)) => {}
         }
         tokio::select! {
             answer = patient => answer,
-            answer = self.ordinary.ask(job) => answer,
+            answer = self.urgently(job) => answer,
+        }
+    }
+
+    async fn urgently<T: Send + 'static>(
+        &self,
+        job: Arc<impl Fn() -> T + Send + Sync + 'static>,
+    ) -> Result<T, String> {
+        loop {
+            if let Some(answer) = self.ordinary.ask(job.clone()) {
+                return answer.await;
+            }
+            tokio::time::sleep(ROOM_WAIT).await;
         }
     }
 
@@ -88,6 +115,30 @@ impl Background {
     pub fn free(&self, garbage: impl Send + 'static) {
         if let Err(job) = self.idle.give(Box::new(move || drop(garbage))) {
             let _ = self.ordinary.give(job);
+        }
+    }
+
+    /// Has what was freed given back to the system, by the thread that gives way if that comes to it in time.
+    pub fn purge(&mut self) {
+        let purge = |is_done: Arc<AtomicBool>| -> Job {
+            Box::new(move || {
+                memory::purge();
+                is_done.store(true, Relaxed);
+            })
+        };
+        match &self.purge {
+            Some(waiting) if !waiting.is_done.load(Relaxed) => {
+                if waiting.asked.elapsed() > (self.give_way)(Size::Large) {
+                    // No room there: asked again in a second.
+                    let _ = self.ordinary.give(purge(waiting.is_done.clone()));
+                }
+            }
+            _ => {
+                let is_done = Arc::new(AtomicBool::new(false));
+                if self.idle.give(purge(is_done.clone())).is_ok() {
+                    self.purge = Some(Purge { asked: Instant::now(), is_done });
+                }
+            }
         }
     }
 }
@@ -100,10 +151,11 @@ impl Thread {
         Ok(Thread(jobs))
     }
 
-    async fn ask<T: Send + 'static>(
+    /// The job's answer, some time; nothing if there is no room for it.
+    fn ask<T: Send + 'static>(
         &self,
         job: Arc<impl Fn() -> T + Send + Sync + 'static>,
-    ) -> Result<T, String> {
+    ) -> Option<impl Future<Output = Result<T, String>>> {
         let (reply, answer) = oneshot::channel();
         let job = move || {
             // Whoever asked has an answer by now, or is gone at the end of the process.
@@ -112,9 +164,11 @@ impl Thread {
                 let _ = reply.send(result.map_err(panics::message));
             }
         };
-        self.give(Box::new(job)).map_err(|_| "the background thread is overloaded")?;
-        let result = answer.await.map_err(|_| "the background thread has ended")?;
-        result.map_err(|message| format!("the background thread panicked: {message}"))
+        self.give(Box::new(job)).ok()?;
+        Some(async {
+            let result = answer.await.map_err(|_| "the background thread has ended")?;
+            result.map_err(|message| format!("the background thread panicked: {message}"))
+        })
     }
 
     /// Gives the job back if there is no room for it.
@@ -171,7 +225,7 @@ mod tests {
 
     /// The idle thread is busy until the sender is dropped.
     fn busy() -> (Background, mpsc::Sender<()>) {
-        let background = Background { give_way: Duration::ZERO, ..Background::start().unwrap() };
+        let background = Background { give_way: |_| Duration::ZERO, ..Background::start().unwrap() };
         let (hold, held) = mpsc::channel::<()>();
         assert!(background.idle.give(Box::new(move || _ = held.recv())).is_ok());
         (background, hold)
@@ -193,6 +247,8 @@ mod tests {
             background.free(TellsWhere(tell.clone()));
         }
         assert_ne!(told.recv().unwrap(), "background-idle");
+        // And whoever wants an answer has it all the same.
+        assert_eq!(wait(background.run(Size::Small, || 7)), Ok(7));
     }
 
     #[test]
@@ -206,9 +262,9 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_large_gives_way() {
+    fn every_job_gives_way() {
         // As long as the machine needs: this is not about the escalation.
-        let background = Background { give_way: Duration::MAX, ..Background::start().unwrap() };
+        let background = Background { give_way: |_| Duration::MAX, ..Background::start().unwrap() };
         let policy = |size| {
             let stat = || std::fs::read_to_string("/proc/thread-self/stat").unwrap();
             let stat = wait(background.run(size, stat)).unwrap();
@@ -216,12 +272,12 @@ mod tests {
             let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
             fields[41 - 3].parse::<i32>().unwrap()
         };
-        assert_eq!(policy(Size::Small), libc::SCHED_OTHER);
+        assert_eq!(policy(Size::Small), libc::SCHED_IDLE);
         assert_eq!(policy(Size::Large), libc::SCHED_IDLE);
     }
 
     #[test]
-    fn a_large_job_that_gets_no_time_is_done_as_an_ordinary_one_and_only_once() {
+    fn a_job_that_gets_no_time_is_done_as_an_ordinary_one_and_only_once() {
         let (background, hold) = busy();
         let ran = Arc::new(Mutex::new(Vec::new()));
         let job = {
@@ -235,6 +291,17 @@ mod tests {
         background.free(TellsWhere(tell));
         assert_eq!(told.recv().unwrap(), "background-idle");
         assert_eq!(*ran.lock().unwrap(), ["background"]);
+    }
+
+    #[test]
+    fn a_purge_that_gets_no_time_is_done_by_the_ordinary_thread() {
+        let (mut background, _hold) = busy();
+        background.purge();
+        let is_done = background.purge.as_ref().unwrap().is_done.clone();
+        while !is_done.load(Relaxed) {
+            background.purge();
+            std::thread::yield_now();
+        }
     }
 
     #[test]

@@ -87,7 +87,7 @@ async fn serve(
             _ = dns.tick() => names.ask(reloader.names_to_resolve()),
             Some(found) = resolved.recv() => reloader.resolved(found).await,
             _ = watch.tick() => {
-                reloader.free_retired();
+                reloader.give_back();
                 if reloader.file_changed() {
                     let _ = reloader.reload().await;
                 }

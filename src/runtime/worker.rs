@@ -475,7 +475,7 @@ async fn keep_house(core: Rc<Core>) {
         before = now;
         if (1..=QUIET_ROUNDS).contains(&quiet_rounds) {
             core.shrink();
-            memory::give_back();
+            memory::collect();
         }
     }
 }
