@@ -6,6 +6,7 @@ mod harness;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -64,19 +65,22 @@ fn write_unevenly(mut to: &TcpStream, bytes: &[u8], random: &mut Random) -> std:
     Ok(())
 }
 
-/// Reads to the FIN as unevenly. An error is the caller's to judge.
-fn read_unevenly(mut from: &TcpStream, random: &mut Random) -> std::io::Result<Vec<u8>> {
+/// Reads as unevenly to the end, which is a FIN if there is no error.
+fn read_unevenly(mut from: &TcpStream, random: &mut Random) -> Seen {
     let mut got = Vec::new();
     let mut piece = vec![0; 300_000];
     loop {
         let room = 1 + random.below(piece.len() as u64) as usize;
-        match from.read(&mut piece[..room])? {
-            0 => return Ok(got),
-            count => got.extend_from_slice(&piece[..count]),
+        match from.read(&mut piece[..room]) {
+            Ok(0) => return (got, Ok(())),
+            Ok(count) => got.extend_from_slice(&piece[..count]),
+            Err(error) => return (got, Err(error)),
         }
         pause(random);
     }
 }
+
+type Seen = (Vec<u8>, std::io::Result<()>);
 
 /// Lets the other side run into an empty or a full socket.
 fn pause(random: &mut Random) {
@@ -87,23 +91,101 @@ fn pause(random: &mut Random) {
     }
 }
 
-/// Both sides send at once: `up` bytes one way, `down` the other, both known by the seed in the first 24 bytes.
+/// What both sides know of a connection; its first bytes. Both send at once, `up` one way and `down` the other.
+#[derive(Clone, Copy)]
+struct Plan {
+    seed: u64,
+    up: usize,
+    down: usize,
+    ending: u64,
+}
+
+/// Both sides say all they have and close their direction.
+const WHOLE: u64 = 0;
+/// One side resets in the middle of what it has to say.
+const ENDPOINT_RESETS: u64 = 1;
+const CLIENT_RESETS: u64 = 2;
+
+impl Plan {
+    const BYTES: usize = 32;
+
+    fn random(seed: u64, resets: bool, random: &mut Random) -> Plan {
+        let ending = if resets { random.below(5).saturating_sub(2) } else { WHOLE };
+        Plan { seed, up: length(random), down: length(random), ending }
+    }
+
+    fn encode(self) -> Vec<u8> {
+        let numbers = [self.seed, self.up as u64, self.down as u64, self.ending];
+        numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+    }
+
+    fn decode(bytes: &[u8; Plan::BYTES]) -> Plan {
+        let number = |at: usize| u64::from_le_bytes(bytes[at * 8..][..8].try_into().expect("eight bytes"));
+        Plan { seed: number(0), up: number(1) as usize, down: number(2) as usize, ending: number(3) }
+    }
+
+    fn going_up(self) -> Vec<u8> {
+        bytes_of(self.seed + 1, self.up)
+    }
+
+    fn going_down(self) -> Vec<u8> {
+        bytes_of(self.seed, self.down)
+    }
+
+    /// How many of `bytes` the side that ends with `ending` says before it does.
+    fn said(self, bytes: usize, ending: u64) -> usize {
+        if self.ending == ending { Random(self.seed | 1).below(bytes as u64 + 1) as usize } else { bytes }
+    }
+
+    /// Judges what one side read: everything and a FIN, or, once the other side has reset, a beginning and never a FIN.
+    /// Who resets itself reads any beginning. `written`: a socket tells of a reset once, and a write may have had it.
+    fn judge(self, what: &str, got: Seen, written: std::io::Result<()>, sent: &[u8], own: u64, other: u64) {
+        let (bytes, read) = got;
+        let ended = read.and(written);
+        let seed = self.seed;
+        if self.ending != own && self.ending != other {
+            assert!(ended.is_ok() && bytes == sent, "{what}, seed {seed}: {ended:?} after {}", bytes.len());
+        } else {
+            assert!(sent.starts_with(&bytes), "{what}, seed {seed}: {} foreign bytes", bytes.len());
+            assert!(self.ending == own || ended.is_err(), "{what}, seed {seed}: a reset passed for a FIN");
+        }
+    }
+}
+
+/// The endpoint's side.
 fn exchange(conn: &mut Conn) {
     let stream = conn.stream().expect("open").try_clone().expect("a clone");
-    let mut first = [0; 24];
+    let mut first = [0; Plan::BYTES];
     if (&stream).read_exact(&mut first).is_err() {
         return;
     }
-    let number = |at: usize| u64::from_le_bytes(first[at..at + 8].try_into().expect("eight bytes"));
-    let (seed, up, down) = (number(0), number(8) as usize, number(16) as usize);
+    let plan = Plan::decode(&first);
+    let down = plan.going_down();
+    let said = plan.said(plan.down, ENDPOINT_RESETS);
     thread::scope(|scope| {
-        scope.spawn(|| {
-            let _ = write_unevenly(&stream, &bytes_of(seed, down), &mut Random(seed | 1));
-            let _ = stream.shutdown(Shutdown::Write);
+        let writer = scope.spawn(|| {
+            let written = write_unevenly(&stream, &down[..said], &mut Random(plan.seed | 1));
+            match plan.ending {
+                ENDPOINT_RESETS => reset_now(&stream),
+                _ => _ = stream.shutdown(Shutdown::Write),
+            }
+            written
         });
-        let got = read_unevenly(&stream, &mut Random((seed * 3) | 1));
-        assert!(got.is_ok_and(|got| got == bytes_of(seed + 1, up)), "what came up, seed {seed}");
+        let got = read_unevenly(&stream, &mut Random((plan.seed * 3) | 1));
+        let written = writer.join().expect("the writer");
+        plan.judge("what came up", got, written, &plan.going_up(), ENDPOINT_RESETS, CLIENT_RESETS);
     });
+}
+
+/// Resets though clones are open and somebody reads: connecting to nowhere dissolves a connection at once (tcp(7)).
+fn reset_now(stream: &TcpStream) {
+    linger_zero(stream);
+    // SAFETY: plain system call; the address is a whole sockaddr of the family AF_UNSPEC that outlives it.
+    unsafe {
+        let nowhere: libc::sockaddr = std::mem::zeroed();
+        let size = std::mem::size_of::<libc::sockaddr>() as libc::socklen_t;
+        libc::connect(stream.as_raw_fd(), &nowhere, size);
+    }
 }
 
 fn length(random: &mut Random) -> usize {
@@ -117,40 +199,57 @@ fn length(random: &mut Random) -> usize {
     }
 }
 
-fn live(gateway: &Gateway, seeds: &AtomicU64, rounds: u32, mut random: Random) {
+fn live(gateway: &Gateway, seeds: &AtomicU64, rounds: u32, resets: bool, mut random: Random) {
     for _ in 0..rounds {
-        let seed = seeds.fetch_add(2, Ordering::Relaxed);
-        let (up, down) = (length(&mut random), length(&mut random));
+        let plan = Plan::random(seeds.fetch_add(2, Ordering::Relaxed), resets, &mut random);
         let client = connect(gateway);
         let stream = client.raw();
-        let first: Vec<u8> = [seed, up as u64, down as u64].iter().flat_map(|n| n.to_le_bytes()).collect();
         let (mut ours, mut theirs) = (Random(random.next() | 1), Random(random.next() | 1));
-        let got = thread::scope(|scope| {
-            scope.spawn(move || {
-                write_unevenly(stream, &first, &mut ours).expect("the gateway takes it");
-                write_unevenly(stream, &bytes_of(seed + 1, up), &mut ours).expect("the gateway takes it");
-                stream.shutdown(Shutdown::Write).expect("a half-close");
+        let (got, written) = thread::scope(|scope| {
+            let writer = scope.spawn(move || {
+                let up = plan.going_up();
+                let said = plan.said(plan.up, CLIENT_RESETS);
+                let written = write_unevenly(stream, &plan.encode(), &mut ours)
+                    .and_then(|()| write_unevenly(stream, &up[..said], &mut ours));
+                match plan.ending {
+                    CLIENT_RESETS => reset_now(stream),
+                    _ => _ = stream.shutdown(Shutdown::Write),
+                }
+                written
             });
-            read_unevenly(stream, &mut theirs)
+            (read_unevenly(stream, &mut theirs), writer.join().expect("the writer"))
         });
-        assert!(got.is_ok_and(|got| got == bytes_of(seed, down)), "what came down, seed {seed}");
+        plan.judge("what came down", got, written, &plan.going_down(), CLIENT_RESETS, ENDPOINT_RESETS);
     }
 }
 
+fn descriptors(gateway: &Gateway) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).expect("the process runs").count()
+}
+
 fn everything_arrives(splice: &str, rounds: u32) -> Gateway {
+    let gateway = everything_is_judged(splice, rounds, false);
+    let metrics = gateway.metrics();
+    assert_eq!(metrics.sum("tidegate_tcp_connections_total", &[("service", "main")]), f64::from(8 * rounds));
+    assert_eq!(metrics.sum("tidegate_tcp_errors_total", &[]), 0.0);
+    gateway
+}
+
+/// Eight clients on both workers, `rounds` connections each; then everything must be as before.
+fn everything_is_judged(splice: &str, rounds: u32, resets: bool) -> Gateway {
     let origin = Backend::start(exchange);
     let gateway = gateway(&[origin.address], &format!("[splice]\n{splice}\n"), "", "");
+    quiet(&gateway);
+    let before = descriptors(&gateway);
     let seeds = AtomicU64::new(100);
     thread::scope(|scope| {
         for client in 1..=8 {
             let (gateway, seeds) = (&gateway, &seeds);
-            scope.spawn(move || live(gateway, seeds, rounds, Random(client * 7919)));
+            scope.spawn(move || live(gateway, seeds, rounds, resets, Random(client * 7919)));
         }
     });
     quiet(&gateway);
-    let metrics = gateway.metrics();
-    assert_eq!(metrics.sum("tidegate_tcp_connections_total", &[("service", "main")]), f64::from(8 * rounds));
-    assert_eq!(metrics.sum("tidegate_tcp_errors_total", &[]), 0.0);
+    until("descriptors are back", || descriptors(&gateway) <= before);
     gateway
 }
 
@@ -188,6 +287,18 @@ fn both_directions_are_exact_when_pipes_run_out() {
 fn both_directions_are_exact_without_splicing() {
     let gateway = everything_arrives("from = \"off\"", 4);
     assert_eq!(gateway.metrics().sum("tidegate_spliced_bytes_total", &[]), 0.0);
+}
+
+/// Three of five connections end by a FIN of both sides, the others by a reset of one in the middle of what it says.
+#[test]
+fn resets_anywhere_are_passed_on_and_leave_nothing() {
+    for splice in ["", "pipes = 1"] {
+        let gateway = everything_is_judged(splice, if proof() { 200 } else { 8 }, true);
+        let metrics = gateway.metrics();
+        let ended =
+            |kind: &str| metrics.sum("tidegate_tcp_errors_total", &[("service", "main"), ("kind", kind)]);
+        assert!(ended("client_closed") > 0.0 && ended("upstream_closed") > 0.0, "both sides have reset");
+    }
 }
 
 #[test]

@@ -334,6 +334,22 @@ fn large_chunks_are_spliced_in_both_directions() {
     assert!(up > (LENGTH / 2) as f64, "{up} bytes of {LENGTH} were spliced");
 }
 
+#[test]
+fn what_is_below_the_threshold_is_copied() {
+    let origin = Backend::start(serve);
+    let gateway = gateway(&origin, "from = \"64KiB\"");
+    let mut client = gateway.client();
+    let spliced = || gateway.metrics().sum("tidegate_spliced_bytes_total", &[]);
+    for (seed, length) in (0..).zip([1, 1000, SPLICE_FROM / 2, SPLICE_FROM - 1]) {
+        download(&mut client, seed, length, &mut Random(seed | 1));
+        upload(&mut client, seed, length, &mut Random(seed | 1));
+        assert_eq!(spliced(), 0.0, "of a body of {length} bytes");
+    }
+    // As much again as a buffer may have taken together with the head.
+    download(&mut client, 9, 2 * SPLICE_FROM, &mut Random(9));
+    assert!(spliced() > 0.0);
+}
+
 /// Two pipes for eight clients: most bodies are copied from some point on.
 #[test]
 fn bodies_are_exact_when_pipes_run_out() {
