@@ -1,16 +1,17 @@
 //! Promise: hours of everything at once (kept and closed connections, chunked and large bodies both ways, clients that
-//! leave anywhere, event streams, tunnels, reloads) fail no request and grow no memory. Minutes as a proof, seconds here.
+//! leave anywhere, event streams, tunnels, TCP and UDP, the access log, reloads) fail no request and grow no memory. Minutes as a proof, seconds here.
 
 mod harness;
 
+use std::fs;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::gateway::Reload;
-use harness::{Client, Fault, Gateway, Random, Wire, backend, get, proof};
+use harness::{Client, Fault, Gateway, PATIENCE, Random, Wire, backend, get, proof, within};
 
 const LARGE_BYTES: usize = 4 << 20;
 const EVENTS: usize = 20;
@@ -23,18 +24,43 @@ fn load_time() -> Duration {
     Duration::from_secs(if proof() { asked.unwrap_or(600) } else { 4 })
 }
 
-/// Keeps nothing of what it is sent, unlike the harness's backend, so that it can go on for hours.
-fn origin() -> SocketAddr {
+struct Origins {
+    http: SocketAddr,
+    tcp: SocketAddr,
+    udp: SocketAddr,
+}
+
+impl Origins {
+    /// They keep nothing of what they are sent, unlike the harness's backend, so that it can go on for hours.
+    fn start() -> Origins {
+        let http = listen(|stream| {
+            let Ok(mut out) = stream.try_clone() else { return };
+            let mut wire = Wire::new(stream);
+            while serve_one(&mut wire, &mut out).is_ok() {}
+        });
+        let tcp = listen(|stream| {
+            let _ = std::io::copy(&mut &stream, &mut &stream);
+            let _ = stream.shutdown(Shutdown::Write);
+        });
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let udp = socket.local_addr().expect("an address");
+        thread::spawn(move || {
+            let mut room = [0; 2048];
+            while let Ok((count, from)) = socket.recv_from(&mut room) {
+                let _ = socket.send_to(&room[..count], from);
+            }
+        });
+        Origins { http, tcp, udp }
+    }
+}
+
+/// Serves each connection on a thread of its own, until the process of this test ends.
+fn listen(serve: fn(TcpStream)) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
-    // Ends with the process of this test.
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            thread::spawn(move || {
-                let Ok(mut out) = stream.try_clone() else { return };
-                let mut wire = Wire::new(stream);
-                while serve_one(&mut wire, &mut out).is_ok() {}
-            });
+            thread::spawn(move || serve(stream));
         }
     });
     address
@@ -84,26 +110,35 @@ struct Course {
     aborts: AtomicU64,
 }
 
+/// Where the gateway listens.
+#[derive(Clone, Copy)]
+struct Edge {
+    web: SocketAddr,
+    raw: SocketAddr,
+    datagrams: SocketAddr,
+}
+
 /// One way of using the gateway, on a connection of its own; panics when it is not served as it should.
-type Manner = fn(SocketAddr, &mut Random, &Course);
+type Manner = fn(Edge, &mut Random, &Course);
 
-const MANNERS: &[Manner] = &[kept, closed, chunked, large, aborts, events, tunnels];
+const MANNERS: &[Manner] =
+    &[kept, closed, chunked, large, aborts, events, tunnels, tcp_streams, tcp_aborts, datagrams];
 
-fn kept(web: SocketAddr, random: &mut Random, course: &Course) {
-    let mut client = Client::connect(web);
+fn kept(edge: Edge, random: &mut Random, course: &Course) {
+    let mut client = Client::connect(edge.web);
     for _ in 0..random.below(200) {
         assert_eq!(client.get("/small").expect("an answer").status, 200);
         course.requests.fetch_add(1, Relaxed);
     }
 }
 
-fn closed(web: SocketAddr, _: &mut Random, course: &Course) {
-    assert_eq!(get(web, "/small").status, 200);
+fn closed(edge: Edge, _: &mut Random, course: &Course) {
+    assert_eq!(get(edge.web, "/small").status, 200);
     course.requests.fetch_add(1, Relaxed);
 }
 
-fn chunked(web: SocketAddr, random: &mut Random, course: &Course) {
-    let mut client = Client::connect(web);
+fn chunked(edge: Edge, random: &mut Random, course: &Course) {
+    let mut client = Client::connect(edge.web);
     let size = random.below(100_000) as usize + 1;
     client.send_all(b"POST /small HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     client.send_all(format!("{size:x}\r\n").as_bytes());
@@ -113,8 +148,8 @@ fn chunked(web: SocketAddr, random: &mut Random, course: &Course) {
     course.requests.fetch_add(1, Relaxed);
 }
 
-fn large(web: SocketAddr, random: &mut Random, course: &Course) {
-    let mut client = Client::connect(web);
+fn large(edge: Edge, random: &mut Random, course: &Course) {
+    let mut client = Client::connect(edge.web);
     match random.below(3) {
         0 => {
             let answer = client.post("/small", &vec![b'u'; LARGE_BYTES]).expect("an answer");
@@ -127,8 +162,8 @@ fn large(web: SocketAddr, random: &mut Random, course: &Course) {
 }
 
 /// Leaves at any point of a request or its answer, with a FIN or a reset.
-fn aborts(web: SocketAddr, random: &mut Random, course: &Course) {
-    let mut client = Client::connect(web);
+fn aborts(edge: Edge, random: &mut Random, course: &Course) {
+    let mut client = Client::connect(edge.web);
     let target = ["/small", "/large", "/large-chunked", "/events", "/tunnel"][random.below(5) as usize];
     let upload =
         format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n{}", "a".repeat(200_000));
@@ -146,14 +181,14 @@ fn aborts(web: SocketAddr, random: &mut Random, course: &Course) {
     course.aborts.fetch_add(1, Relaxed);
 }
 
-fn events(web: SocketAddr, _: &mut Random, course: &Course) {
-    let answer = Client::connect(web).get("/events").expect("a whole stream");
+fn events(edge: Edge, _: &mut Random, course: &Course) {
+    let answer = Client::connect(edge.web).get("/events").expect("a whole stream");
     assert_eq!(answer.text().matches("data: ").count(), EVENTS);
     course.requests.fetch_add(1, Relaxed);
 }
 
-fn tunnels(web: SocketAddr, random: &mut Random, course: &Course) {
-    let mut client = Client::connect(web);
+fn tunnels(edge: Edge, random: &mut Random, course: &Course) {
+    let mut client = Client::connect(edge.web);
     let answer = client.get_with("/tunnel", "Connection: upgrade\r\nUpgrade: echo\r\n").expect("an answer");
     assert_eq!(answer.status, 101);
     for _ in 0..random.below(50) {
@@ -163,11 +198,62 @@ fn tunnels(web: SocketAddr, random: &mut Random, course: &Course) {
     course.requests.fetch_add(1, Relaxed);
 }
 
-fn config(origin: SocketAddr, generation: u32) -> String {
+/// Over and back through an echo, large enough at times to be spliced.
+fn tcp_streams(edge: Edge, random: &mut Random, course: &Course) {
+    let mut client = Client::connect(edge.raw);
+    for _ in 0..1 + random.below(5) {
+        let most = [2_000, 2 << 20][random.below(2) as usize];
+        let bytes = vec![random.next() as u8; 1 + random.below(most) as usize];
+        let mut writes = client.raw().try_clone().expect("a clone");
+        thread::scope(|scope| {
+            scope.spawn(|| writes.write_all(&bytes).expect("the gateway takes it"));
+            assert!(client.wire.take(bytes.len()).expect("the echo") == bytes);
+        });
+        course.requests.fetch_add(1, Relaxed);
+    }
+    client.half_close();
+    client.closes_silently().expect("a FIN for a FIN");
+}
+
+/// Leaves anywhere. Paced: without an answer to wait for it would be a flood, and what a flood meets is another test's.
+fn tcp_aborts(edge: Edge, random: &mut Random, course: &Course) {
+    let mut client = Client::connect(edge.raw);
+    client.send_all(&vec![b'x'; random.below(200_000) as usize]);
+    if random.below(2) == 0 {
+        client.reset();
+    }
+    thread::sleep(Duration::from_millis(5));
+    course.aborts.fetch_add(1, Relaxed);
+}
+
+/// A new flow each time. A datagram that a full queue lost is sent again, as its users do.
+fn datagrams(edge: Edge, random: &mut Random, course: &Course) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.connect(edge.datagrams).expect("an address");
+    socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+    for number in 0..random.below(20) {
+        let asked = format!("{number} {}", random.next());
+        let mut room = [0; 64];
+        let answered = within(PATIENCE, || {
+            socket.send(asked.as_bytes()).ok()?;
+            let count = socket.recv(&mut room).ok()?;
+            (room[..count] == *asked.as_bytes()).then_some(())
+        });
+        assert!(answered.is_some(), "{asked} found no answer");
+        course.requests.fetch_add(1, Relaxed);
+    }
+}
+
+fn config(origins: &Origins, generation: u32) -> String {
+    let Origins { http: origin, tcp, udp } = origins;
     format!(
-        "[service.main]\nendpoints = [\"{origin}\"]\n\
+        "[listen.web]\naddress = \"@web@\"\n\
+         [listen.raw]\naddress = \"@raw@\"\nprotocol = \"tcp\"\nto = \"raw\"\n\
+         [listen.datagrams]\naddress = \"@datagrams@\"\nprotocol = \"udp\"\nto = \"datagrams\"\nidle_timeout = \"1s\"\n\
+         [service.raw]\nendpoints = [\"{tcp}\"]\n[service.datagrams]\nendpoints = [\"{udp}\"]\n\
+         [service.main]\nendpoints = [\"{origin}\"]\n\
          [[route]]\nname = \"generation-{}\"\nmatch = {{ path = \"/generation\" }}\nrespond = {{ status = 200, body = \"{generation}\" }}\n\
-         [[route]]\nname = \"all\"\nto = \"main\"\n[log]\naccess = \"off\"\n",
+         [[route]]\nname = \"all\"\nto = \"main\"\n\n",
         generation % 2
     )
 }
@@ -175,9 +261,11 @@ fn config(origin: SocketAddr, generation: u32) -> String {
 #[test]
 fn everything_at_once() {
     harness::process::raise_open_files();
-    let origin = origin();
-    let mut gateway = Gateway::start(&config(origin, 0), &[]);
-    let (course, web) = (Course::default(), gateway.web());
+    let origins = Origins::start();
+    let mut gateway = Gateway::start(&config(&origins, 0), &[]);
+    let address = |name| gateway.address(name);
+    let edge = Edge { web: address("web"), raw: address("raw"), datagrams: address("datagrams") };
+    let course = Course::default();
     let samples = thread::scope(|scope| {
         let clients: Vec<_> = (1..)
             .zip(MANNERS)
@@ -186,20 +274,25 @@ fn everything_at_once() {
                 scope.spawn(move || {
                     let mut random = Random(seed * 7919);
                     while !course.stop.load(Relaxed) {
-                        manner(web, &mut random, course);
+                        manner(edge, &mut random, course);
                     }
                 })
             })
             .collect();
         let samples =
-            reload_and_watch(&mut gateway, origin, || clients.iter().any(|client| client.is_finished()));
+            reload_and_watch(&mut gateway, &origins, || clients.iter().any(|client| client.is_finished()));
         course.stop.store(true, Relaxed);
         samples
     });
-    for gauge in ["tidegate_requests_active", "tidegate_endpoint_in_flight", "tidegate_tunnels_active"] {
+    for gauge in [
+        "tidegate_requests_active",
+        "tidegate_endpoint_in_flight",
+        "tidegate_tunnels_active",
+        "tidegate_udp_flows_active",
+        "tidegate_worker_buffer_bytes",
+    ] {
         gateway.until_metric(gauge, &[], 0.0);
     }
-    gateway.until_metric("tidegate_worker_buffer_bytes", &[], 0.0);
     assert_eq!(gateway.metrics().sum("tidegate_panics_total", &[]), 0.0);
     let (requests, aborts) = (course.requests.load(Relaxed), course.aborts.load(Relaxed));
     println!("{requests} requests in {:?}, none failed; {aborts} aborts", load_time());
@@ -211,7 +304,7 @@ fn everything_at_once() {
 /// Resident bytes over the time of the load; ends early if a client has failed.
 fn reload_and_watch(
     gateway: &mut Gateway,
-    origin: SocketAddr,
+    origins: &Origins,
     has_failed: impl Fn() -> bool,
 ) -> Vec<(Duration, u64)> {
     let start = Instant::now();
@@ -220,9 +313,15 @@ fn reload_and_watch(
     while start.elapsed() < load_time() && !has_failed() {
         thread::sleep(SAMPLE_INTERVAL);
         samples.push((start.elapsed(), gateway.resident_bytes()));
+        // Hours of lines are not the test's to keep. The gateway appends, so it goes on at the new end.
+        fs::File::options()
+            .write(true)
+            .open(gateway.access_log_file())
+            .and_then(|log| log.set_len(0))
+            .expect("a log");
         if start.elapsed() > interval * (generation + 1) {
             generation += 1;
-            assert_eq!(gateway.reload(&config(origin, generation)), Reload::Taken);
+            assert_eq!(gateway.reload(&config(origins, generation)), Reload::Taken);
             assert_eq!(gateway.get("/generation").text(), generation.to_string());
         }
     }

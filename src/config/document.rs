@@ -266,7 +266,8 @@ fn log_target(value: &DeValue<'_>, directory: &Path) -> Parsed<LogTarget> {
     let expected = "\"off\", \"stdout\", \"stderr\" or a path";
     let text = value.as_str().ok_or_else(|| value::wrong_type(expected, value))?;
     match text {
-        "off" => return Ok(LogTarget::Off),
+        // Not formatted only to be thrown away.
+        "off" | "/dev/null" => return Ok(LogTarget::Off),
         "stdout" => return Ok(LogTarget::Stdout),
         "stderr" => return Ok(LogTarget::Stderr),
         "" => return Err(value::wrong_type(expected, value)),

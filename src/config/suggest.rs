@@ -183,7 +183,7 @@ const VALUE_SYNONYMS: &[(&[&str], &str)] = &[
     (&["http1", "http/1.1", "h1", "http11"], "http"),
     (&["ip", "client_ip", "client_address", "address", "source_ip", "remote_addr", "src"], "client"),
     (&["uri", "url"], "path"),
-    (&["none", "no", "false", "disabled", "/dev/null"], "off"),
+    (&["none", "no", "false", "disabled"], "off"),
     (&["/dev/stdout", "-", "console"], "stdout"),
     (&["/dev/stderr"], "stderr"),
 ];
