@@ -135,6 +135,30 @@ fn a_post_is_never_repeated_once_it_was_sent() {
     }
 }
 
+/// What has been passed on is not kept: a body larger than the first buffer can be sent only once.
+#[test]
+fn an_upload_under_way_is_never_repeated() {
+    const LENGTH: usize = 200_000;
+    let hole = Backend::start(|conn| {
+        let _ = conn.wire.read_head().and_then(|_| conn.wire.take(LENGTH / 2));
+        conn.reset();
+    });
+    let steady = Backend::fixed("steady");
+    let gateway = Gateway::before(&[hole.address, steady.address]);
+    for round in 1..=10 {
+        let seen = gateway.client().request("PUT", &upload(LENGTH)).map(|answer| answer.status);
+        let arrived = hole.connections() as u64 + steady.requests();
+        assert_eq!(arrived, round, "one arrival for each, whatever becomes of it: {seen:?}");
+    }
+    assert!(hole.connections() > 0 && steady.requests() > 0);
+    assert_eq!(gateway.metrics().sum("tidegate_retries_total", &[]), 0.0);
+}
+
+fn upload(length: usize) -> Vec<u8> {
+    let head = format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+    [head.into_bytes(), vec![b'u'; length]].concat()
+}
+
 #[test]
 fn a_get_is_repeated_within_its_attempts() {
     let hole = black_hole(harness::Conn::reset);
