@@ -4,6 +4,7 @@
 mod harness;
 
 use std::io::Write;
+use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -51,6 +52,76 @@ fn a_client_that_never_pauses_starves_nobody() {
     }
     stop.store(true, Ordering::Relaxed);
     flood.join().unwrap();
+}
+
+/// Bulk over TCP both ways, a spliced download without end and a flood of datagrams, all through one worker.
+#[test]
+fn bulk_transfers_and_floods_starve_nobody() {
+    let bulk = Backend::start(|conn| {
+        let stream = conn.stream().expect("open").try_clone().expect("a clone");
+        thread::scope(|scope| {
+            scope.spawn(|| std::io::copy(&mut &stream, &mut std::io::sink()));
+            write_for_ever(&stream);
+        });
+    });
+    let download = Backend::start(|conn| {
+        let _ = conn.wire.read_head();
+        let _ = conn.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", u64::MAX / 2).as_bytes());
+        write_for_ever(conn.stream().expect("open"));
+    });
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let names =
+        [("bulk", bulk.address), ("download", download.address), ("silent", silent.local_addr().unwrap())];
+    let gateway = Gateway::start(
+        "workers = 1\n[listen.web]\naddress = \"@web@\"\n\
+         [listen.raw]\naddress = \"@raw@\"\nprotocol = \"tcp\"\nto = \"bulk\"\n\
+         [listen.datagrams]\naddress = \"@datagrams@\"\nprotocol = \"udp\"\nto = \"silent\"\n\
+         [service.bulk]\nendpoints = [\"@bulk@\"]\n[service.download]\nendpoints = [\"@download@\"]\n\
+         [service.silent]\nendpoints = [\"@silent@\"]\n\
+         [[route]]\nmatch = { path = \"/fixed\" }\nrespond = { body = \"here\" }\n[[route]]\nto = \"download\"\n",
+        &names,
+    );
+    let raw = Client::connect(gateway.address("raw"));
+    let mut downloading = gateway.client();
+    downloading.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let flood = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    flood.connect(gateway.address("datagrams")).expect("an address");
+    let stop = AtomicBool::new(false);
+    let moved = || {
+        let metrics = gateway.metrics();
+        let count = |name: &str| metrics.sum(name, &[]);
+        [
+            count("tidegate_tcp_received_bytes_total"),
+            count("tidegate_tcp_sent_bytes_total"),
+            count("tidegate_udp_datagrams_total"),
+            count("tidegate_spliced_bytes_total"),
+        ]
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| write_for_ever(raw.raw()));
+        scope.spawn(|| std::io::copy(&mut raw.raw(), &mut std::io::sink()));
+        scope.spawn(|| std::io::copy(&mut downloading.raw(), &mut std::io::sink()));
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let _ = flood.send(&[b'u'; 1000]);
+            }
+        });
+        let mut before = moved();
+        for _ in 0..20 {
+            assert_eq!(gateway.get("/fixed").text(), "here");
+            until("all of them go on, too", || moved().iter().zip(before).all(|(now, before)| *now > before));
+            before = moved();
+        }
+        stop.store(true, Ordering::Relaxed);
+        for client in [&raw, &downloading] {
+            let _ = client.raw().shutdown(Shutdown::Both);
+        }
+    });
+}
+
+fn write_for_ever(mut to: &TcpStream) {
+    let piece = vec![b'b'; 1 << 18];
+    while to.write_all(&piece).is_ok() {}
 }
 
 #[test]
