@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::snapshot::Snapshot;
+use crate::config::snapshot::{Listener, Snapshot};
 use crate::config::{Registry, Resolutions};
 use crate::control;
 use crate::http::h1_parse::{Progress, parse_request};
@@ -140,8 +140,10 @@ fn describe<'a>(snapshot: &Snapshot, view: &dyn Fn() -> RequestView<'a>) -> (Str
 }
 
 fn describe_action(snapshot: &Snapshot, route: &Route, view: RequestView<'_>, text: &mut String) {
-    let values =
-        Values { view, route, client: IpAddr::V4(Ipv4Addr::LOCALHOST), request_id: b"(made per request)" };
+    let is_secure = |listener: &Listener| *listener.name == *view.listener && listener.tls.is_some();
+    let scheme = if snapshot.listeners.iter().any(is_secure) { "https" } else { "http" };
+    let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let values = Values { view, route, client, scheme, request_id: b"(made per request)" };
     let _ = match &route.action {
         Action::Respond { status, .. } => writeln!(text, "  answers {status} by itself"),
         Action::Redirect { status, location } => {

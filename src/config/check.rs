@@ -110,7 +110,7 @@ fn listeners_of(route: &RouteEntry<'_>, document: &Document<'_>, report: &Report
         let names = || document.listeners.iter().map(|listener| listener.name.value);
         let known = document.listeners.iter().find(|listener| listener.name.value == wanted.value);
         match known.map(|listener| listener.protocol) {
-            Some(ProtocolWord::Http) => continue,
+            Some(protocol) if protocol.is_http() => continue,
             Some(other) => {
                 let problem = Problem::new(format!(
                     "no route sees what comes to the {} listener \"{}\"",
@@ -214,7 +214,7 @@ fn unused_services(document: &Document<'_>, report: &Report<'_>) {
     if report.has_errors() {
         return;
     }
-    let has_http = document.listeners.iter().any(|listener| listener.protocol == ProtocolWord::Http);
+    let has_http = document.listeners.iter().any(|listener| listener.protocol.is_http());
     if document.routes.is_empty() && has_http {
         let problem = Problem::new("there are no routes: every request is answered 404");
         report.warning(0..1, "route", problem.help("add a section `[[route]]` with `to = \"SERVICE\"`"));

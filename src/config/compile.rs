@@ -129,7 +129,7 @@ fn listener(
     let timeouts = &settings.client_timeouts;
     let to = || services.get(entry.to.as_ref()?.value).copied();
     let protocol = match entry.protocol {
-        ProtocolWord::Http => Protocol::Http,
+        ProtocolWord::Http | ProtocolWord::Https => Protocol::Http,
         ProtocolWord::Tcp => Protocol::Tcp { to: to()?, idle: entry.idle_timeout.unwrap_or(timeouts.tcp) },
         ProtocolWord::Udp => Protocol::Udp(UdpPolicy {
             to: to()?,
@@ -142,6 +142,7 @@ fn listener(
         name: entry.name.value.into(),
         address: entry.address.as_ref()?.value,
         protocol,
+        tls: entry.tls.clone(),
         proxy_trusted: entry.proxy_trusted.clone(),
     })
 }

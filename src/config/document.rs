@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::server::ServerConfig;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -20,8 +22,8 @@ use crate::config::snapshot::{
     Cidr, ClientTimeouts, DriverChoice, LogTarget, PoolLimits, ProxyVersion, RetryPolicy, Settings,
     SplicePolicy, UpstreamTimeouts,
 };
-use crate::config::suggest;
 use crate::config::value::{self, Parsed, Place};
+use crate::config::{suggest, tls};
 use crate::http::h1_body::ChunkLimits;
 use crate::http::head::HeadLimits;
 
@@ -55,12 +57,14 @@ pub struct ListenerEntry<'a> {
     pub idle_timeout: Option<Duration>,
     pub responses: Option<NonZeroU32>,
     pub flows_max: Option<usize>,
+    pub tls: Option<Arc<ServerConfig>>,
     pub proxy_trusted: Vec<Cidr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProtocolWord {
     Http,
+    Https,
     Tcp,
     Udp,
 }
@@ -68,13 +72,19 @@ pub enum ProtocolWord {
 impl ProtocolWord {
     /// Whether the listener's `to` says where everything goes, and no route has a say.
     pub fn has_service(self) -> bool {
-        self != ProtocolWord::Http
+        !self.is_http()
+    }
+
+    /// Whether requests arrive there, with TLS or without.
+    pub fn is_http(self) -> bool {
+        matches!(self, ProtocolWord::Http | ProtocolWord::Https)
     }
 
     /// As it is called in a sentence.
     pub fn name(self) -> &'static str {
         match self {
             ProtocolWord::Http => "HTTP",
+            ProtocolWord::Https => "HTTPS",
             ProtocolWord::Tcp => "TCP",
             ProtocolWord::Udp => "UDP",
         }
@@ -105,10 +115,12 @@ pub fn read<'a>(file: &Path, report: &'a Report<'a>, table: &'a DeTable<'a>) -> 
     // Each is opened once: opening reports the keys that should not be there.
     let [admin, limits, timeouts] = ["admin", "limits", "timeouts"].map(|key| root.table_or_empty(key));
     let upstream = upstream_timeouts(&timeouts);
-    let listeners = root.named("listen").into_iter().map(|(name, section)| listener(name, &section));
+    let directory = directory(file);
+    let listeners = root.named("listen").into_iter();
+    let listeners = listeners.map(|(name, section)| listener(name, &section, &directory));
     let services = root.named("service").into_iter().map(|(name, section)| service(name, &section, upstream));
     Document {
-        settings: settings(&root, &admin, &limits, &timeouts, directory(file)),
+        settings: settings(&root, &admin, &limits, &timeouts, &directory),
         start_only: StartOnly {
             workers: root.key_span("workers"),
             driver: root.key_span("driver"),
@@ -131,14 +143,14 @@ fn settings(
     admin: &Section<'_>,
     limits: &Section<'_>,
     timeouts: &Section<'_>,
-    directory: PathBuf,
+    directory: &Path,
 ) -> Settings {
     let (forward, head_limits) = (root.table_or_empty("forward"), head_limits(limits));
     Settings {
         workers: root.value("workers", workers),
         driver: root.value("driver", value::word(DRIVERS)),
         admin: admin.optional("address", value::socket_address).map(|found| found.value),
-        access_log: root.table_or_empty("log").value("access", |value| log_target(value, &directory)),
+        access_log: root.table_or_empty("log").value("access", |value| log_target(value, directory)),
         watch: root.table_or_empty("reload").value("watch", value::boolean),
         drain_deadline: root.table_or_empty("shutdown").value("deadline", value::duration),
         dns_refresh: root.table_or_empty("dns").value("refresh", dns_refresh),
@@ -294,7 +306,7 @@ fn log_target(value: &DeValue<'_>, directory: &Path) -> Parsed<LogTarget> {
     }
 }
 
-fn listener<'a>(name: Located<&'a str>, section: &Section<'a>) -> ListenerEntry<'a> {
+fn listener<'a>(name: Located<&'a str>, section: &Section<'a>, directory: &Path) -> ListenerEntry<'a> {
     let protocol = section.optional("protocol", protocol).map(|found| found.value);
     // A protocol that is wrong is reported; what belongs to which of them is then not known.
     let known = protocol.is_some() || !section.has("protocol");
@@ -313,6 +325,10 @@ fn listener<'a>(name: Located<&'a str>, section: &Section<'a>) -> ListenerEntry<
             NonZeroU32::new(responses)
         }),
         flows_max: section.optional("flows_max", flows).map(|found| found.value as usize),
+        tls: (protocol == ProtocolWord::Https)
+            .then(|| section.table("tls"))
+            .flatten()
+            .and_then(|table| tls::server(&table, directory)),
         proxy_trusted: section.table("proxy_protocol").map(|table| proxy_trusted(&table)).unwrap_or_default(),
     }
 }
@@ -328,7 +344,14 @@ fn refuse_foreign(section: &Section<'_>, protocol: ProtocolWord) {
             section.error(section.key_span(key), key, problem.help(instead));
         }
     };
-    if protocol == ProtocolWord::Http {
+    if protocol == ProtocolWord::Https {
+        if !section.has("tls") {
+            section.absent("tls");
+        }
+    } else {
+        refuse("tls", "\"https\"", "write `protocol = \"https\"`, or remove this");
+    }
+    if protocol.is_http() {
         let whose = "\"tcp\"` or `\"udp\"";
         let add = "add a `protocol`, or remove this:";
         refuse("to", whose, &format!("{add} HTTP requests go where `[[route]]` says"));
@@ -356,13 +379,17 @@ fn proxy_trusted(section: &Section<'_>) -> Vec<Cidr> {
 }
 
 fn protocol(value: &DeValue<'_>) -> Parsed<ProtocolWord> {
-    const LATER: [&str; 3] = ["https", "tls-passthrough", "http2"];
-    const NOW: &[(&str, ProtocolWord)] =
-        &[("http", ProtocolWord::Http), ("tcp", ProtocolWord::Tcp), ("udp", ProtocolWord::Udp)];
+    const LATER: [&str; 2] = ["tls-passthrough", "http2"];
+    const NOW: &[(&str, ProtocolWord)] = &[
+        ("http", ProtocolWord::Http),
+        ("https", ProtocolWord::Https),
+        ("tcp", ProtocolWord::Tcp),
+        ("udp", ProtocolWord::Udp),
+    ];
     match value.as_str() {
         Some(text) if LATER.contains(&text) => {
             let problem = Problem::new(format!("the protocol \"{text}\" is not supported in this version"));
-            Err(problem.help("this version has \"http\", \"tcp\" and \"udp\""))
+            Err(problem.help("this version has \"http\", \"https\", \"tcp\" and \"udp\""))
         }
         _ => value::word(NOW)(value),
     }

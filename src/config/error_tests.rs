@@ -111,16 +111,30 @@ fn unknown_keys() {
     assert_cases(Severity::Error, UNKNOWN);
 }
 
+const TLS: &[Case] = &[
+    (
+        "[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"https\"",
+        "1:1",
+        "`listen.web` has no `tls`",
+        "edge.pem",
+    ),
+    (
+        "[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"tcp\"\nto = \"m\"\ntls = {}",
+        "5:1",
+        "`tls` is for listeners with `protocol = \"https\"`",
+        "https",
+    ),
+];
+
+/// What the files hold is in tests/tls_keeps_every_promise.rs.
+#[test]
+fn tls() {
+    assert_cases(Severity::Error, TLS);
+}
+
 const LATER: &[Case] = &[
     ("[auth.users]\njwt = 1", "1:2", "`auth` is not supported in this version", "identity"),
     ("[limit.a]\nrate = 1", "1:2", "`limit` is not supported in this version", "rate limits"),
-    ("[listen.web]\naddress = \"0.0.0.0:1\"\ntls = { key = \"k\" }", "3:1", "`tls` is not supported", "TLS"),
-    (
-        "[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"https\"",
-        "3:12",
-        "\"https\" is not supported",
-        "\"http\"",
-    ),
     (
         "[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"tls-passthrough\"",
         "3:12",

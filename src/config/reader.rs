@@ -151,6 +151,7 @@ impl<'a> Section<'a> {
         let example = match (self.path, key) {
             ("listen.*", "address") => Some("add `address = \"0.0.0.0:8080\"`"),
             ("listen.*", "to") => Some("add `to = \"SERVICE\"`: where its connections go"),
+            ("listen.*", "tls") => Some("add `tls = { certificate = \"edge.pem\", key = \"edge.key\" }`"),
             ("listen.*.proxy_protocol", "trusted") => Some("add `trusted = [\"10.0.0.0/8\"]`"),
             ("service.*", "endpoints") => Some("add `endpoints = [\"10.0.0.5:8000\"]`"),
             _ => None,

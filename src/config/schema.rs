@@ -322,9 +322,9 @@ pub const SECTIONS: &[Section] = &[
             key("address", "IP address and port", "required", "`\"0.0.0.0:8080\"`, `\"[::]:8080\"`."),
             key(
                 "protocol",
-                "`\"http\"`, `\"tcp\"`, `\"udp\"`",
+                "`\"http\"`, `\"https\"`, `\"tcp\"`, `\"udp\"`",
                 "\"http\"",
-                "What clients speak there. `tcp` passes the bytes on as they are, `udp` the datagrams.",
+                "What clients speak there. `https` needs `tls`. `tcp` passes the bytes on as they are, `udp` the datagrams.",
             ),
             key(
                 "to",
@@ -362,6 +362,35 @@ pub const SECTIONS: &[Section] = &[
             "required",
             "Peers whose connections begin with a PROXY header, within `timeouts.header`: what it says is the client's address from then on. Connections of others are served without; a header there is not read as one.",
         )],
+    },
+    Section {
+        path: "listen.*.tls",
+        header: "listen.NAME.tls = { ... }",
+        doc: "TLS 1.2 and 1.3 towards clients, for `protocol = \"https\"`. A reload reads the files again; while one of them is wrong, the old certificates stay.",
+        keys: &[
+            key(
+                "certificate",
+                "path",
+                "required",
+                "PEM: the server's certificate, then those that lead to its root. Whom nothing in `certificates` is meant for gets this one.",
+            ),
+            key(
+                "key",
+                "path",
+                "required",
+                "PEM: its private key (RSA, ECDSA or Ed25519; PKCS#8, PKCS#1 or SEC1).",
+            ),
+            key("min_version", "`\"1.2\"`, `\"1.3\"`", "\"1.2\"", "The oldest version that is spoken."),
+        ],
+    },
+    Section {
+        path: "listen.*.tls.certificates",
+        header: "listen.NAME.tls.certificates = [{ ... }, ...]",
+        doc: "More certificates, each for the DNS names in it (`*.example.com` is for all names one below `example.com`). The client's server name (SNI) decides.",
+        keys: &[
+            key("certificate", "path", "required", "As above."),
+            key("key", "path", "required", "As above."),
+        ],
     },
     Section {
         path: "service.*",
@@ -586,7 +615,6 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("", "model", "conversion of inputs for models"),
     ("", "trace", "trace export by OTLP"),
     ("", "redis", "limits shared between machines"),
-    ("listen.*", "tls", "TLS towards clients"),
     ("listen.*", "sni", "routing by TLS server name"),
     ("service.*", "health", "active health checks"),
     ("service.*", "outlier", "ejection of failing endpoints"),

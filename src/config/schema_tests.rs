@@ -49,7 +49,9 @@ fn every_default() -> String {
     for section in SECTIONS
         .iter()
         .filter(|section| !section.path.starts_with("route") && !section.path.ends_with("endpoints"))
-        .filter(|section| !section.path.ends_with("proxy_protocol"))
+        .filter(|section| {
+            !section.path.ends_with("proxy_protocol") && !section.path.starts_with("listen.*.tls")
+        })
     {
         if !section.path.is_empty() {
             text.push_str(&format!("[{}]\n", section.path.replace('*', "NAME")));

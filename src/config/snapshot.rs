@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
+use rustls::server::ServerConfig;
+
 use crate::balance::pick::Picker;
 use crate::config::id_hash::IdHash;
 use crate::http::h1_body::ChunkLimits;
@@ -161,6 +163,8 @@ pub struct Listener {
     pub name: Arc<str>,
     pub address: SocketAddr,
     pub protocol: Protocol,
+    /// What HTTP is spoken through.
+    pub tls: Option<Arc<ServerConfig>>,
     /// Peers whose connections begin with a PROXY header.
     pub proxy_trusted: Vec<Cidr>,
 }

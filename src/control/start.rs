@@ -142,6 +142,7 @@ fn summary(snapshot: &Snapshot, workers: usize, driver: Driver) -> String {
     let listeners = snapshot.listeners.iter();
     parts.extend(listeners.map(|listener| {
         let scheme = match listener.protocol {
+            Protocol::Http if listener.tls.is_some() => "https",
             Protocol::Http => "http",
             Protocol::Tcp { .. } => "tcp",
             Protocol::Udp(_) => "udp",

@@ -2,9 +2,12 @@
 //! the wait for more. Also writes whole pieces. Does not open the socket, parse, or keep time.
 
 use std::future::poll_fn;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+
+use rustls::server::ServerConfig;
 
 use crate::net::splice::Pipe;
 use crate::net::tcp::Stream;
@@ -25,6 +28,13 @@ pub struct Reader {
 impl Reader {
     pub fn new(stream: Stream, buffers: Rc<BufferPool>) -> Reader {
         Reader { stream, buffers, buffer: None, prefers_large: false, assumes_more: false }
+    }
+
+    /// Shakes hands as a TLS server; what was received already is where that begins. Returns whether an earlier session
+    /// goes on.
+    pub async fn secure(&mut self, config: Arc<ServerConfig>) -> io::Result<bool> {
+        self.assumes_more = false;
+        self.stream.secure(config, &self.buffers, self.buffer.take()).await
     }
 
     /// Bytes received and not yet consumed.
@@ -81,9 +91,9 @@ impl Reader {
     pub fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
         // Whether the last read took exactly what was there shows only here, since nobody waits for less.
         if std::mem::take(&mut self.assumes_more) && !self.stream.has_input_or_is_closed() {
-            self.stream.readiness().read_blocked();
+            self.stream.read_blocked();
         }
-        self.stream.readiness().poll_readable(context)
+        self.stream.poll_readable(context)
     }
 
     /// Receives once. `Ok(0)` is the peer's FIN.
@@ -94,7 +104,7 @@ impl Reader {
     /// Receives once, at most `most` bytes, so that bytes of the next message stay in the kernel.
     pub fn poll_fill_at_most(&mut self, context: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
         loop {
-            if self.stream.readiness().poll_readable(context).is_pending() {
+            if self.stream.poll_readable(context).is_pending() {
                 return Poll::Pending;
             }
             let (buffers, large) = (&self.buffers, self.prefers_large);
@@ -109,7 +119,7 @@ impl Reader {
                     buffer.fill(count);
                     self.assumes_more = count == room;
                     if !self.assumes_more {
-                        self.stream.readiness().was_drained();
+                        self.stream.was_drained();
                     }
                     return Poll::Ready(Ok(count));
                 }
@@ -125,7 +135,7 @@ impl Reader {
 
     /// Ready when input is there, or is assumed to be: taking it tells.
     pub fn poll_input(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.stream.readiness().poll_readable(context)
+        self.stream.poll_readable(context)
     }
 
     /// Moves input into the pipe, at most `most` bytes, past the buffer: nothing received may lie there.
@@ -139,11 +149,11 @@ impl Reader {
             Ok(1..) => self.assumes_more = true,
             Ok(0) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                if self.stream.readiness().knows_of_more() && self.stream.has_input_or_is_closed() {
+                if self.stream.knows_of_more() && self.stream.has_input_or_is_closed() {
                     return Err(ErrorKind::Unsupported.into());
                 }
                 self.assumes_more = false;
-                self.stream.readiness().read_blocked();
+                self.stream.read_blocked();
             }
             Err(_) => self.assumes_more = false,
         }
@@ -180,15 +190,15 @@ impl Reader {
             if self.stream.has_input_or_is_closed() {
                 return false;
             }
-            self.stream.readiness().read_blocked();
+            self.stream.read_blocked();
         }
-        self.stream.readiness().forget_reader();
+        self.stream.forget_reader();
         self.is_fit_to_idle()
     }
 
     /// `false` once the upstream is known to have closed or spoken unasked.
     pub fn is_fit_to_idle(&self) -> bool {
-        self.bytes().is_empty() && !self.stream.readiness().may_read()
+        self.bytes().is_empty() && !self.stream.may_read()
     }
 
     fn closed(&mut self, result: io::Result<usize>) -> Poll<io::Result<usize>> {
@@ -199,7 +209,7 @@ impl Reader {
     }
 
     fn release_if_empty(&mut self) {
-        self.stream.readiness().read_blocked();
+        self.stream.read_blocked();
         if self.bytes().is_empty() {
             self.buffer = None;
         }
@@ -229,7 +239,7 @@ pub fn write_now(stream: &Stream, bytes: &[u8]) -> io::Result<usize> {
 
 /// `write_now` of `first` and `second` behind it, in one system call.
 pub fn write_both_now(stream: &Stream, first: &[u8], second: &[u8]) -> io::Result<usize> {
-    none_if_blocked(stream.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]))
+    none_if_blocked(stream.try_write_both(first, second))
 }
 
 fn none_if_blocked(sent: io::Result<usize>) -> io::Result<usize> {

@@ -7,4 +7,5 @@ pub mod readiness;
 pub mod ready_set;
 pub mod splice;
 pub mod tcp;
+pub mod tls;
 pub mod udp;

@@ -6,23 +6,29 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use rustix::net::{RecvFlags, SendFlags};
+use rustls::server::ServerConfig;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use super::readiness::{Readiness, Socket};
+use super::tls::Tls;
+use crate::runtime::buffer::{Buffer, BufferPool};
 use crate::runtime::limits;
 
-/// A connected socket. Clones share it; it closes when the last one goes.
+/// A connected socket, and the TLS on it, if any. Clones share both; it closes when the last one goes.
 #[derive(Clone)]
 pub struct Stream {
     socket: Rc<Socket>,
+    tls: Option<Rc<Tls>>,
 }
 
 impl Stream {
     /// Takes a connected socket that is already non-blocking.
     pub fn from_socket(socket: socket2::Socket, readiness: &Rc<Readiness>) -> io::Result<Stream> {
-        Ok(Stream { socket: readiness.register(socket.into())? })
+        Ok(Stream { socket: readiness.register(socket.into())?, tls: None })
     }
 
     /// Connects without blocking; the caller bounds the time. Errors are the kernel's.
@@ -45,8 +51,31 @@ impl Stream {
         }
     }
 
+    /// Shakes hands as a server; from then on everything goes through TLS. The caller bounds the time. `received`: what was
+    /// read already. Returns whether an earlier session goes on. Errors: see `Tls::handshake`.
+    pub async fn secure(
+        &mut self,
+        config: Arc<ServerConfig>,
+        buffers: &Rc<BufferPool>,
+        received: Option<Buffer>,
+    ) -> io::Result<bool> {
+        let tls = Tls::accept(config, buffers.clone(), received)?;
+        tls.handshake(&self.socket).await?;
+        let is_resumed = tls.is_resumed();
+        self.tls = Some(Rc::new(tls));
+        Ok(is_resumed)
+    }
+
+    /// Whether bytes go through as they are, so that splice(2) may move them.
+    pub fn is_plain(&self) -> bool {
+        self.tls.is_none()
+    }
+
     /// Receives what is there. `Ok(0)` is the peer's FIN; `WouldBlock` means wait for readiness.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(tls) = &self.tls {
+            return tls.try_read(&self.socket, buffer);
+        }
         // Not libc's: a cancellation point costs as much there as the rest of the call's user side.
         let (count, _) = rustix::net::recv(self, buffer, RecvFlags::empty())?;
         Ok(count)
@@ -54,11 +83,19 @@ impl Stream {
 
     /// Sends what the kernel takes now. `WouldBlock` means wait for `writable`.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(tls) = &self.tls {
+            return tls.try_write(&self.socket, bytes, &[]);
+        }
         self.note_write(rustix::net::send(self, bytes, SendFlags::NOSIGNAL).map_err(io::Error::from))
     }
 
-    pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.note_write(self.options().send_vectored_with_flags(slices, libc::MSG_NOSIGNAL))
+    /// The same of `first` and `second` behind it, in one system call.
+    pub fn try_write_both(&self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+        if let Some(tls) = &self.tls {
+            return tls.try_write(&self.socket, first, second);
+        }
+        let slices = [IoSlice::new(first), IoSlice::new(second)];
+        self.note_write(self.options().send_vectored_with_flags(&slices, libc::MSG_NOSIGNAL))
     }
 
     /// To be told how each attempt to write ended.
@@ -71,6 +108,9 @@ impl Stream {
 
     /// Whether the peer has closed, reset, or sent something unasked: one `recv(MSG_PEEK)`.
     pub fn has_input_or_is_closed(&self) -> bool {
+        if self.has_decrypted() {
+            return true;
+        }
         let mut byte = [std::mem::MaybeUninit::<u8>::uninit()];
         match self.options().recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT) {
             Ok(_) => true,
@@ -78,9 +118,41 @@ impl Stream {
         }
     }
 
-    /// What is known of its readiness to read.
-    pub fn readiness(&self) -> &Socket {
-        &self.socket
+    /// Ready while there may be something to read.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.has_decrypted() { Poll::Ready(()) } else { self.socket.poll_readable(context) }
+    }
+
+    /// Whether there may be something to read.
+    pub fn may_read(&self) -> bool {
+        self.has_decrypted() || self.socket.may_read()
+    }
+
+    /// A read took less than it had room for: all that was there, unless more was told of.
+    pub fn was_drained(&self) {
+        // Of TLS, only the records' reader knows.
+        if self.is_plain() {
+            self.socket.was_drained();
+        }
+    }
+
+    /// Whether something was told of that a read may have stopped short of.
+    pub fn knows_of_more(&self) -> bool {
+        self.socket.knows_of_more()
+    }
+
+    /// A read would have blocked: there is neither input nor an end.
+    pub fn read_blocked(&self) {
+        self.socket.read_blocked();
+    }
+
+    /// Nobody is to be woken by input, nor kept in memory for it.
+    pub fn forget_reader(&self) {
+        self.socket.forget_reader();
+    }
+
+    fn has_decrypted(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.has_input())
     }
 
     /// Resolves when a write that would have blocked is worth another try.
@@ -88,8 +160,16 @@ impl Stream {
         self.socket.writable().await
     }
 
+    /// Says that nothing follows, where there are words for it: in TLS, so that no end is taken for a cut.
+    pub fn say_end(&self) {
+        if let Some(tls) = &self.tls {
+            tls.close_notify(&self.socket);
+        }
+    }
+
     /// Sends FIN now, though clones may keep the descriptor open for a moment.
     pub fn shutdown_write(&self) {
+        self.say_end();
         let _ = self.options().shutdown(std::net::Shutdown::Write);
     }
 

@@ -12,7 +12,8 @@ use crate::error::Kind;
 use crate::observe::histogram::Latency;
 pub use crate::observe::report::CoreReport;
 use crate::observe::report::{
-    ConnectionCounts, EndpointCounts, ListenerReport, RequestCounts, SeriesId, SeriesReport, UpstreamCounts,
+    ConnectionCounts, EndpointCounts, Handshake, ListenerReport, RequestCounts, SeriesId, SeriesReport,
+    UpstreamCounts,
 };
 use crate::observe::tcp::TcpTable;
 use crate::observe::udp::UdpListeners;
@@ -139,6 +140,11 @@ impl CoreMetrics {
     /// A load balancer's connection was closed for a missing, malformed or late PROXY header.
     pub fn proxy_header_failed(&self, listener: ListenerIndex) {
         self.on_listener(listener, |counts| counts.proxy_header_failed += 1);
+    }
+
+    /// A TLS handshake with a client ended so.
+    pub fn handshake(&self, listener: ListenerIndex, ended: Handshake) {
+        self.on_listener(listener, |counts| counts.handshakes.count(ended));
     }
 
     /// Connections open on this core now, all listeners together.

@@ -21,5 +21,5 @@ pub use metrics::{CoreMetrics, ListenerIndex, Outcome};
 pub use names::Names;
 pub use process::ProcessStats;
 pub use prometheus::{GatewayStats, Scrape, Stuck, render};
-pub use report::CoreReport;
+pub use report::{CoreReport, Handshake};
 pub use tcp::TcpSeries;

@@ -10,8 +10,8 @@ use crate::observe::histogram::{BUCKETS_SECONDS, LatencyTotal};
 use crate::observe::names::{Names, OTHER};
 use crate::observe::process::ProcessStats;
 use crate::observe::report::{
-    ConnectionCounts, CoreReport, EndpointCounts, RequestCounts, SeriesId, ServiceReport, SharedReport,
-    Totals,
+    ConnectionCounts, CoreReport, EndpointCounts, Handshake, RequestCounts, SeriesId, ServiceReport,
+    SharedReport, Totals,
 };
 use crate::observe::tcp::TcpCounts;
 use crate::observe::udp::{Dropped, FlowEnd, Traffic, UdpCounts};
@@ -183,6 +183,15 @@ fn connections(page: &mut Page, totals: &Totals) {
         "Load balancers' connections closed for a missing, malformed or late PROXY header.",
     );
     by_listener(page, |counts| counts.proxy_header_failed);
+    page.counter(
+        "tidegate_tls_handshakes_total",
+        "TLS handshakes with clients by how they ended: with a new session, a resumed one, or not at all.",
+    );
+    for (name, counts) in &totals.listeners {
+        for ended in Handshake::ALL {
+            page.sample(&[("listener", name), ("result", ended.word())], counts.handshakes.of(ended));
+        }
+    }
     page.counter("tidegate_tunnels_total", "Upgrade and CONNECT tunnels opened.");
     page.sample(&[], totals.tunnels_total);
     page.gauge("tidegate_tunnels_active", "Upgrade and CONNECT tunnels open now.");

@@ -65,6 +65,48 @@ pub struct ConnectionCounts {
     pub refused: u64,
     pub accept_failed: u64,
     pub proxy_header_failed: u64,
+    pub handshakes: HandshakeCounts,
+}
+
+/// How TLS handshakes ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HandshakeCounts([u64; Handshake::ALL.len()]);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handshake {
+    Full,
+    Resumed,
+    /// The client broke the protocol, or nothing it offered is spoken here.
+    Failed,
+    /// The client went away before it was over.
+    ClientClosed,
+    Timeout,
+}
+
+impl Handshake {
+    pub const ALL: [Handshake; 5] =
+        [Handshake::Full, Handshake::Resumed, Handshake::Failed, Handshake::ClientClosed, Handshake::Timeout];
+
+    /// As the label has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Handshake::Full => "full",
+            Handshake::Resumed => "resumed",
+            Handshake::Failed => "failed",
+            Handshake::ClientClosed => "client_closed",
+            Handshake::Timeout => "timeout",
+        }
+    }
+}
+
+impl HandshakeCounts {
+    pub fn count(&mut self, handshake: Handshake) {
+        self.0[handshake as usize] += 1;
+    }
+
+    pub fn of(&self, handshake: Handshake) -> u64 {
+        self.0[handshake as usize]
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -213,6 +255,9 @@ impl ConnectionCounts {
         self.refused += other.refused;
         self.accept_failed += other.accept_failed;
         self.proxy_header_failed += other.proxy_header_failed;
+        for (ours, theirs) in self.handshakes.0.iter_mut().zip(other.handshakes.0) {
+            *ours += theirs;
+        }
     }
 }
 

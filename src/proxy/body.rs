@@ -150,7 +150,7 @@ impl Uplink<'_> {
         let mut remaining = length;
         let mut turn = Turn::default();
         while remaining > 0 {
-            if client.bytes().is_empty() && self.bounds.splice.takes(remaining) {
+            if client.bytes().is_empty() && self.may_splice(client, remaining) {
                 remaining = self.splice(client, upstream, remaining, deadline).await?;
                 if remaining == 0 {
                     break;
@@ -213,11 +213,16 @@ impl Uplink<'_> {
             }
             // All that was received is sent, so that the rest of a large chunk needs no look.
             let left = decoder.chunk_bytes_left();
-            if self.bounds.splice.takes(left) {
+            if self.may_splice(client, left) {
                 decoder.pass(left - self.splice(client, upstream, left, deadline).await?);
             }
             self.fill(client, u64::MAX, &mut turn, deadline).await?;
         }
+    }
+
+    /// Whether what is still to come may pass from socket to socket.
+    fn may_splice(&self, client: &Reader, remaining: u64) -> bool {
+        client.stream.is_plain() && self.bounds.splice.takes(remaining)
     }
 
     /// Receives more of the body, at most `most` bytes.

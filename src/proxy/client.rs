@@ -2,10 +2,14 @@
 //! request to the pipeline, and closing so that the last answer arrives. Judges no request.
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+
+use rustls::server::ServerConfig;
 
 use crate::config::snapshot::{Settings, StableId};
 use crate::error::{Error, Kind};
@@ -13,6 +17,7 @@ use crate::http::h1_conn::Reader;
 use crate::http::h1_parse::{self, HeadError, Progress};
 use crate::http::head::Framing;
 use crate::net::tcp::Stream;
+use crate::observe::Handshake;
 use crate::runtime::core::Core;
 
 use super::deadline::{Deadline, bounded};
@@ -60,13 +65,26 @@ pub enum After {
     Abort,
 }
 
-/// Serves a connection until it ends. `expects_header`: a PROXY header stands at its begin.
-pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>, expects_header: bool) {
+/// What stands before the first request.
+pub struct Begin {
+    /// A PROXY header.
+    pub expects_header: bool,
+    /// Then a handshake.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>, begin: Begin) {
     let deadline = Deadline::new(core.timers.timer());
     let reader = Reader::new(stream, core.buffers.clone());
     let mut client = Client { reader, deadline, info, bound: None };
     // Boxed, as the requests' future is.
-    if expects_header && Box::pin(adopt_proxied(&core, &mut client)).await.is_err() {
+    if begin.expects_header && Box::pin(adopt_proxied(&core, &mut client)).await.is_err() {
+        return;
+    }
+    if let Some(tls) = begin.tls
+        && Box::pin(secure(&core, &mut client, tls)).await.is_err()
+    {
         return;
     }
     core.timers.now();
@@ -75,9 +93,11 @@ pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>, expects
         match Box::pin(serve_requests(&core, &mut client)).await {
             After::KeepAlive => {}
             After::Close => return linger(&core, &mut client).await,
-            After::Closed | After::Abort => return,
+            After::Closed => break,
+            After::Abort => return,
         }
     }
+    client.reader.stream.say_end();
 }
 
 /// Makes the client that a load balancer names the one that is served.
@@ -86,6 +106,29 @@ async fn adopt_proxied(core: &Core, client: &mut Client) -> Result<(), Error> {
     let Client { reader, deadline, info, .. } = client;
     client.info = proxy_header::receive(core, reader, deadline, within, info).await?;
     Ok(())
+}
+
+/// Shakes hands within the time that a head may take.
+async fn secure(core: &Core, client: &mut Client, tls: Arc<ServerConfig>) -> Result<(), Error> {
+    let within = core.snapshot().settings.client_timeouts.header;
+    let Client { reader, deadline, .. } = client;
+    deadline.start(Kind::HeaderTimeout, within);
+    let shake = async {
+        reader.secure(tls).await.map_err(|error| {
+            let is_breach = error.kind() == ErrorKind::InvalidData;
+            Error::with_source(if is_breach { Kind::BadRequest } else { Kind::ClientClosed }, error)
+        })
+    };
+    let shaken = bounded(pin!(shake), deadline).await;
+    let ended = match &shaken {
+        Ok(true) => Handshake::Resumed,
+        Ok(false) => Handshake::Full,
+        Err(Error { kind: Kind::HeaderTimeout, .. }) => Handshake::Timeout,
+        Err(Error { kind: Kind::BadRequest, .. }) => Handshake::Failed,
+        Err(_) => Handshake::ClientClosed,
+    };
+    core.metrics.handshake(client.info.listener_index, ended);
+    shaken.map(|_| ())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -30,6 +30,15 @@ pub struct ClientInfo {
     pub listener_index: ListenerIndex,
     /// Cleared when a reload removes the listener: its connections then end with their next answer.
     pub listener_open: Rc<Cell<bool>>,
+    /// It speaks through TLS.
+    pub is_secure: bool,
+}
+
+impl ClientInfo {
+    /// Of the URLs that it asks for.
+    pub fn scheme(&self) -> &'static str {
+        if self.is_secure { "https" } else { "http" }
+    }
 }
 
 pub struct Exchange {

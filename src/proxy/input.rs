@@ -65,6 +65,7 @@ pub struct Values<'a> {
     pub view: RequestView<'a>,
     pub route: &'a Route,
     pub client: IpAddr,
+    pub scheme: &'static str,
     pub request_id: &'a [u8],
 }
 
@@ -78,7 +79,7 @@ impl TemplateValues for Values<'_> {
             Source::Host => Some(host_without_port(view.host())),
             Source::Path => Some(view.path),
             Source::Method => Some(view.method()),
-            Source::Scheme => Some(b"http"),
+            Source::Scheme => Some(self.scheme.as_bytes()),
             Source::RequestId => Some(self.request_id),
             Source::Route => Some(self.route.name.as_bytes()),
             Source::ClientIp => {

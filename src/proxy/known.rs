@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rustls::server::ServerConfig;
+
 use crate::config::snapshot::{Binding, Cidr, Protocol, Snapshot, Transport};
 
 use super::l4;
@@ -17,7 +19,7 @@ pub struct Known {
 }
 
 pub enum Serves {
-    Http,
+    Http { tls: Option<Arc<ServerConfig>> },
     Tcp(l4::Plan),
 }
 
@@ -28,7 +30,7 @@ impl Known {
         let listener = snapshot.listeners.iter().find(|listener| listener.binding() == binding)?;
         let serves = match listener.protocol {
             Protocol::Udp(_) => return None,
-            Protocol::Http => Serves::Http,
+            Protocol::Http => Serves::Http { tls: listener.tls.clone() },
             Protocol::Tcp { to, idle } => {
                 let settings = &snapshot.settings;
                 Serves::Tcp(l4::Plan {

@@ -45,6 +45,7 @@ pub async fn receive(
         listener: info.listener.clone(),
         listener_index: info.listener_index,
         listener_open: info.listener_open.clone(),
+        is_secure: info.is_secure,
     }))
 }
 

@@ -53,6 +53,11 @@ pub struct Received {
 }
 
 impl Downlink<'_> {
+    /// Whether what is still to come may pass from socket to socket.
+    fn may_splice(&self, remaining: u64) -> bool {
+        self.client.is_plain() && self.bounds.splice.takes(remaining)
+    }
+
     /// The final response head (or 101), relaying informational ones. Leaves the head's bytes in `upstream`.
     pub async fn receive_head(&self, upstream: &mut Reader) -> Result<Received, Error> {
         let mut head = self.exchange.core.response_heads.take();
@@ -282,7 +287,7 @@ impl Body<'_, '_> {
             self.link.sent(piece as u64);
             upstream.consume(piece);
             remaining -= piece as u64;
-            if self.link.bounds.splice.takes(remaining) {
+            if self.link.may_splice(remaining) {
                 remaining = self.splice(upstream, remaining).await?;
             }
             if remaining == 0 {
@@ -331,7 +336,7 @@ impl Body<'_, '_> {
             }
             // All that was received is sent, so that the rest of a large chunk needs no look.
             let left = decoder.chunk_bytes_left();
-            if self.link.bounds.splice.takes(left) {
+            if self.link.may_splice(left) {
                 decoder.pass(left - self.splice(upstream, left).await?);
             }
             self.receive(upstream, &mut turn).await?.ok_or(Kind::ResponseTruncated)?;

@@ -86,6 +86,7 @@ pub fn values<'a>(exchange: &'a Exchange, route: &'a Route) -> Values<'a> {
         view: view(exchange),
         route,
         client: exchange.client.peer.ip(),
+        scheme: exchange.client.scheme(),
         request_id: exchange.id.as_bytes(),
     }
 }

@@ -176,7 +176,11 @@ fn forwarding_fields(exchange: &Exchange, settings: &Settings, out: &mut Vec<u8>
     out.extend_from_slice(b"\r\n");
     let trusted = exchange.is_trusted_peer(&settings.trusted);
     let sent = |name: Name| head.first(name).filter(|_| trusted).map(|field| field.value.of(bytes));
-    field(out, b"x-forwarded-proto", sent(Name::XForwardedProto).unwrap_or(b"http"));
+    field(
+        out,
+        b"x-forwarded-proto",
+        sent(Name::XForwardedProto).unwrap_or(exchange.client.scheme().as_bytes()),
+    );
     field(out, b"x-forwarded-host", sent(Name::XForwardedHost).unwrap_or(exchange.authority()));
     if settings.forwarded {
         forwarded_field(exchange, trusted, out);

@@ -381,11 +381,13 @@ fn begin(core: &Rc<Core>, accepting: &Accepting, socket: Socket, peer: SocketAdd
         listener: known.name.clone(),
         listener_index,
         listener_open: accepting.open.clone(),
+        is_secure: matches!(&known.serves, Serves::Http { tls: Some(_) }),
     });
     let connected = Connected::count(core, &info);
     match &known.serves {
-        Serves::Http => {
-            spawn_connection(connected, client::serve(core.clone(), stream, info, expects_header))
+        Serves::Http { tls } => {
+            let begin = client::Begin { expects_header, tls: tls.clone() };
+            spawn_connection(connected, client::serve(core.clone(), stream, info, begin));
         }
         Serves::Tcp(plan) => {
             spawn_connection(connected, l4::serve(core.clone(), stream, info, expects_header, plan.clone()));

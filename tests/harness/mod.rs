@@ -9,6 +9,7 @@ pub mod client;
 pub mod gateway;
 pub mod process;
 pub mod prom;
+pub mod tls;
 pub mod wire;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,454 @@
+//! Owns the TLS of one connection, between its socket and whoever reads and writes plaintext: records, alerts, and the
+//! handshake. No call waits: `WouldBlock` means what it means on a plain socket. Holds a buffer only while bytes wait in
+//! it. Chooses neither certificates nor versions (`ServerConfig` does).
+
+use std::cell::{RefCell, RefMut};
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustix::net::{RecvFlags, SendFlags};
+use rustls::HandshakeKind;
+use rustls::server::{ServerConfig, ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
+};
+
+use super::readiness::Socket;
+use crate::runtime::buffer::{BUFFER_BYTES, Buffer, BufferPool};
+
+/// A record's header: type, version, length (RFC 8446 §5.1).
+const HEADER_BYTES: usize = 5;
+/// The most that a record adds to its plaintext, header included (RFC 8446 §5.2, RFC 5246 §6.2.3).
+const OVERHEAD_BYTES: usize = 64;
+/// The most plaintext of one record.
+const RECORD_BYTES: usize = 16 * 1024;
+/// A receiver can use nothing of a record before all of it is there: the first ones of an answer fit a few segments.
+const EARLY_RECORD_BYTES: usize = 4 * 1024;
+/// So much of an answer goes in small records.
+const EARLY_BYTES: usize = 64 * 1024;
+
+/// One connection's state. Shared by all who hold its stream.
+pub struct Tls(RefCell<Session>);
+
+struct Session {
+    connection: UnbufferedServerConnection,
+    buffers: Rc<BufferPool>,
+    /// Received and not yet processed.
+    incoming: Option<Buffer>,
+    /// Decrypted and not yet taken, from `plain_at` on.
+    plain: Vec<u8>,
+    plain_at: usize,
+    /// Encrypted and not yet taken by the kernel.
+    outgoing: Option<Buffer>,
+    /// Goes after `outgoing`.
+    behind: Option<Buffer>,
+    /// Plaintext bytes in `outgoing` of which the writer does not know yet that they are gone.
+    owed: usize,
+    /// Since plaintext was last received.
+    sent_in_a_row: usize,
+    /// The peer said that nothing follows.
+    is_peer_closed: bool,
+}
+
+impl Tls {
+    /// The server's side. `received`: what the connection began with.
+    pub fn accept(
+        config: Arc<ServerConfig>,
+        buffers: Rc<BufferPool>,
+        received: Option<Buffer>,
+    ) -> io::Result<Tls> {
+        let connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
+        Ok(Tls(RefCell::new(Session {
+            connection,
+            buffers,
+            incoming: received,
+            plain: Vec::new(),
+            plain_at: 0,
+            outgoing: None,
+            behind: None,
+            owed: 0,
+            sent_in_a_row: 0,
+            is_peer_closed: false,
+        })))
+    }
+
+    /// Whether the handshake, which is over, continued an earlier session.
+    pub fn is_resumed(&self) -> bool {
+        self.session().connection.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// Until both sides may send data. `InvalidData` is the peer's breach of the protocol, or ours with its offer: it has
+    /// been sent the alert that says so.
+    pub async fn handshake(&self, socket: &Socket) -> io::Result<()> {
+        loop {
+            self.session().process(socket, &mut [])?;
+            loop {
+                match self.session().flush(socket) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    flushed => break flushed?,
+                }
+                socket.writable().await;
+            }
+            if !self.session().connection.is_handshaking() {
+                return Ok(());
+            }
+            match self.session().receive(socket) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                received => {
+                    received?;
+                    continue;
+                }
+            }
+            poll_fn(|context| socket.poll_readable(context)).await;
+        }
+    }
+
+    /// As `recv` on a plain socket. `Ok(0)` is the peer's close_notify; a FIN without one is `UnexpectedEof`.
+    pub fn try_read(&self, socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
+        self.session().read(socket, into)
+    }
+
+    /// As `send` of `first` and `second` behind it, except that whoever is told `WouldBlock` has to come back with bytes
+    /// that begin with the same: they are encrypted already.
+    pub fn try_write(&self, socket: &Socket, first: &[u8], second: &[u8]) -> io::Result<usize> {
+        self.session().write(socket, first, second)
+    }
+
+    /// Whether a read would return something without asking the kernel.
+    pub fn has_input(&self) -> bool {
+        let session = self.session();
+        session.has_plain() || session.is_peer_closed || session.next_record().is_some()
+    }
+
+    /// Tells the peer that nothing follows, as far as the kernel takes it now.
+    pub fn close_notify(&self, socket: &Socket) {
+        let _ = self.session().close_notify(socket);
+    }
+
+    fn session(&self) -> RefMut<'_, Session> {
+        self.0.borrow_mut()
+    }
+}
+
+impl Session {
+    fn read(&mut self, socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
+        let mut filled = self.take_plain(into);
+        loop {
+            if filled == into.len() || self.is_peer_closed {
+                return Ok(filled);
+            }
+            match self.next_record() {
+                Some(bytes) if filled > 0 && bytes > into.len() - filled => return Ok(filled),
+                Some(_) => match self.process(socket, &mut into[filled..]) {
+                    Ok(count) => filled += count,
+                    // Comes again with the next call.
+                    Err(_) if filled > 0 => return Ok(filled),
+                    Err(error) => return Err(error),
+                },
+                None if filled > 0 => return Ok(filled),
+                None => self.receive(socket)?,
+            }
+        }
+    }
+
+    /// Receives once. A peer that has gone without a word is `UnexpectedEof`.
+    fn receive(&mut self, socket: &Socket) -> io::Result<()> {
+        let buffer = self.incoming.get_or_insert_with(|| self.buffers.take());
+        if buffer.is_full() {
+            let is_bounded = buffer.is_large() || buffer.grow().is_err();
+            if is_bounded {
+                return Err(io::Error::new(ErrorKind::InvalidData, "a handshake message is too large"));
+            }
+        }
+        let spare = buffer.spare();
+        let room = spare.len();
+        let received = rustix::net::recv(socket, spare, RecvFlags::empty()).map_err(io::Error::from);
+        match received {
+            Ok((0, _)) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok((count, _)) => {
+                buffer.fill(count);
+                if count < room {
+                    socket.was_drained();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                if error.kind() == ErrorKind::WouldBlock {
+                    socket.read_blocked();
+                }
+                if buffer.is_empty() {
+                    self.incoming = None;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Processes what was received up to the next plaintext, of which `into` gets what fits; returns how much that was.
+    fn process(&mut self, socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
+        self.process_or_write(socket, into, |_| Ok(()))
+    }
+
+    /// `process`, which lets `write` encrypt once there is no more to process.
+    fn process_or_write(
+        &mut self,
+        socket: &Socket,
+        into: &mut [u8],
+        write: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>) -> io::Result<()>,
+    ) -> io::Result<usize> {
+        loop {
+            let Session { connection, incoming, outgoing, buffers, plain, plain_at, .. } = self;
+            let received = incoming.as_mut().map_or(&mut [][..], Buffer::filled_mut);
+            let UnbufferedStatus { mut discard, state, .. } = connection.process_tls_records(received);
+            let mut taken = 0;
+            let step = match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record.map_err(invalid)?;
+                        discard += record.discard;
+                        let count = record.payload.len().min(into.len() - taken);
+                        into[taken..taken + count].copy_from_slice(&record.payload[..count]);
+                        taken += count;
+                        if count < record.payload.len() {
+                            plain.drain(..std::mem::take(plain_at));
+                            plain.extend_from_slice(&record.payload[count..]);
+                        }
+                    }
+                    self.sent_in_a_row = 0;
+                    Step::Over
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    encode(outgoing, buffers, |room| match data.encode(room) {
+                        Ok(count) => Ok(count),
+                        Err(EncodeError::InsufficientSize(short)) => Err(Some(short)),
+                        Err(EncodeError::AlreadyEncoded) => Err(None),
+                    })?;
+                    Step::On
+                }
+                // What was encoded is in `outgoing`, in order.
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    Step::On
+                }
+                Ok(ConnectionState::PeerClosed) => {
+                    self.is_peer_closed = true;
+                    Step::On
+                }
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    let written = write(&mut traffic);
+                    self.discard(discard);
+                    let _ = self.flush(socket);
+                    return written.map(|()| 0);
+                }
+                Ok(_) => Step::Over,
+                Err(error) => Step::Failed(error),
+            };
+            self.discard(discard);
+            match step {
+                Step::On => {}
+                Step::Over => {
+                    // Handshake messages and alerts; the rest when there is room.
+                    let _ = self.flush(socket);
+                    return Ok(taken);
+                }
+                Step::Failed(error) => {
+                    self.encode_alert(socket);
+                    return Err(invalid(error));
+                }
+            }
+        }
+    }
+
+    /// The alert that goes with a failure waits in the connection.
+    fn encode_alert(&mut self, socket: &Socket) {
+        let Session { connection, outgoing, buffers, .. } = self;
+        while let Ok(ConnectionState::EncodeTlsData(mut data)) = connection.process_tls_records(&mut []).state
+        {
+            if encode(outgoing, buffers, |room| data.encode(room).map_err(|_| None)).is_err() {
+                break;
+            }
+        }
+        let _ = self.flush(socket);
+    }
+
+    fn discard(&mut self, count: usize) {
+        if let Some(buffer) = &mut self.incoming {
+            buffer.consume(count);
+            if buffer.is_empty() {
+                self.incoming = None;
+            }
+        }
+    }
+
+    fn write(&mut self, socket: &Socket, first: &[u8], second: &[u8]) -> io::Result<usize> {
+        self.flush(socket)?;
+        if self.owed == 0 {
+            self.encrypt(socket, first, second)?;
+            self.flush(socket)?;
+        }
+        let told = self.owed.min(first.len() + second.len());
+        self.owed -= told;
+        Ok(told)
+    }
+
+    /// Encrypts as much as one buffer takes. What the peer sent in the meantime is decrypted first.
+    fn encrypt(&mut self, socket: &Socket, first: &[u8], second: &[u8]) -> io::Result<()> {
+        let total = first.len() + second.len();
+        let is_small = total + OVERHEAD_BYTES * (1 + total / EARLY_RECORD_BYTES) <= BUFFER_BYTES;
+        let mut out = if is_small { self.buffers.take() } else { self.buffers.take_roomy() };
+        let (buffers, mut sent, mut done) = (self.buffers.clone(), self.sent_in_a_row, 0);
+        self.until_it_may_write(socket, |traffic| {
+            while done < total {
+                let most = if sent < EARLY_BYTES { EARLY_RECORD_BYTES } else { RECORD_BYTES };
+                let room = out.spare();
+                let count = most.min(room.len().saturating_sub(OVERHEAD_BYTES)).min(total - done);
+                if count == 0 {
+                    break;
+                }
+                let written = if done >= first.len() {
+                    traffic.encrypt(&second[done - first.len()..][..count], room)
+                } else if done + count <= first.len() {
+                    traffic.encrypt(&first[done..][..count], room)
+                } else {
+                    let mut joined = buffers.take();
+                    joined.append(&first[done..]);
+                    joined.append(&second[..count - joined.len()]);
+                    traffic.encrypt(joined.filled(), room)
+                };
+                out.fill(written.map_err(encrypt_failed)?);
+                sent += count;
+                done += count;
+            }
+            Ok(())
+        })?;
+        (self.owed, self.sent_in_a_row) = (done, sent);
+        self.append(out);
+        Ok(())
+    }
+
+    /// Calls `write` once all that was received is processed.
+    fn until_it_may_write(
+        &mut self,
+        socket: &Socket,
+        mut write: impl FnMut(&mut WriteTraffic<'_, ServerConnectionData>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        loop {
+            let mut may_write = false;
+            let received_before = self.plain.len();
+            self.process_or_write(socket, &mut [], |traffic| {
+                may_write = true;
+                write(traffic)
+            })?;
+            if may_write {
+                return Ok(());
+            }
+            if self.plain.len() == received_before {
+                return Err(ErrorKind::BrokenPipe.into());
+            }
+        }
+    }
+
+    fn close_notify(&mut self, socket: &Socket) -> io::Result<()> {
+        self.flush(socket)?;
+        let buffers = self.buffers.clone();
+        let mut out = None;
+        self.until_it_may_write(socket, |traffic| {
+            encode(&mut out, &buffers, |room| traffic.queue_close_notify(room).map_err(|_| None))
+        })?;
+        out.into_iter().for_each(|out| self.append(out));
+        self.flush(socket)
+    }
+
+    /// Messages of the connection's own may stand there; never two of these, as the writer flushes before.
+    fn append(&mut self, out: Buffer) {
+        match self.outgoing {
+            Some(_) => self.behind = Some(out),
+            None => self.outgoing = Some(out),
+        }
+    }
+
+    /// Gives the kernel all that is encrypted. `WouldBlock` while something is left.
+    fn flush(&mut self, socket: &Socket) -> io::Result<()> {
+        while let Some(out) = &mut self.outgoing {
+            match rustix::net::send(socket, out.filled(), SendFlags::NOSIGNAL).map_err(io::Error::from) {
+                Ok(count) => {
+                    out.consume(count);
+                    if out.is_empty() {
+                        self.outgoing = self.behind.take();
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    if error.kind() == ErrorKind::WouldBlock {
+                        socket.write_blocked();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn has_plain(&self) -> bool {
+        self.plain_at < self.plain.len()
+    }
+
+    fn take_plain(&mut self, into: &mut [u8]) -> usize {
+        let rest = &self.plain[self.plain_at..];
+        let count = rest.len().min(into.len());
+        into[..count].copy_from_slice(&rest[..count]);
+        self.plain_at += count;
+        if !self.has_plain() {
+            (self.plain, self.plain_at) = (Vec::new(), 0);
+        }
+        count
+    }
+
+    /// How many bytes of payload the next record has at most, if all of it has been received.
+    fn next_record(&self) -> Option<usize> {
+        let bytes = self.incoming.as_ref()?.filled();
+        let (header, payload) = bytes.split_at_checked(HEADER_BYTES)?;
+        let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        // One that is larger than any may be is for the connection to refuse.
+        (payload.len() >= length || length > RECORD_BYTES + OVERHEAD_BYTES * 32).then_some(length)
+    }
+}
+
+enum Step {
+    /// Another one follows.
+    On,
+    /// There is plaintext, or nothing to do before more is received.
+    Over,
+    Failed(rustls::Error),
+}
+
+/// Appends to `outgoing` what `write` puts into the room that it is given; it says how much it lacks.
+fn encode(
+    outgoing: &mut Option<Buffer>,
+    buffers: &Rc<BufferPool>,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<InsufficientSizeError>>,
+) -> io::Result<()> {
+    let out = outgoing.get_or_insert_with(|| buffers.take());
+    loop {
+        match write(out.spare()) {
+            Ok(count) => {
+                out.fill(count);
+                return Ok(());
+            }
+            Err(Some(_)) if !out.is_large() => {
+                out.grow().map_err(|_| io::Error::from(ErrorKind::OutOfMemory))?;
+            }
+            Err(_) => return Err(ErrorKind::OutOfMemory.into()),
+        }
+    }
+}
+
+fn invalid(error: rustls::Error) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, error)
+}
+
+fn encrypt_failed(error: EncryptError) -> io::Error {
+    io::Error::other(error)
+}

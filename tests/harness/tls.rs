@@ -1,0 +1,119 @@
+//! Owns the TLS side of tests: certificates made on the spot, and a client on the buffered API of rustls, which is not
+//! the one that the gateway uses. Verifies what it is shown.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
+
+use super::process::Directory;
+use super::wire::Wire;
+use super::{Fault, PATIENCE, Response};
+
+/// A self-signed certificate for these names, in files.
+pub struct Certificate {
+    pub der: CertificateDer<'static>,
+    pub pem: String,
+    pub key_pem: String,
+}
+
+impl Certificate {
+    pub fn new(names: &[&str]) -> Certificate {
+        let key = KeyPair::generate().expect("a key");
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let params = CertificateParams::new(names).expect("names");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        Certificate { der: certificate.der().clone(), pem: certificate.pem(), key_pem: key.serialize_pem() }
+    }
+
+    /// Writes `NAME.pem` and `NAME.key`; says where they are.
+    pub fn write(&self, directory: &Directory, name: &str) -> (PathBuf, PathBuf) {
+        (
+            directory.write(&format!("{name}.pem"), &self.pem),
+            directory.write(&format!("{name}.key"), &self.key_pem),
+        )
+    }
+}
+
+/// What a client brings: whom it trusts, what it speaks, and its memory of earlier sessions.
+#[derive(Clone)]
+pub struct Trust(Arc<ClientConfig>);
+
+pub const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+
+impl Trust {
+    pub fn of(certificates: &[&Certificate]) -> Trust {
+        Trust::speaking(certificates, BOTH, &[])
+    }
+
+    pub fn speaking(
+        certificates: &[&Certificate],
+        versions: &[&'static SupportedProtocolVersion],
+        alpn: &[&[u8]],
+    ) -> Trust {
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates {
+            roots.add(certificate.der.clone()).expect("a root");
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let builder = builder.with_protocol_versions(versions).expect("versions");
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        config.resumption = Resumption::in_memory_sessions(256);
+        Trust(Arc::new(config))
+    }
+
+    /// Connects and shakes hands.
+    pub fn connect(&self, address: SocketAddr, name: &str) -> std::io::Result<TlsClient> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_nodelay(true)?;
+        self.over(stream, name)
+    }
+
+    /// Shakes hands on a connection.
+    pub fn over(&self, mut stream: TcpStream, name: &str) -> std::io::Result<TlsClient> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        let mut connection = ClientConnection::new(self.0.clone(), name).map_err(std::io::Error::other)?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut stream)?;
+        }
+        Ok(TlsClient { wire: Wire::new(StreamOwned::new(connection, stream)) })
+    }
+}
+
+pub struct TlsClient {
+    pub wire: Wire<StreamOwned<ClientConnection, TcpStream>>,
+}
+
+impl TlsClient {
+    pub fn connection(&mut self) -> &mut ClientConnection {
+        &mut self.wire.source.conn
+    }
+
+    pub fn stream(&mut self) -> &mut StreamOwned<ClientConnection, TcpStream> {
+        &mut self.wire.source
+    }
+
+    pub fn request(&mut self, method: &str, raw: &[u8]) -> Result<Response, Fault> {
+        use std::io::Write;
+        self.stream().write_all(raw)?;
+        self.stream().flush()?;
+        self.wire.read_response(method)
+    }
+
+    pub fn get(&mut self, path: &str) -> Result<Response, Fault> {
+        self.request("GET", format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes())
+    }
+
+    pub fn post(&mut self, path: &str, body: &[u8]) -> Result<Response, Fault> {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+        self.request("POST", &[head.as_bytes(), body].concat())
+    }
+}
