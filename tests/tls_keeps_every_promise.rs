@@ -18,7 +18,7 @@ use rustls::version::{TLS12, TLS13};
 
 use harness::gateway::Reload;
 use harness::process::Directory;
-use harness::tls::{BOTH, Certificate, TlsClient, Trust};
+use harness::tls::{BOTH, Certificate, Records, TlsClient, Trust};
 use harness::{Backend, Client, Gateway, PATIENCE, Random, Setup, backend, until};
 
 /// A gateway with `listen.web` on https, and the certificates it has.
@@ -350,6 +350,9 @@ fn whoever_speaks_something_else_is_told_so_and_ended() {
         let answer = alert(garbage);
         assert_eq!(answer.first(), Some(&21), "an alert, not {answer:?} to {:?}", &garbage[..4]);
     }
+    // A message longer than any may be, a part of one and then something else: ended, though with no word for it.
+    alert(b"\x16\x03\x01\x00\x04\x01\xff\xff\xff");
+    alert(b"\x16\x03\x01\x00\x02\x01\x00\x17\x03\x03\x00\x01x");
     // A handshake record of no handshake, empty records without end.
     assert_eq!(alert(b"\x16\x03\x01\x00\x04\x63\x00\x00\x00").first(), Some(&21));
     alert(&b"\x16\x03\x01\x00\x00".repeat(10_000));
@@ -357,6 +360,60 @@ fn whoever_speaks_something_else_is_told_so_and_ended() {
     assert_eq!(origin.requests(), 1);
     assert!(edge.gateway.metrics().sum("tidegate_tls_handshakes_total", &[("result", "failed")]) >= 5.0);
     assert_eq!(edge.gateway.metrics().sum("tidegate_panics_total", &[]), 0.0);
+}
+
+const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+const DATA: u8 = 23;
+
+/// What a client may do that has shaken hands, and what no client does: the worker serves others meanwhile, breaks are
+/// told and ended, and a part of anything is waited for no longer than a head.
+#[test]
+fn records_that_no_honest_client_sends_harm_nobody() {
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let origin = echo();
+    let edge = Edge::start(&origin, "workers = 1\n[timeouts]\nheader = \"1s\"", "");
+    let records = || {
+        let mut client = edge.connect();
+        assert_eq!(client.get("/").expect("an answer").status, 200);
+        Records::of(client)
+    };
+    let sends: &[fn(&mut Records) -> Vec<u8>] = &[
+        // A part of a KeyUpdate, alone and with data behind it; two where one may stand.
+        |records| records.seal(HANDSHAKE, &[24]),
+        |records| [records.seal(HANDSHAKE, &[24]), records.seal(DATA, GET)].concat(),
+        |records| records.seal(HANDSHAKE, &[24, 0, 0, 1, 0, 24, 0, 0, 1, 0]),
+        |records| records.seal(HANDSHAKE, &[24, 0, 0, 1, 7]),
+        |records| records.seal(HANDSHAKE, &[1, 255, 255, 255]),
+        // Encrypted with nothing that the gateway knows.
+        |records| {
+            let mut sealed = records.seal(DATA, GET);
+            *sealed.last_mut().expect("a tag") ^= 1;
+            sealed
+        },
+        // The end of everything behind a request.
+        |records| [records.seal(DATA, GET), records.seal(ALERT, &[2, 40])].concat(),
+        |records| [records.seal(DATA, GET), vec![0x17, 3, 3, 0xff, 0xff]].concat(),
+        // A part of a record; a header that promises too much; no type at all.
+        |records| records.seal(DATA, GET)[..20].to_vec(),
+        |_| vec![0x17, 3, 3, 0xff, 0xff],
+        |_| vec![0xff; 3000],
+        |records| records.seal(0, &[]),
+        // Nothing, again and again.
+        |records| (0..50).flat_map(|_| records.seal(DATA, &[])).collect(),
+        |records| (0..50).flat_map(|_| records.seal(ALERT, &[1, 90])).collect(),
+    ];
+    let mut other = edge.connect();
+    for (number, send) in sends.iter().enumerate() {
+        let mut records = records();
+        let sent = send(&mut records);
+        (&records.stream).write_all(&sent).expect("it is sent");
+        assert_eq!(other.get("/").expect("an answer").status, 200, "beside {number}");
+        // Empty records within reason are nothing, so that one may stay until it idles for too long.
+        assert!(number == sends.len() - 2 || records.is_ended(), "{number} is still open");
+    }
+    drop(other);
+    assert_eq!(edge.gateway.metrics().sum("tidegate_panics_total", &[]), 0.0, "{}", edge.gateway.stderr());
 }
 
 /// Says nothing, half a ClientHello, or all of it and nothing more.

@@ -160,16 +160,22 @@ impl Stream {
         self.socket.writable().await
     }
 
-    /// Says that nothing follows, where there are words for it: in TLS, so that no end is taken for a cut.
-    pub fn say_end(&self) {
+    /// Says that nothing follows, where there are words for it: in TLS, so that no end is taken for a cut. The caller
+    /// bounds the time.
+    pub async fn say_end(&self) {
         if let Some(tls) = &self.tls {
-            tls.close_notify(&self.socket);
+            // Who is gone needs no word.
+            let _ = tls.close_notify(&self.socket).await;
         }
+    }
+
+    /// Whether the rest of a record is awaited, of which a part has been received.
+    pub fn awaits_record(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.awaits_record())
     }
 
     /// Sends FIN now, though clones may keep the descriptor open for a moment.
     pub fn shutdown_write(&self) {
-        self.say_end();
         let _ = self.options().shutdown(std::net::Shutdown::Write);
     }
 

@@ -37,6 +37,8 @@ struct Session {
     buffers: Rc<BufferPool>,
     /// Received and not yet processed.
     incoming: Option<Buffer>,
+    /// Of which so much was looked at in vain: it is of use with more behind it.
+    examined: usize,
     /// Decrypted and not yet taken, from `plain_at` on.
     plain: Vec<u8>,
     plain_at: usize,
@@ -50,6 +52,8 @@ struct Session {
     sent_in_a_row: usize,
     /// The peer said that nothing follows.
     is_peer_closed: bool,
+    /// The protocol was broken: nothing is read, written or said any more.
+    is_failed: bool,
 }
 
 impl Tls {
@@ -64,6 +68,7 @@ impl Tls {
             connection,
             buffers,
             incoming: received,
+            examined: 0,
             plain: Vec::new(),
             plain_at: 0,
             outgoing: None,
@@ -71,6 +76,7 @@ impl Tls {
             owed: 0,
             sent_in_a_row: 0,
             is_peer_closed: false,
+            is_failed: false,
         })))
     }
 
@@ -119,12 +125,24 @@ impl Tls {
     /// Whether a read would return something without asking the kernel.
     pub fn has_input(&self) -> bool {
         let session = self.session();
-        session.has_plain() || session.is_peer_closed || session.next_record().is_some()
+        session.has_plain() || session.is_peer_closed || session.is_failed || session.next_record().is_some()
     }
 
-    /// Tells the peer that nothing follows, as far as the kernel takes it now.
-    pub fn close_notify(&self, socket: &Socket) {
-        let _ = self.session().close_notify(socket);
+    /// Whether a part of a record has been received, and none that is whole.
+    pub fn awaits_record(&self) -> bool {
+        self.session().incoming.is_some() && !self.has_input()
+    }
+
+    /// Tells the peer that nothing follows. Errors: it was gone before.
+    pub async fn close_notify(&self, socket: &Socket) -> io::Result<()> {
+        let mut is_queued = false;
+        loop {
+            let sent = self.session().close_notify(socket, &mut is_queued);
+            match sent {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => socket.writable().await,
+                sent => return sent,
+            }
+        }
     }
 
     fn session(&self) -> RefMut<'_, Session> {
@@ -138,6 +156,9 @@ impl Session {
         loop {
             if filled == into.len() || self.is_peer_closed {
                 return Ok(filled);
+            }
+            if self.is_failed {
+                return if filled > 0 { Ok(filled) } else { Err(ErrorKind::InvalidData.into()) };
             }
             match self.next_record() {
                 Some(bytes) if filled > 0 && bytes > into.len() - filled => return Ok(filled),
@@ -157,10 +178,13 @@ impl Session {
     fn receive(&mut self, socket: &Socket) -> io::Result<()> {
         let buffer = self.incoming.get_or_insert_with(|| self.buffers.take());
         if buffer.is_full() {
-            let is_bounded = buffer.is_large() || buffer.grow().is_err();
-            if is_bounded {
+            if buffer.is_large() {
                 return Err(io::Error::new(ErrorKind::InvalidData, "a handshake message is too large"));
             }
+            // A record may be a little larger than a small buffer; without room for it nothing ends.
+            let mut larger = self.buffers.take_large();
+            larger.append(buffer.filled());
+            *buffer = larger;
         }
         let spare = buffer.spare();
         let room = spare.len();
@@ -179,7 +203,7 @@ impl Session {
                     socket.read_blocked();
                 }
                 if buffer.is_empty() {
-                    self.incoming = None;
+                    (self.incoming, self.examined) = (None, 0);
                 }
                 Err(error)
             }
@@ -198,8 +222,11 @@ impl Session {
         into: &mut [u8],
         write: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>) -> io::Result<()>,
     ) -> io::Result<usize> {
+        if self.is_failed {
+            return Err(ErrorKind::InvalidData.into());
+        }
         loop {
-            let Session { connection, incoming, outgoing, buffers, plain, plain_at, .. } = self;
+            let Session { connection, incoming, outgoing, behind, buffers, plain, plain_at, .. } = self;
             let received = incoming.as_mut().map_or(&mut [][..], Buffer::filled_mut);
             let UnbufferedStatus { mut discard, state, .. } = connection.process_tls_records(received);
             let mut taken = 0;
@@ -217,10 +244,11 @@ impl Session {
                         }
                     }
                     self.sent_in_a_row = 0;
-                    Step::Over
+                    Step::Data
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    encode(outgoing, buffers, |room| match data.encode(room) {
+                    let last = if behind.is_some() { behind } else { outgoing };
+                    encode(last, buffers, |room| match data.encode(room) {
                         Ok(count) => Ok(count),
                         Err(EncodeError::InsufficientSize(short)) => Err(Some(short)),
                         Err(EncodeError::AlreadyEncoded) => Err(None),
@@ -239,6 +267,7 @@ impl Session {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     let written = write(&mut traffic);
                     self.discard(discard);
+                    self.examine();
                     let _ = self.flush(socket);
                     return written.map(|()| 0);
                 }
@@ -248,12 +277,16 @@ impl Session {
             self.discard(discard);
             match step {
                 Step::On => {}
-                Step::Over => {
+                Step::Data | Step::Over => {
+                    if matches!(step, Step::Over) {
+                        self.examine();
+                    }
                     // Handshake messages and alerts; the rest when there is room.
                     let _ = self.flush(socket);
                     return Ok(taken);
                 }
                 Step::Failed(error) => {
+                    self.is_failed = true;
                     self.encode_alert(socket);
                     return Err(invalid(error));
                 }
@@ -263,10 +296,13 @@ impl Session {
 
     /// The alert that goes with a failure waits in the connection.
     fn encode_alert(&mut self, socket: &Socket) {
-        let Session { connection, outgoing, buffers, .. } = self;
-        while let Ok(ConnectionState::EncodeTlsData(mut data)) = connection.process_tls_records(&mut []).state
-        {
-            if encode(outgoing, buffers, |room| data.encode(room).map_err(|_| None)).is_err() {
+        let Session { connection, outgoing, behind, buffers, .. } = self;
+        // Looks at nothing received while there is something to send.
+        while connection.wants_write() {
+            let UnbufferedStatus { state, .. } = connection.process_tls_records(&mut []);
+            let Ok(ConnectionState::EncodeTlsData(mut data)) = state else { break };
+            let last = if behind.is_some() { &mut *behind } else { &mut *outgoing };
+            if encode(last, buffers, |room| data.encode(room).map_err(|_| None)).is_err() {
                 break;
             }
         }
@@ -274,12 +310,20 @@ impl Session {
     }
 
     fn discard(&mut self, count: usize) {
+        if count > 0 {
+            self.examined = 0;
+        }
         if let Some(buffer) = &mut self.incoming {
             buffer.consume(count);
             if buffer.is_empty() {
                 self.incoming = None;
             }
         }
+    }
+
+    /// All that could be processed has been. A part of a message, which may be whole records, waits for its rest.
+    fn examine(&mut self) {
+        self.examined = self.incoming.as_ref().map_or(0, Buffer::len);
     }
 
     fn write(&mut self, socket: &Socket, first: &[u8], second: &[u8]) -> io::Result<usize> {
@@ -336,7 +380,7 @@ impl Session {
     ) -> io::Result<()> {
         loop {
             let mut may_write = false;
-            let received_before = self.plain.len();
+            let unread_before = self.unread();
             self.process_or_write(socket, &mut [], |traffic| {
                 may_write = true;
                 write(traffic)
@@ -344,14 +388,17 @@ impl Session {
             if may_write {
                 return Ok(());
             }
-            if self.plain.len() == received_before {
+            if self.unread() == unread_before {
                 return Err(ErrorKind::BrokenPipe.into());
             }
         }
     }
 
-    fn close_notify(&mut self, socket: &Socket) -> io::Result<()> {
+    fn close_notify(&mut self, socket: &Socket, is_queued: &mut bool) -> io::Result<()> {
         self.flush(socket)?;
+        if std::mem::replace(is_queued, true) {
+            return Ok(());
+        }
         let buffers = self.buffers.clone();
         let mut out = None;
         self.until_it_may_write(socket, |traffic| {
@@ -391,8 +438,13 @@ impl Session {
         Ok(())
     }
 
+    /// Decrypted bytes that nobody has taken.
+    fn unread(&self) -> usize {
+        self.plain.len() - self.plain_at
+    }
+
     fn has_plain(&self) -> bool {
-        self.plain_at < self.plain.len()
+        self.unread() > 0
     }
 
     fn take_plain(&mut self, into: &mut [u8]) -> usize {
@@ -409,6 +461,9 @@ impl Session {
     /// How many bytes of payload the next record has at most, if all of it has been received.
     fn next_record(&self) -> Option<usize> {
         let bytes = self.incoming.as_ref()?.filled();
+        if bytes.len() == self.examined {
+            return None;
+        }
         let (header, payload) = bytes.split_at_checked(HEADER_BYTES)?;
         let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
         // One that is larger than any may be is for the connection to refuse.
@@ -419,7 +474,9 @@ impl Session {
 enum Step {
     /// Another one follows.
     On,
-    /// There is plaintext, or nothing to do before more is received.
+    /// There is plaintext.
+    Data,
+    /// There is nothing to do before more is received.
     Over,
     Failed(rustls::Error),
 }

@@ -97,7 +97,7 @@ pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>, begin: 
             After::Abort => return,
         }
     }
-    client.reader.stream.say_end();
+    say_end(&mut client).await;
 }
 
 /// Makes the client that a load balancer names the one that is served.
@@ -110,10 +110,19 @@ async fn adopt_proxied(core: &Core, client: &mut Client) -> Result<(), Error> {
 
 /// Shakes hands within the time that a head may take.
 async fn secure(core: &Core, client: &mut Client, tls: Arc<ServerConfig>) -> Result<(), Error> {
+    let listener = client.info.listener_index;
+    if core.buffers.is_exhausted() {
+        core.metrics.connection_refused(listener);
+        return Err(Kind::NoBuffers.into());
+    }
     let within = core.snapshot().settings.client_timeouts.header;
     let Client { reader, deadline, .. } = client;
     deadline.start(Kind::HeaderTimeout, within);
     let shake = async {
+        if reader.bytes().is_empty() {
+            poll_fn(|context| reader.poll_input(context)).await;
+        }
+        core.handshakes.enter(&core.turns).await;
         reader.secure(tls).await.map_err(|error| {
             let is_breach = error.kind() == ErrorKind::InvalidData;
             Error::with_source(if is_breach { Kind::BadRequest } else { Kind::ClientClosed }, error)
@@ -127,7 +136,7 @@ async fn secure(core: &Core, client: &mut Client, tls: Arc<ServerConfig>) -> Res
         Err(Error { kind: Kind::BadRequest, .. }) => Handshake::Failed,
         Err(_) => Handshake::ClientClosed,
     };
-    core.metrics.handshake(client.info.listener_index, ended);
+    core.metrics.handshake(listener, ended);
     shaken.map(|_| ())
 }
 
@@ -168,8 +177,13 @@ async fn serve_requests(core: &Rc<Core>, client: &mut Client) -> After {
     let mut served = 0;
     loop {
         // FIN or reset between two requests is how connections end, not a request.
-        if client.reader.bytes().is_empty() && !matches!(first_bytes(client).await, Ok(1..)) {
-            return After::Closed;
+        if client.reader.bytes().is_empty() {
+            match first_bytes(core, client).await {
+                Ok(Some(1..)) => {}
+                // What woke it was not for us.
+                Ok(None) => return After::KeepAlive,
+                Ok(Some(0)) | Err(_) => return After::Closed,
+            }
         }
         let snapshot = core.snapshot();
         let mut exchange = Exchange::new(core.clone(), client.info.clone(), snapshot.clone());
@@ -203,14 +217,32 @@ async fn serve_requests(core: &Rc<Core>, client: &mut Client) -> After {
 /// that a close would answer with a reset, which might overtake our answer.
 fn sends_no_more(exchange: &Exchange, client: &Client) -> bool {
     let head = &exchange.head;
-    !head.keep_alive && head.framing == Framing::None && client.reader.bytes().is_empty()
+    // Through TLS it has yet to say so.
+    client.reader.stream.is_plain()
+        && !head.keep_alive
+        && head.framing == Framing::None
+        && client.reader.bytes().is_empty()
 }
 
-/// The input that woke this connection.
-async fn first_bytes(client: &mut Client) -> Result<usize, Error> {
+/// The input that woke this connection: `Some(0)` is its end, `None` that there is none. Of a TLS record, the rest has
+/// as much time as that of a head.
+async fn first_bytes(core: &Core, client: &mut Client) -> Result<Option<usize>, Error> {
     let Client { reader, deadline, .. } = client;
-    let fill = async { reader.fill().await.map_err(|error| Error::with_source(Kind::ClientClosed, error)) };
-    bounded(pin!(fill), deadline).await
+    let mut is_awaited = false;
+    poll_fn(|context| {
+        if let Poll::Ready(filled) = reader.poll_fill(context) {
+            let filled = filled.map_err(|error| Error::with_source(Kind::ClientClosed, error));
+            return Poll::Ready(filled.map(Some));
+        }
+        if !reader.stream.awaits_record() {
+            return Poll::Ready(Ok(None));
+        }
+        if !std::mem::replace(&mut is_awaited, true) {
+            deadline.start(Kind::HeaderTimeout, core.snapshot().settings.client_timeouts.header);
+        }
+        deadline.poll(context).map(Err)
+    })
+    .await
 }
 
 /// Reads one head into the exchange.
@@ -273,8 +305,23 @@ fn head_error(error: HeadError) -> Error {
     Error::with_source(kind, error)
 }
 
+/// A client that does not take so few bytes needs no word of an end.
+async fn say_end(client: &mut Client) {
+    let Client { reader, deadline, .. } = client;
+    if !reader.stream.is_plain() {
+        deadline.bound_request(None);
+        deadline.start(Kind::ClientClosed, LINGER_SILENCE);
+        let said = async {
+            reader.stream.say_end().await;
+            Ok(())
+        };
+        let _: Result<(), Error> = bounded(pin!(said), deadline).await;
+    }
+}
+
 /// Closes after a complete answer: FIN, then reads and forgets what the client still sends.
 async fn linger(core: &Core, client: &mut Client) {
+    say_end(client).await;
     let Client { reader, deadline, .. } = client;
     reader.stream.shutdown_write();
     deadline.bound_request(Some(LINGER_TIME));

@@ -34,7 +34,13 @@ pub async fn run(exchange: &Exchange, client: &mut Client, mut upstream: Reader,
         restart();
         facts.response_bytes.set(facts.response_bytes.get() + count);
     });
-    let _ = bounded(pin!(both(up, down)), deadline).await;
+    let ended = bounded(pin!(both(up, down)), deadline).await;
+    if ended.is_err_and(|error| error.kind == Kind::ClientClosed) {
+        // One of them has gone in the middle: the other one must not take that for an end.
+        upstream_stream.reset_on_close();
+        client_stream.reset_on_close();
+        return;
+    }
     upstream_stream.shutdown_both();
     client_stream.shutdown_both();
 }
@@ -69,6 +75,7 @@ async fn copy(from: &mut Reader, to: &Stream, turns: &Turns, moved: impl Fn(u64)
         turn.end_if_over(turns).await;
         match turn.fill(from, usize::MAX).await {
             Ok(0) => {
+                to.say_end().await;
                 to.shutdown_write();
                 return Ok(());
             }

@@ -23,7 +23,7 @@ use crate::proxy::request_id::RequestIds;
 use super::buffer::BufferPool;
 use super::peers::Peers;
 use super::timer::{Timer, Timers};
-use super::turns::Turns;
+use super::turns::{Gate, Turns};
 
 /// One request's hold on the configuration: the core's own reference count, so that cores do not contend for
 /// the `Arc`'s.
@@ -50,6 +50,9 @@ impl Deref for Held {
     }
 }
 
+/// Each takes about 150 µs, most of it for a signature.
+const HANDSHAKES_PER_TURN: u32 = 8;
+
 pub struct Core {
     pub id: usize,
     pub peers: Peers,
@@ -60,6 +63,8 @@ pub struct Core {
     pub pipes: Rc<Pipes>,
     pub timers: Rc<Timers>,
     pub turns: Rc<Turns>,
+    /// TLS handshakes that may be worked out in one turn.
+    pub handshakes: Gate,
     pub readiness: Rc<Readiness>,
     pub pool: UpstreamPool,
     pub metrics: CoreMetrics,
@@ -108,6 +113,7 @@ impl Core {
             log_flush: timers.timer(),
             timers,
             turns: Turns::new()?,
+            handshakes: Gate::new(HANDSHAKES_PER_TURN),
             readiness: Readiness::new()?,
             pool: UpstreamPool::default(),
             metrics: CoreMetrics::new(id),

@@ -31,6 +31,11 @@ impl Turns {
         }))
     }
 
+    /// Counts how often the driver came round.
+    pub fn now(&self) -> u64 {
+        self.turn.get()
+    }
+
     /// Resolves after the driver has been asked.
     pub async fn give_way(&self) {
         let since = self.turn.get();
@@ -64,6 +69,32 @@ impl Turns {
             for waker in self.waiting.take() {
                 waker.wake();
             }
+        }
+    }
+}
+
+/// Lets so many pass in one turn: what takes long must not come all at once.
+pub struct Gate {
+    most: u32,
+    turn: Cell<u64>,
+    passed: Cell<u32>,
+}
+
+impl Gate {
+    pub fn new(most: u32) -> Gate {
+        Gate { most, turn: Cell::new(0), passed: Cell::new(0) }
+    }
+
+    pub async fn enter(&self, turns: &Turns) {
+        loop {
+            if self.turn.replace(turns.now()) != turns.now() {
+                self.passed.set(0);
+            }
+            if self.passed.get() < self.most {
+                self.passed.set(self.passed.get() + 1);
+                return;
+            }
+            turns.give_way().await;
         }
     }
 }

@@ -5,11 +5,15 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ::aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore, StreamOwned,
+    SupportedProtocolVersion,
+};
 
 use super::process::Directory;
 use super::wire::Wire;
@@ -65,6 +69,7 @@ impl Trust {
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config.resumption = Resumption::in_memory_sessions(256);
+        config.enable_secret_extraction = true;
         Trust(Arc::new(config))
     }
 
@@ -85,6 +90,51 @@ impl Trust {
             connection.complete_io(&mut stream)?;
         }
         Ok(TlsClient { wire: Wire::new(StreamOwned::new(connection, stream)) })
+    }
+}
+
+/// The client's side of a TLS 1.3 connection after its handshake, record by record: what no library would send.
+pub struct Records {
+    pub stream: TcpStream,
+    key: LessSafeKey,
+    iv: [u8; NONCE_LEN],
+    number: u64,
+}
+
+impl Records {
+    pub fn of(client: TlsClient) -> Records {
+        let StreamOwned { conn, sock } = client.wire.source;
+        let secrets = conn.dangerous_extract_secrets().expect("they may be extracted");
+        let (number, ConnectionTrafficSecrets::Aes256Gcm { key, iv }) = secrets.tx else {
+            panic!("another cipher than the first one");
+        };
+        let key = UnboundKey::new(&AES_256_GCM, key.as_ref()).expect("a key");
+        let iv = iv.as_ref().try_into().expect("its length");
+        Records { stream: sock, key: LessSafeKey::new(key), iv, number }
+    }
+
+    /// The next record, encrypted (RFC 8446 §5.2).
+    pub fn seal(&mut self, kind: u8, payload: &[u8]) -> Vec<u8> {
+        let length = payload.len() + 1 + AES_256_GCM.tag_len();
+        let header = [0x17, 3, 3, (length >> 8) as u8, length as u8];
+        let mut nonce = self.iv;
+        for (byte, of_number) in nonce[4..].iter_mut().zip(self.number.to_be_bytes()) {
+            *byte ^= of_number;
+        }
+        self.number += 1;
+        let mut inner = [payload, &[kind]].concat();
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.key.seal_in_place_append_tag(nonce, Aad::from(header), &mut inner).expect("it is sealed");
+        [&header[..], &inner].concat()
+    }
+
+    /// Whether the peer ends the connection, whatever it says before.
+    pub fn is_ended(&mut self) -> bool {
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        match std::io::copy(&mut self.stream, &mut std::io::sink()) {
+            Ok(_) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
     }
 }
 

@@ -150,6 +150,34 @@ pub const ALL: &[Case] = &[
         metrics: &[Metric::CpuUsPerEvent, Metric::P50Us, Metric::P99Us, Metric::CorePercent],
     },
     Case {
+        name: "tls",
+        title: "TLS 1.3: keep-alive GET, 1 KiB, 64 connections",
+        layer: Layer::Https,
+        load: Load::Wrk { connections: 64, path: "/", headers: &[] },
+        metrics: SMALL,
+    },
+    Case {
+        name: "tlsclose",
+        title: "TLS 1.3: a connection with a full handshake per request, 1 KiB, 64 at once",
+        layer: Layer::Https,
+        load: Load::Wrk { connections: 64, path: "/", headers: &["Connection: close"] },
+        metrics: SMALL,
+    },
+    Case {
+        name: "tlsdownload",
+        title: "TLS 1.3: download of 1 MiB bodies, 8 connections",
+        layer: Layer::Https,
+        load: Load::Wrk { connections: 8, path: "/bytes/1048576", headers: &[] },
+        metrics: BULK,
+    },
+    Case {
+        name: "tlsidle",
+        title: "TLS 1.3: 5,000 idle keep-alive connections, each after one request",
+        layer: Layer::Https,
+        load: Load::Idle { connections: 5000 },
+        metrics: &[Metric::IdleKbPerConnection, Metric::StartRssMib, Metric::ReturnedPercent],
+    },
+    Case {
         name: "l4small",
         title: "L4: small messages (GET of 1 KiB), 64 connections",
         layer: Layer::Tcp,
@@ -178,11 +206,15 @@ const fn small(
 impl Case {
     /// The peers of this case in their order: large bodies add the variants that are made for them.
     pub fn lineup(&self, peers: &[Peer]) -> Vec<Peer> {
-        let is_large = matches!(self.load, Load::Download { .. } | Load::Upload { .. });
+        let is_large = self.metrics == BULK;
         let mut lineup = Vec::new();
-        for &peer in peers {
+        let speaks_tls = |peer: &Peer| {
+            !matches!(peer, Peer::Forwarder | Peer::ForwarderSplice | Peer::HaproxySplice | Peer::Direct)
+        };
+        for &peer in peers.iter().filter(|peer| self.layer != Layer::Https || speaks_tls(peer)) {
             lineup.push(peer);
-            lineup.extend(peer.for_large_bodies().filter(|variant| is_large && !peers.contains(variant)));
+            let variant = peer.for_large_bodies().filter(|variant| is_large && !peers.contains(variant));
+            lineup.extend(variant.filter(|variant| self.layer != Layer::Https || speaks_tls(variant)));
         }
         lineup
     }

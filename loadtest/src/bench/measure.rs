@@ -12,7 +12,7 @@ use super::machine::{self, Watch};
 use super::pulse::Pulse;
 use crate::client::exchange::Request;
 use crate::client::{self, Outcome, events, idle, open_loop, transfer, wrk};
-use crate::peers::{Peer, Programs, Running, Setup};
+use crate::peers::{Layer, Peer, Programs, Running, Setup};
 
 /// After readiness, before the first figure is read.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -114,7 +114,8 @@ impl Bench<'_> {
     fn load(&self, case: &Case, address: SocketAddr, duration: Duration) -> io::Result<Outcome> {
         match case.load {
             Load::Wrk { connections, path, headers } => {
-                let load = wrk::Load { connections, path, headers };
+                let scheme = if case.layer == Layer::Https { "https" } else { "http" };
+                let load = wrk::Load { scheme, connections, path, headers };
                 wrk::run(address, &load, duration, self.load_core, self.dir)
             }
             Load::Download { connections, body_bytes } => {
@@ -135,7 +136,7 @@ impl Bench<'_> {
     fn sample_idle(&self, case: &Case, running: &Running, connections: usize) -> io::Result<Sample> {
         let rss = || running.pid().map_or(f64::NAN, |pid| machine::rss_bytes(pid) as f64);
         let start = rss();
-        let held = idle::open(running.address, connections)?;
+        let held = idle::open(running.address, connections, running.certificate().as_deref())?;
         thread::sleep(IDLE_BEFORE);
         let full = rss();
         let requests = held.len() as u64;

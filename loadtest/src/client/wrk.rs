@@ -23,6 +23,7 @@ end
 const OVERTIME: Duration = Duration::from_secs(10);
 
 pub struct Load<'a> {
+    pub scheme: &'static str,
     pub connections: usize,
     pub path: &'a str,
     pub headers: &'a [&'a str],
@@ -46,7 +47,7 @@ pub fn run(
     for header in load.headers {
         command.arg("-H").arg(header);
     }
-    command.arg(format!("http://{address}{}", load.path));
+    command.arg(format!("{}://{address}{}", load.scheme, load.path));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     sys::bind_child(&mut command, &[core], SIGKILL);
     let mut child = command.spawn()?;

@@ -66,8 +66,12 @@ pub fn command(
 fn tidegate(setup: &Setup, dir: &Path, address: SocketAddr, workers: usize) -> Result<String, String> {
     let admin = free_address().map_err(|error| error.to_string())?;
     let log = if setup.access_log { dir.join("access.log").display().to_string() } else { "off".to_owned() };
+    const ROUTE: &str = "\n[[route]]\nname = \"all\"\nmatch = { path = \"/**\" }\nto = \"backend\"\n";
     let (listener, route) = match setup.layer {
-        Layer::Http => ("", "\n[[route]]\nname = \"all\"\nmatch = { path = \"/**\" }\nto = \"backend\"\n"),
+        Layer::Http => ("", ROUTE),
+        Layer::Https => {
+            ("protocol = \"https\"\ntls = { certificate = \"edge.pem\", key = \"edge.key\" }\n", ROUTE)
+        }
         Layer::Tcp => ("protocol = \"tcp\"\nto = \"backend\"\n", ""),
     };
     let backend = setup.backend;
@@ -138,6 +142,15 @@ stream {{
     } else {
         ""
     };
+    let (ssl, certificate) = match setup.layer {
+        Layer::Https => (
+            " ssl",
+            format!(
+                "ssl_certificate {dir}/edge.pem; ssl_certificate_key {dir}/edge.key; ssl_protocols TLSv1.2 TLSv1.3;"
+            ),
+        ),
+        Layer::Http | Layer::Tcp => ("", String::new()),
+    };
     Ok(format!(
         "{common}
 http {{
@@ -161,7 +174,8 @@ http {{
         keepalive_requests 1000000000;
     }}
     server {{
-        listen {address} backlog=4096;
+        listen {address}{ssl} backlog=4096;
+        {certificate}
         location / {{
             proxy_pass http://backend;
             proxy_http_version 1.1;
@@ -179,7 +193,9 @@ fn haproxy(setup: &Setup, dir: &Path, address: SocketAddr, splice: bool) -> Stri
     let (dir, backend) = (dir.display(), setup.backend);
     let (log, log_format) = match (setup.access_log, setup.layer) {
         (false, _) => ("", ""),
-        (true, Layer::Http) => ("log stdout format raw local0", "log global\n  option httplog"),
+        (true, Layer::Http | Layer::Https) => {
+            ("log stdout format raw local0", "log global\n  option httplog")
+        }
         (true, Layer::Tcp) => ("log stdout format raw local0", "log global\n  option tcplog"),
     };
     let (pipes, splicing) = if splice {
@@ -190,9 +206,10 @@ fn haproxy(setup: &Setup, dir: &Path, address: SocketAddr, splice: bool) -> Stri
     // Without it HAProxy 2.6 holds events back for 80 ms and more, which is cheap and useless.
     let no_delay = if setup.events { "option http-no-delay" } else { "" };
     let (mode, reuse) = match setup.layer {
-        Layer::Http => ("http", "http-reuse always"),
+        Layer::Http | Layer::Https => ("http", "http-reuse always"),
         Layer::Tcp => ("tcp", ""),
     };
+    let ssl = if setup.layer == Layer::Https { format!("ssl crt {dir}/both.pem") } else { String::new() };
     // Each connection needs two descriptors, and each pipe two more.
     let connections = (setup.open_files / 2).saturating_sub(1200).min(8000);
     format!(
@@ -212,7 +229,7 @@ defaults
   {splicing}
   {no_delay}
 frontend web
-  bind {address} backlog 4096
+  bind {address} backlog 4096 {ssl}
   default_backend backend
 backend backend
   server one {backend}
@@ -236,7 +253,7 @@ fn envoy(setup: &Setup, dir: &Path, address: SocketAddr) -> String {
               "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
               "stat_prefix": "web", "cluster": "backend"{log}}}}}"#
         ),
-        Layer::Http => format!(
+        Layer::Http | Layer::Https => format!(
             r#"{{"name": "http", "typed_config": {{
               "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
               "stat_prefix": "web", "generate_request_id": false{log},
@@ -247,9 +264,19 @@ fn envoy(setup: &Setup, dir: &Path, address: SocketAddr) -> String {
                 "routes": [{{"match": {{"prefix": "/"}}, "route": {{"cluster": "backend", "timeout": "0s"}}}}]}}]}}}}}}"#
         ),
     };
+    let tls = match setup.layer {
+        Layer::Https => format!(
+            r#", "transport_socket": {{"name": "tls", "typed_config": {{
+              "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+              "common_tls_context": {{"tls_certificates": [{{
+                "certificate_chain": {{"filename": "{0}/edge.pem"}}, "private_key": {{"filename": "{0}/edge.key"}}}}]}}}}}}"#,
+            dir.display()
+        ),
+        Layer::Http | Layer::Tcp => String::new(),
+    };
     format!(
         r#"{{"static_resources": {{
-          "listeners": [{{"name": "web", "address": {listen}, "filter_chains": [{{"filters": [{filter}]}}]}}],
+          "listeners": [{{"name": "web", "address": {listen}, "filter_chains": [{{"filters": [{filter}]{tls}}}]}}],
           "clusters": [{{"name": "backend", "type": "STATIC", "connect_timeout": "5s",
             "circuit_breakers": {{"thresholds": [{{"max_connections": 100000, "max_pending_requests": 100000,
               "max_requests": 100000}}]}},

@@ -6,7 +6,7 @@ mod programs;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,6 +18,10 @@ use crate::client;
 use crate::sys::{self, SIGKILL, SIGTERM};
 pub use programs::Programs;
 
+/// In a proxy's directory: certificate, key, and both in one file.
+const CERTIFICATE: &str = "edge.pem";
+const KEY: &str = "edge.key";
+const BOTH: &str = "both.pem";
 const READY_LIMIT: Duration = Duration::from_secs(5);
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
@@ -85,6 +89,8 @@ impl Peer {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Layer {
     Http,
+    /// HTTP through TLS towards the client.
+    Https,
     Tcp,
 }
 
@@ -105,6 +111,7 @@ pub struct Setup<'a> {
 pub struct Running {
     pub address: SocketAddr,
     peer: Peer,
+    layer: Layer,
     child: Option<Child>,
     dir: PathBuf,
 }
@@ -117,10 +124,13 @@ impl Running {
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         if peer == Peer::Direct {
-            return Ok(Self { address: setup.backend, peer, child: None, dir });
+            return Ok(Self { address: setup.backend, peer, layer: setup.layer, child: None, dir });
         }
         let failed = |error: io::Error| format!("{}: {error}", peer.name());
         let address = free_address().map_err(failed)?;
+        if setup.layer == Layer::Https {
+            make_certificate(&dir)?;
+        }
         let mut command = config::command(peer, setup, &dir, address, programs)?;
         let log = File::create(dir.join("stderr")).map_err(failed)?;
         let out = File::create(dir.join("stdout")).map_err(failed)?;
@@ -130,9 +140,14 @@ impl Running {
         let cores = if peer == Peer::TidegateTwo { &setup.cores[..] } else { &setup.cores[..1] };
         sys::bind_child(&mut command, cores, if is_nginx { SIGTERM } else { SIGKILL });
         let child = command.spawn().map_err(failed)?;
-        let mut running = Self { address, peer, child: Some(child), dir };
+        let mut running = Self { address, peer, layer: setup.layer, child: Some(child), dir };
         running.wait_ready()?;
         Ok(running)
+    }
+
+    /// That of its TLS, if it speaks TLS.
+    pub fn certificate(&self) -> Option<PathBuf> {
+        (self.layer == Layer::Https).then(|| self.dir.join(CERTIFICATE))
     }
 
     /// The processes of the proxy; none for `direct`.
@@ -163,8 +178,13 @@ impl Running {
             if let Some(status) = ended {
                 return Err(format!("{} ended at start ({status}): {}", self.peer.name(), self.complaint()));
             }
-            match client::get(self.address, "/") {
-                Ok(_) => return Ok(()),
+            // Of TLS, that it listens has to do: what it says is seen by the load.
+            let answered = match self.layer {
+                Layer::Https => TcpStream::connect(self.address).map(drop),
+                Layer::Http | Layer::Tcp => client::get(self.address, "/").map(drop),
+            };
+            match answered {
+                Ok(()) => return Ok(()),
                 Err(error) => last = error.to_string(),
             }
             thread::sleep(Duration::from_millis(20));
@@ -206,6 +226,42 @@ pub fn start_own(arguments: &[&str], core: usize) -> io::Result<(Child, SocketAd
             Err(io::Error::other(format!("`{}` did not start", arguments.join(" "))))
         }
     }
+}
+
+/// A P-256 key, as most have, and a certificate of its own for 127.0.0.1.
+fn make_certificate(dir: &Path) -> Result<(), String> {
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args([
+            "-subj",
+            "/CN=edge",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-keyout",
+            KEY,
+            "-out",
+            CERTIFICATE,
+        ])
+        .current_dir(dir)
+        .output()
+        .map_err(|error| format!("openssl: {error}"))?;
+    if !made.status.success() {
+        return Err(format!("openssl: {}", String::from_utf8_lossy(&made.stderr)));
+    }
+    let both = [CERTIFICATE, KEY].map(|name| fs::read(dir.join(name)).unwrap_or_default()).concat();
+    fs::write(dir.join(BOTH), both).map_err(|error| error.to_string())
 }
 
 /// Asks the process to end, and kills it and what it started when it does not.
