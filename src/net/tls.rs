@@ -235,24 +235,18 @@ impl Session {
                     while let Some(record) = traffic.next_record() {
                         let record = record.map_err(invalid)?;
                         discard += record.discard;
-                        let count = record.payload.len().min(into.len() - taken);
-                        into[taken..taken + count].copy_from_slice(&record.payload[..count]);
-                        taken += count;
-                        if count < record.payload.len() {
-                            plain.drain(..std::mem::take(plain_at));
-                            plain.extend_from_slice(&record.payload[count..]);
-                        }
+                        let (now, later) =
+                            record.payload.split_at(record.payload.len().min(into.len() - taken));
+                        into[taken..taken + now.len()].copy_from_slice(now);
+                        taken += now.len();
+                        keep(plain, plain_at, later);
                     }
                     self.sent_in_a_row = 0;
                     Step::Data
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
                     let last = if behind.is_some() { behind } else { outgoing };
-                    encode(last, buffers, |room| match data.encode(room) {
-                        Ok(count) => Ok(count),
-                        Err(EncodeError::InsufficientSize(short)) => Err(Some(short)),
-                        Err(EncodeError::AlreadyEncoded) => Err(None),
-                    })?;
+                    encode(last, buffers, |room| data.encode(room).map_err(short))?;
                     Step::On
                 }
                 // What was encoded is in `outgoing`, in order.
@@ -302,7 +296,7 @@ impl Session {
             let UnbufferedStatus { state, .. } = connection.process_tls_records(&mut []);
             let Ok(ConnectionState::EncodeTlsData(mut data)) = state else { break };
             let last = if behind.is_some() { &mut *behind } else { &mut *outgoing };
-            if encode(last, buffers, |room| data.encode(room).map_err(|_| None)).is_err() {
+            if encode(last, buffers, |room| data.encode(room).map_err(short)).is_err() {
                 break;
             }
         }
@@ -479,6 +473,22 @@ enum Step {
     /// There is nothing to do before more is received.
     Over,
     Failed(rustls::Error),
+}
+
+/// How much room was lacking, if that was it.
+fn short(error: EncodeError) -> Option<InsufficientSizeError> {
+    match error {
+        EncodeError::InsufficientSize(short) => Some(short),
+        EncodeError::AlreadyEncoded => None,
+    }
+}
+
+/// Keeps `later` behind what of `plain` was not taken.
+fn keep(plain: &mut Vec<u8>, plain_at: &mut usize, later: &[u8]) {
+    if !later.is_empty() {
+        plain.drain(..std::mem::take(plain_at));
+        plain.extend_from_slice(later);
+    }
 }
 
 /// Appends to `outgoing` what `write` puts into the room that it is given; it says how much it lacks.
