@@ -19,7 +19,7 @@ use rustls::version::{TLS12, TLS13};
 use harness::gateway::Reload;
 use harness::process::Directory;
 use harness::tls::{BOTH, Certificate, Records, TlsClient, Trust};
-use harness::{Backend, Client, Gateway, PATIENCE, Random, Setup, backend, until};
+use harness::{Backend, Client, Ended, Gateway, PATIENCE, Random, Setup, backend, until};
 
 /// A gateway with `listen.web` on https, and the certificates it has.
 struct Edge {
@@ -539,6 +539,31 @@ fn a_cut_upload_is_no_request() {
     }
     edge.gateway.until_metric("tidegate_connections_active", &[], 0.0);
     assert_eq!(arrived.load(Ordering::SeqCst), 0);
+}
+
+/// In a tunnel the end of the connection is the end of what was said, so that a cut must not look like one.
+#[test]
+fn a_cut_tunnel_is_no_ended_one() {
+    let origin = Backend::start(|conn| {
+        let Ok(_) = conn.read_request() else { return };
+        let _ = conn.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+        conn.wait_end(PATIENCE);
+    });
+    let edge = Edge::start(&origin, "", "");
+    let upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    for (number, is_polite) in [true, false].into_iter().enumerate() {
+        let mut client = edge.connect();
+        assert_eq!(client.request("GET", upgrade).expect("an answer").status, 101);
+        if is_polite {
+            client.connection().send_close_notify();
+            client.stream().flush().expect("it is sent");
+        }
+        client.stream().sock.shutdown(Shutdown::Write).expect("a FIN");
+        until("the endpoint sees the end", || origin.records()[number].ended.lock().unwrap().is_some());
+        let ended = *origin.records()[number].ended.lock().unwrap();
+        assert_eq!(ended, Some(if is_polite { Ended::Closed } else { Ended::Reset }));
+    }
+    edge.gateway.until_metric("tidegate_tunnels_active", &[], 0.0);
 }
 
 #[test]
