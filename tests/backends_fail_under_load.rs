@@ -272,17 +272,22 @@ fn one_is_killed_and_comes_back() {
     assert!(pair.journal_of(pair.addresses[1]).len() > before, "it serves again");
 }
 
-#[test]
-fn one_is_stopped_and_continued() {
-    let (pair, faulty) = Pair::start("steady");
-    let outcomes = under_load(&pair.gateway, |course| {
+/// The load, during a part of which the backend is stopped.
+fn under_load_with_a_stop(gateway: &Gateway, faulty: &BackendProcess) -> Vec<Outcome> {
+    under_load(gateway, |course| {
         course.until_percent(25);
         course.in_fault.store(true, SeqCst);
         faulty.signal(libc::SIGSTOP);
         course.until_percent(if proof() { 35 } else { 50 });
         course.in_fault.store(false, SeqCst);
         faulty.signal(libc::SIGCONT);
-    });
+    })
+}
+
+#[test]
+fn one_is_stopped_and_continued() {
+    let (pair, faulty) = Pair::start("steady");
+    let outcomes = under_load_with_a_stop(&pair.gateway, &faulty);
     // What it was sent before it was given up is in its journal once it runs again: the count would show doubles.
     until("a request that was tried on both backends", || {
         pair.arrivals().iter().any(|((method, _), count)| method != "POST" && *count > 1)
@@ -294,14 +299,7 @@ fn one_is_stopped_and_continued() {
 #[test]
 fn one_is_stopped_before_the_default_retry_budget() {
     let (pair, faulty) = Pair::start_with("steady", "");
-    let outcomes = under_load(&pair.gateway, |course| {
-        course.until_percent(25);
-        course.in_fault.store(true, SeqCst);
-        faulty.signal(libc::SIGSTOP);
-        course.until_percent(if proof() { 35 } else { 50 });
-        course.in_fault.store(false, SeqCst);
-        faulty.signal(libc::SIGCONT);
-    });
+    let outcomes = under_load_with_a_stop(&pair.gateway, &faulty);
     let refused = pair.gateway.metrics().sum("tidegate_retries_refused_total", &[]);
     let idempotent = || outcomes.iter().filter(|outcome| outcome.is_idempotent());
     let failed = idempotent().filter(|outcome| outcome.seen != Ok(200));

@@ -325,10 +325,11 @@ fn listener<'a>(name: Located<&'a str>, section: &Section<'a>, directory: &Path)
             NonZeroU32::new(responses)
         }),
         flows_max: section.optional("flows_max", flows).map(|found| found.value as usize),
-        tls: (protocol == ProtocolWord::Https)
-            .then(|| section.table("tls"))
-            .flatten()
-            .and_then(|table| tls::server(&table, directory)),
+        tls: match protocol {
+            ProtocolWord::Https => section.table("tls").and_then(|table| tls::server(&table, directory)),
+            // One that stands there all the same is refused as a whole.
+            _ => None,
+        },
         proxy_trusted: section.table("proxy_protocol").map(|table| proxy_trusted(&table)).unwrap_or_default(),
     }
 }
