@@ -251,7 +251,9 @@ pub fn read(
 /// before a call is over, and one that reads 10 MB into new pages takes 5 ms.
 fn read_in_pieces(file: &Path) -> std::io::Result<Vec<u8>> {
     let mut file = File::open(file)?;
-    let mut bytes = Vec::with_capacity(usize::try_from(file.metadata()?.len()).unwrap_or(0));
+    let mut bytes = Vec::new();
+    // What a file claims to hold may be more than there is memory for: an error, as of `fs::read`.
+    bytes.try_reserve_exact(usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX))?;
     while (&mut file).take(READ_BYTES).read_to_end(&mut bytes)? > 0 {}
     Ok(bytes)
 }
