@@ -78,19 +78,15 @@ struct Pair {
 }
 
 impl Pair {
-    /// The second backend of this manner. All clients may meet it in the same moment, so all may try again.
+    /// The second backend of this manner, and the retry budget that everybody has.
     fn start(manner: &str) -> (Pair, BackendProcess) {
-        Pair::start_with(manner, "retry = { budget_percent = 100 }")
-    }
-
-    fn start_with(manner: &str, service: &str) -> (Pair, BackendProcess) {
         let directory = Directory::new();
         let addresses = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let steady = start_backend(&directory, addresses[0], "steady");
         let faulty = start_backend(&directory, addresses[1], manner);
         let milliseconds = TIMEOUT.as_millis();
         let top = format!("[timeouts]\nconnect = \"{milliseconds}ms\"\nfirst_byte = \"{milliseconds}ms\"\n");
-        let gateway = Gateway::before_with(&addresses, &top, service);
+        let gateway = Gateway::before_with(&addresses, &top, "");
         (Pair { directory, addresses, steady, gateway }, faulty)
     }
 
@@ -293,25 +289,6 @@ fn one_is_stopped_and_continued() {
         pair.arrivals().iter().any(|((method, _), count)| method != "POST" && *count > 1)
     });
     judge(&pair, "stopped", &outcomes, never);
-}
-
-/// What fails then is what the budget refused to try again: told so, and counted.
-#[test]
-fn one_is_stopped_before_the_default_retry_budget() {
-    let (pair, faulty) = Pair::start_with("steady", "");
-    let outcomes = under_load_with_a_stop(&pair.gateway, &faulty);
-    let refused = pair.gateway.metrics().sum("tidegate_retries_refused_total", &[]);
-    let idempotent = || outcomes.iter().filter(|outcome| outcome.is_idempotent());
-    let failed = idempotent().filter(|outcome| outcome.seen != Ok(200));
-    assert!(failed.clone().all(|outcome| outcome.seen == Ok(504)), "who fails is told of the timeout");
-    assert_eq!(
-        failed.clone().count() as f64,
-        refused,
-        "nobody fails whom the budget would have let try again"
-    );
-    println!("default retry budget: {} of {} idempotent failed", failed.count(), idempotent().count());
-    let arrivals = pair.arrivals();
-    assert!(arrivals.iter().all(|((method, _), count)| method != "POST" || *count == 1));
 }
 
 #[test]

@@ -110,6 +110,39 @@ fn the_request_that_asks_for_a_retry_counts_as_under_way() {
 }
 
 #[test]
+fn whom_the_budget_refuses_is_told_of_the_fault_and_counted() {
+    let (hole, steady) = (black_hole(harness::Conn::reset), Backend::fixed("steady"));
+    let budget = "retry = { budget_percent = 0, budget_min = 0 }";
+    let gateway = Gateway::before_with(&[hole.address, steady.address], "", budget);
+    let failed = (0..4).filter(|_| gateway.get("/").status == 502).count();
+    assert!(failed > 0);
+    let metrics = gateway.metrics();
+    assert_eq!(metrics.sum("tidegate_retries_refused_total", &[]), failed as f64);
+    assert_eq!(metrics.sum("tidegate_retries_total", &[]), 0.0);
+}
+
+/// A budget of one retry at a time, which four requests want at once: it is theirs one by one.
+#[test]
+fn a_request_waits_for_room_in_the_budget() {
+    let (hole, steady) = (black_hole(harness::Conn::reset), Backend::fixed("steady"));
+    let budget = "retry = { budget_percent = 0, budget_min = 1 }";
+    let gateway = Gateway::before_with(&[hole.address, steady.address], "", budget);
+    thread::scope(|scope| {
+        for client in 0..4 {
+            let gateway = &gateway;
+            scope.spawn(move || {
+                for number in 0..50 {
+                    assert_eq!(gateway.get("/").status, 200, "request {number} of client {client}");
+                }
+            });
+        }
+    });
+    let metrics = gateway.metrics();
+    assert!(metrics.sum("tidegate_retries_total", &[]) > 0.0);
+    assert_eq!(metrics.sum("tidegate_retries_refused_total", &[]), 0.0);
+}
+
+#[test]
 fn no_backend_at_all_is_a_502() {
     let gateway = Gateway::before(&[dead_address(), dead_address()]);
     let answer = gateway.client().get("/").expect("an answer");

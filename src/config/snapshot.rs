@@ -292,3 +292,10 @@ pub struct RetryPolicy {
     /// Retries always allowed, whatever the share.
     pub budget_min: u32,
 }
+
+impl RetryPolicy {
+    /// The budget has room for a retry at some time.
+    pub fn allows_any(&self) -> bool {
+        self.budget_percent > 0 || self.budget_min > 0
+    }
+}

@@ -16,7 +16,7 @@ use super::client::{After, Bound, Client};
 use super::deadline::{Deadline, supervised};
 use super::exchange::Exchange;
 use super::relay::{self, Downlink, Ended};
-use super::retry::{Failure, Tries};
+use super::retry::{Failure, Tries, Verdict};
 use super::routed::Routed;
 use super::{proxy_header, transform, tunnel};
 
@@ -64,8 +64,10 @@ pub async fn forward(
                     was_pooled,
                     is_answered: exchange.facts.answered.get() || exchange.facts.informed.get(),
                 };
-                if !tries.again(&failure, endpoint, &service) {
-                    return Err(error);
+                match tries.again(&failure, endpoint, &service) {
+                    Verdict::Again => {}
+                    Verdict::OverBudget if Box::pin(tries.room(&service, &client.deadline)).await => {}
+                    Verdict::OverBudget | Verdict::Over => return Err(error),
                 }
                 exchange.core.timers.now();
             }

@@ -1,16 +1,35 @@
 //! Owns what may be tried again: only before a byte of the response went out, only what is safe to repeat,
-//! within attempts and budget. Pure decisions; `forward` acts on them.
+//! within attempts and budget. `forward` acts on what it decides.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use crate::balance::in_flight::RetryPermit;
 use crate::config::snapshot::{Service, StableId};
 use crate::error::{Error, Kind, Sent};
 use crate::http::head::Method;
 
+use super::deadline::Deadline;
+
 /// Endpoints that one request may try in all, whatever the config says.
 pub const ATTEMPTS_MAX: usize = 8;
+
+/// Retries that run end soon, mostly: for so long a request waits for one of them to make room in the budget, and looks
+/// every now and then.
+const ROOM_WAIT: Duration = Duration::from_millis(50);
+const ROOM_LOOK: Duration = Duration::from_millis(5);
+
+/// What becomes of a request whose try failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    Again,
+    /// It may be tried again once fewer retries are under way: see `Tries::room`.
+    OverBudget,
+    Over,
+}
 
 /// The tries of one request so far.
 #[derive(Default)]
@@ -47,28 +66,41 @@ impl Tries {
     }
 
     /// Whether to try again after `failure` on `endpoint`; takes a permit of the budget if it needs one.
-    pub fn again(&mut self, failure: &Failure<'_>, endpoint: StableId, service: &Arc<Service>) -> bool {
+    pub fn again(&mut self, failure: &Failure<'_>, endpoint: StableId, service: &Arc<Service>) -> Verdict {
         let again = Again::after(failure);
         if failure.is_answered || !failure.is_replayable || again == Again::Never {
-            return false;
+            return Verdict::Over;
         }
         // A pooled connection that the upstream closed says nothing about the endpoint: try it once more on
         // a new connection, at no one's expense.
         if failure.was_pooled && !self.fresh_connection && failure.error.kind == Kind::UpstreamClosed {
             self.fresh_connection = true;
-            return true;
+            return Verdict::Again;
         }
-        let is_allowed = self.has_attempts_left(service)
-            && match again {
-                Again::Never => false,
-                Again::Unseen => self.count_unseen(service),
-                Again::Repeated => self.take_permit(service),
-                Again::Elsewhere => self.has_another(endpoint, service) && self.take_permit(service),
-            };
-        if is_allowed {
-            self.tried.push(endpoint);
+        if !self.has_attempts_left(service)
+            || (again == Again::Elsewhere && !self.has_another(endpoint, service))
+        {
+            return Verdict::Over;
         }
-        is_allowed
+        self.tried.push(endpoint);
+        let is_allowed =
+            if again == Again::Unseen { self.count_unseen(service) } else { self.take_permit(service) };
+        if is_allowed { Verdict::Again } else { Verdict::OverBudget }
+    }
+
+    /// Waits a little for a permit of the budget; false if there was none. Without this, half of the clients of a
+    /// service fail in the moment in which one of its two endpoints stops, although the other would answer at once.
+    pub async fn room(&mut self, service: &Arc<Service>, deadline: &Deadline) -> bool {
+        let looks = ROOM_WAIT.as_millis() / ROOM_LOOK.as_millis();
+        for _ in 0..if service.retry.allows_any() { looks } else { 0 } {
+            deadline.start(Kind::RequestTimeout, ROOM_LOOK);
+            poll_fn(|context| deadline.poll(context)).await;
+            if self.take_permit(service) {
+                return true;
+            }
+        }
+        RetryPermit::refuse(&service.state);
+        false
     }
 
     /// Whether a response with this status is given up for another try (opt-in, idempotent requests only).
@@ -81,7 +113,11 @@ impl Tries {
         service: &Arc<Service>,
     ) -> bool {
         let asked = service.retry.on_status.contains(&status) && method.is_idempotent() && is_replayable;
-        if !asked || !self.has_attempts_left(service) || !self.take_permit(service) {
+        if !asked || !self.has_attempts_left(service) {
+            return false;
+        }
+        if !self.take_permit(service) {
+            RetryPermit::refuse(&service.state);
             return false;
         }
         self.tried.push(endpoint);

@@ -15,7 +15,7 @@ use crate::net::tcp::Stream;
 use super::super::balance::{connect_error, hash_of_address, note_connect_error};
 use super::super::deadline::{Deadline, bounded};
 use super::super::proxy_header;
-use super::super::retry::{Failure, Tries};
+use super::super::retry::{Failure, Tries, Verdict};
 use super::Upstream;
 use super::observed::Observed;
 
@@ -50,7 +50,7 @@ pub async fn open(
             was_pooled: false,
             is_answered: false,
         };
-        if !tries.again(&failure, endpoint.id, service) {
+        if tries.again(&failure, endpoint.id, service) != Verdict::Again {
             return Err(error);
         }
         failed = Some(error);
