@@ -90,6 +90,8 @@ kinds! {
     NoEndpoint, 503, "no_endpoint", Upstream, Balance, "the service has no endpoint to send this request to";
     ConnectFailed, 502, "connect_failed", Upstream, Forward, "the upstream could not be connected";
     ConnectTimeout, 504, "connect_timeout", Upstream, Forward, "the upstream did not accept a connection in time";
+    /// No handshake: its certificate is not trusted, ours is not, or nothing is common.
+    UpstreamTlsFailed, 502, "upstream_tls_failed", Upstream, Forward, "no TLS connection to the upstream could be agreed on";
     /// The upstream closed or reset before a complete response head.
     UpstreamClosed, 502, "upstream_closed", Upstream, Forward, "the upstream closed the connection before answering";
     /// The upstream's head or framing is malformed or ambiguous.

@@ -84,6 +84,13 @@ fn listener_service(listener: &ListenerEntry<'_>, service: &ServiceEntry<'_>, re
         let help = "write `hash_by = \"client\"`, or give the listener a service of its own";
         report.warning(hash_by.clone(), format!("service.{service_name}.hash_by"), problem.help(help));
     }
+    if let (true, Some(to), Some(_)) = (is_udp, &listener.to, &service.tls) {
+        let problem = Problem::new(format!(
+            "datagrams are sent as they are: the `tls` of \"{service_name}\" is for connections"
+        ));
+        let help = "give the listener a service of its own, without `tls`";
+        report.warning(to.span.clone(), format!("listen.{listener_name}.to"), problem.help(help));
+    }
     if let (true, Some(to), Some(_)) = (is_udp, &listener.to, service.proxy_protocol) {
         let problem = Problem::new(format!(
             "datagrams carry no PROXY header: the endpoints of \"{service_name}\" are not told who the clients are"

@@ -21,6 +21,7 @@ use crate::config::snapshot::{
     Endpoint, Listener, Protocol, ProxyVersion, RetryPolicy, Service, ServiceId, Settings, Snapshot,
     UdpPolicy, UpstreamTimeouts,
 };
+use crate::config::tls::UpstreamTls;
 use crate::config::value::{HostPort, Place};
 use crate::proxy::route::RouteTable;
 use crate::proxy::rule::{Action, Route, Target, To};
@@ -53,6 +54,7 @@ struct ServiceBlueprint {
     timeouts: UpstreamTimeouts,
     retry: RetryPolicy,
     proxy_protocol: Option<ProxyVersion>,
+    tls: Option<UpstreamTls>,
 }
 
 /// The addresses behind each name, as the control thread last resolved them. A name that is not here has none.
@@ -155,6 +157,7 @@ fn service(entry: ServiceEntry<'_>) -> ServiceBlueprint {
         timeouts: entry.timeouts,
         retry: entry.retry,
         proxy_protocol: entry.proxy_protocol,
+        tls: entry.tls,
     }
 }
 
@@ -266,6 +269,7 @@ impl ServiceBlueprint {
             timeouts: self.timeouts,
             retry: self.retry.clone(),
             proxy_protocol: self.proxy_protocol,
+            tls: self.tls.clone(),
             state,
         }
     }
@@ -277,6 +281,7 @@ impl ServiceBlueprint {
         let mut endpoints = Vec::with_capacity(self.endpoints.len());
         for entry in &self.endpoints {
             let label: Arc<str> = entry.place.to_string().into();
+            let server_name = self.tls.as_ref().and_then(|tls| tls.server_name(&entry.place));
             for address in addresses(&entry.place, resolved) {
                 if seen.insert(address) {
                     let (id, state) = registry.endpoint(&self.name, address);
@@ -284,6 +289,7 @@ impl ServiceBlueprint {
                         id,
                         address,
                         label: label.clone(),
+                        server_name: server_name.clone(),
                         weight: entry.weight,
                         state,
                     }));

@@ -22,6 +22,7 @@ use crate::config::snapshot::{
     Cidr, ClientTimeouts, DriverChoice, LogTarget, PoolLimits, ProxyVersion, RetryPolicy, Settings,
     SplicePolicy, UpstreamTimeouts,
 };
+use crate::config::tls::UpstreamTls;
 use crate::config::value::{self, Parsed, Place};
 use crate::config::{suggest, tls};
 use crate::http::h1_body::ChunkLimits;
@@ -101,6 +102,7 @@ pub struct ServiceEntry<'a> {
     pub timeouts: UpstreamTimeouts,
     pub retry: RetryPolicy,
     pub proxy_protocol: Option<ProxyVersion>,
+    pub tls: Option<UpstreamTls>,
 }
 
 #[derive(Debug, Clone)]
@@ -118,7 +120,10 @@ pub fn read<'a>(file: &Path, report: &'a Report<'a>, table: &'a DeTable<'a>) -> 
     let directory = directory(file);
     let listeners = root.named("listen").into_iter();
     let listeners = listeners.map(|(name, section)| listener(name, &section, &directory));
-    let services = root.named("service").into_iter().map(|(name, section)| service(name, &section, upstream));
+    let services = root
+        .named("service")
+        .into_iter()
+        .map(|(name, section)| service(name, &section, upstream, &directory));
     Document {
         settings: settings(&root, &admin, &limits, &timeouts, &directory),
         start_only: StartOnly {
@@ -400,12 +405,14 @@ fn service<'a>(
     name: Located<&'a str>,
     section: &Section<'a>,
     upstream: UpstreamTimeouts,
+    directory: &Path,
 ) -> ServiceEntry<'a> {
     if !section.has("endpoints") {
         section.absent("endpoints");
     }
+    let tls = section.table("tls").and_then(|table| tls::client(&table, directory));
     ServiceEntry {
-        endpoints: endpoints(section),
+        endpoints: endpoints(section, tls.as_ref()),
         balance: balance(section),
         timeouts: section
             .table("timeouts")
@@ -415,6 +422,7 @@ fn service<'a>(
             .optional("proxy_protocol", value::word(PROXY_VERSIONS))
             .map(|found| found.value),
         hash_by: section.has("hash_by").then(|| section.key_span("hash_by")),
+        tls,
         name,
     }
 }
@@ -424,7 +432,7 @@ const PROXY_VERSIONS: &[(&str, ProxyVersion)] = &[("v1", ProxyVersion::V1), ("v2
 /// Endpoints of one service.
 const ENDPOINTS_MAX: usize = 10_000;
 
-fn endpoints(section: &Section<'_>) -> Vec<EndpointEntry> {
+fn endpoints(section: &Section<'_>, tls: Option<&UpstreamTls>) -> Vec<EndpointEntry> {
     let nodes = section.nodes("endpoints");
     if nodes.is_empty() && section.has("endpoints") {
         let problem = Problem::new("a service without endpoints").help("its requests are answered 503");
@@ -442,6 +450,11 @@ fn endpoints(section: &Section<'_>) -> Vec<EndpointEntry> {
     let read = nodes.iter().filter_map(|node| {
         let (place, weight) = endpoint(section, node)?;
         let line = section.report().source.position(place.span.start).0;
+        if tls.is_some_and(|tls| tls.server_name(&place.value).is_none()) {
+            let problem = Problem::new(format!("no certificate can be for \"{}\"", place.value));
+            let help = "say whose it is: `tls = { server_name = \"models.internal\" }`";
+            section.error(place.span.clone(), "endpoints", problem.help(help));
+        }
         if let Some(earlier) = seen.insert(place.value.clone(), line) {
             let problem = Problem::new(format!(
                 "the endpoint \"{}\" stands twice, first on line {earlier}",

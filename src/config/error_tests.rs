@@ -126,6 +126,41 @@ const TLS: &[Case] = &[
     ),
 ];
 
+const UPSTREAM_TLS: &[Case] = &[
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\ntls = { server_name = \"https://a:1\", verify = false }",
+        "3:23",
+        "is no name that a certificate may be for",
+        "without a port",
+    ),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\ntls = { roots = \"ca.pem\", verify = false }",
+        "3:9",
+        "`roots` has no effect with `verify = false`",
+        "remove one",
+    ),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\ntls = { roots = \"absent.pem\" }",
+        "3:17",
+        "absent.pem cannot be read",
+        "",
+    ),
+];
+
+#[test]
+fn tls_towards_endpoints() {
+    assert_cases(Severity::Error, UPSTREAM_TLS);
+    assert_cases(
+        Severity::Warning,
+        &[(
+            "[service.m]\nendpoints = [\"a:1\"]\ntls = { verify = false }",
+            "3:9",
+            "whoever answers",
+            "roots",
+        )],
+    );
+}
+
 /// What the files hold is in tests/tls_keeps_every_promise.rs.
 #[test]
 fn tls() {

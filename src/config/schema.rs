@@ -381,6 +381,18 @@ pub const SECTIONS: &[Section] = &[
                 "PEM: its private key (RSA, ECDSA or Ed25519; PKCS#8, PKCS#1 or SEC1).",
             ),
             key("min_version", "`\"1.2\"`, `\"1.3\"`", "\"1.2\"", "The oldest version that is spoken."),
+            key(
+                "client_roots",
+                "path",
+                "none",
+                "PEM: the certificates of those who sign the clients'. Without it, clients are not asked for one.",
+            ),
+            key(
+                "client_certificates",
+                "`\"required\"`, `\"optional\"`",
+                "\"required\"",
+                "With `client_roots`: whether a client without a certificate is let in. One that is not trusted never is.",
+            ),
         ],
     },
     Section {
@@ -430,6 +442,39 @@ pub const SECTIONS: &[Section] = &[
         keys: &[
             key("address", "`\"host:port\"`", "required", "An IP address or a DNS name, with the port."),
             key("weight", "0 to 1000", "1", "Its share compared with the others; 0 takes no requests."),
+        ],
+    },
+    Section {
+        path: "service.*.tls",
+        header: "service.NAME.tls = { ... }",
+        doc: "TLS 1.2 and 1.3 towards the endpoints; `{}` is enough where the machine trusts them. `timeouts.connect` bounds connecting and the handshake. A reload reads the files again.",
+        keys: &[
+            key(
+                "roots",
+                "path",
+                "those that the machine trusts",
+                "PEM: the certificates of those who sign the endpoints', or an endpoint's own.",
+            ),
+            key(
+                "server_name",
+                "DNS name or IP address",
+                "the endpoint's host",
+                "What the endpoints are asked for (SNI), and their certificates have to be for.",
+            ),
+            key(
+                "verify",
+                "`true`, `false`",
+                "true",
+                "`false` believes whoever answers: against listeners, not against impostors.",
+            ),
+            key(
+                "certificate",
+                "path",
+                "none",
+                "PEM: our own certificate, for endpoints that ask for one; needs `key`.",
+            ),
+            key("key", "path", "none", "PEM: its private key."),
+            key("min_version", "`\"1.2\"`, `\"1.3\"`", "\"1.2\"", "The oldest version that is spoken."),
         ],
     },
     Section {
@@ -623,7 +668,6 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("service.*", "queue", "concurrency limits and the wait queue"),
     ("service.*", "slow_start", "slow start of new endpoints"),
     ("service.*", "protocol", "HTTP/2 and gRPC towards endpoints"),
-    ("service.*", "tls", "TLS towards endpoints"),
     ("service.*.endpoints", "priority", "zones and priorities"),
     ("service.*.endpoints", "zone", "zones and priorities"),
     ("route", "auth", "identity by JWT, API key or client certificate"),

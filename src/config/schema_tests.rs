@@ -79,7 +79,7 @@ fn is_a_value(default: &str) -> bool {
 #[test]
 fn defaults_are_toml_or_words() {
     for key in SECTIONS.iter().flat_map(|section| section.keys) {
-        let words = ["required", "none", "every", "that of", "made of"];
+        let words = ["required", "none", "every", "that of", "those", "the endpoint", "made of"];
         let word = words.iter().any(|word| key.default.starts_with(word));
         assert!(word != is_a_value(key.default), "{}: {}", key.name, key.default);
         assert!(

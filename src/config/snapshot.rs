@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use rustls::server::ServerConfig;
 
 use crate::balance::pick::Picker;
 use crate::config::id_hash::IdHash;
+use crate::config::tls::UpstreamTls;
 use crate::http::h1_body::ChunkLimits;
 use crate::http::head::HeadLimits;
 use crate::proxy::route::RouteTable;
@@ -235,6 +237,7 @@ pub struct Service {
     pub retry: RetryPolicy,
     /// What connections to endpoints begin with.
     pub proxy_protocol: Option<ProxyVersion>,
+    pub tls: Option<UpstreamTls>,
     /// Carried over reloads by service name.
     pub state: Arc<ServiceState>,
 }
@@ -257,6 +260,8 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// As written in the config, for logs and metrics ("models.local:8000" may stand for several addresses).
     pub label: Arc<str>,
+    /// What its certificate has to be for; there if the service has `tls`.
+    pub server_name: Option<ServerName<'static>>,
     pub weight: u32,
     /// Carried over reloads by (service name, address).
     pub state: Arc<EndpointState>,

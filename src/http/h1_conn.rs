@@ -198,7 +198,7 @@ impl Reader {
 
     /// `false` once the upstream is known to have closed or spoken unasked.
     pub fn is_fit_to_idle(&self) -> bool {
-        self.bytes().is_empty() && !self.stream.may_read()
+        self.bytes().is_empty() && self.stream.is_silent()
     }
 
     fn closed(&mut self, result: io::Result<usize>) -> Poll<io::Result<usize>> {

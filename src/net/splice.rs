@@ -123,20 +123,28 @@ impl Pipe {
         self.held
     }
 
-    /// Takes what the socket has, at most `most` bytes and at most what a pipe holds. `Ok(0)` is the peer's FIN.
+    /// Takes what the socket has, at most `most` bytes and at most what a pipe holds. `Ok(0)` is the peer's FIN, `Unsupported`
+    /// that bytes go through TLS there.
     /// Only into an empty pipe: then `WouldBlock` can mean only that the socket has nothing.
     pub fn try_fill(&mut self, from: &Stream, most: u64) -> io::Result<usize> {
         debug_assert!(self.held == 0 && most > 0, "a pipe is filled when it is empty");
         let Some(ends) = &self.ends else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        if !from.is_plain() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let room = usize::try_from(most).map_or(ends.bytes_max, |most| most.min(ends.bytes_max));
         let count = splice(from, None, &ends.write, None, room, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)?;
         self.held = count;
         Ok(count)
     }
 
-    /// Gives the socket what it takes now. `WouldBlock` means wait for `writable`.
+    /// Gives the socket what it takes now. `WouldBlock` means wait for `writable`, `Unsupported` that it would be sent as it
+    /// is where it has to be encrypted.
     pub fn try_drain(&mut self, to: &Stream) -> io::Result<usize> {
         let Some(ends) = &self.ends else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        if !to.is_plain() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         // Not MORE: the kernel would hold back the last part of a segment while the sender pauses.
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
         let count =

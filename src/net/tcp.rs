@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustix::net::{RecvFlags, SendFlags};
+use rustls::client::ClientConfig;
+use rustls::pki_types::ServerName;
 use rustls::server::ServerConfig;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
@@ -66,9 +68,37 @@ impl Stream {
         Ok(is_resumed)
     }
 
-    /// Whether bytes go through as they are, so that splice(2) may move them.
+    /// Shakes hands as a client of the server of this name; from then on everything goes through TLS. The caller bounds the
+    /// time. Errors: see `Tls::handshake`.
+    pub async fn secure_towards(
+        &mut self,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        buffers: &Rc<BufferPool>,
+    ) -> io::Result<()> {
+        let tls = Tls::connect(config, name, buffers.clone())?;
+        tls.handshake(&self.socket).await?;
+        self.tls = Some(Rc::new(tls));
+        Ok(())
+    }
+
+    /// Whether it was secured by this very configuration, or, without one, is plain.
+    pub fn is_secured_by(&self, config: Option<&Arc<ClientConfig>>) -> bool {
+        match (&self.tls, config) {
+            (Some(tls), Some(config)) => tls.is_by(config),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether bytes go through as they are.
     pub fn is_plain(&self) -> bool {
         self.tls.is_none()
+    }
+
+    /// Whether splice(2) may move bytes from here to there.
+    pub fn may_splice_to(&self, to: &Stream) -> bool {
+        self.is_plain() && to.is_plain()
     }
 
     /// Receives what is there. `Ok(0)` is the peer's FIN; `WouldBlock` means wait for readiness.
@@ -106,10 +136,11 @@ impl Stream {
         written
     }
 
-    /// Whether the peer has closed, reset, or sent something unasked: one `recv(MSG_PEEK)`.
+    /// Whether the peer has closed, reset, or sent something unasked: one `recv(MSG_PEEK)`, or as many as it takes to read
+    /// what TLS itself has sent.
     pub fn has_input_or_is_closed(&self) -> bool {
-        if self.has_decrypted() {
-            return true;
+        if let Some(tls) = &self.tls {
+            return !tls.is_silent(&self.socket);
         }
         let mut byte = [std::mem::MaybeUninit::<u8>::uninit()];
         match self.options().recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT) {
@@ -126,6 +157,11 @@ impl Stream {
     /// Whether there may be something to read.
     pub fn may_read(&self) -> bool {
         self.has_decrypted() || self.socket.may_read()
+    }
+
+    /// Whether what it may have to read turns out to be nothing but messages of TLS itself.
+    pub fn is_silent(&self) -> bool {
+        !self.may_read() || self.tls.as_ref().is_some_and(|tls| tls.is_silent(&self.socket))
     }
 
     /// A read took less than it had room for: all that was there, unless more was told of.

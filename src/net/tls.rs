@@ -2,17 +2,21 @@
 //! handshake. No call waits: `WouldBlock` means what it means on a plain socket. Holds a buffer only while bytes wait in
 //! it. Chooses neither certificates nor versions (`ServerConfig` does).
 
-use std::cell::{RefCell, RefMut};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
+use std::ops::DerefMut;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use rustix::net::{RecvFlags, SendFlags};
 use rustls::HandshakeKind;
+use rustls::client::{ClientConfig, ClientConnectionData, UnbufferedClientConnection};
+use rustls::pki_types::ServerName;
 use rustls::server::{ServerConfig, ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
+    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedConnectionCommon,
+    UnbufferedStatus, WriteTraffic,
 };
 
 use super::readiness::Socket;
@@ -30,10 +34,38 @@ const EARLY_RECORD_BYTES: usize = 4 * 1024;
 const EARLY_BYTES: usize = 64 * 1024;
 
 /// One connection's state. Shared by all who hold its stream.
-pub struct Tls(RefCell<Session>);
+pub enum Tls {
+    /// We are the server.
+    Server(RefCell<Session<UnbufferedServerConnection>>),
+    /// We are the client, by this configuration.
+    Client(RefCell<Session<UnbufferedClientConnection>>, Arc<ClientConfig>),
+}
 
-struct Session {
-    connection: UnbufferedServerConnection,
+/// One of the two sides. Their states differ in type only.
+pub trait Side: DerefMut<Target = UnbufferedConnectionCommon<Self::Data>> {
+    type Data;
+
+    fn process<'c, 'i>(&'c mut self, received: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+}
+
+impl Side for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, received: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(received)
+    }
+}
+
+impl Side for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, received: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(received)
+    }
+}
+
+pub struct Session<C> {
+    connection: C,
     buffers: Rc<BufferPool>,
     /// Received and not yet processed.
     incoming: Option<Buffer>,
@@ -56,6 +88,22 @@ struct Session {
     is_failed: bool,
 }
 
+/// Does the same with the session of either side.
+macro_rules! either {
+    ($tls:expr, $session:ident => $work:expr) => {
+        match $tls {
+            Tls::Server(session) => {
+                let $session = &mut *session.borrow_mut();
+                $work
+            }
+            Tls::Client(session, _) => {
+                let $session = &mut *session.borrow_mut();
+                $work
+            }
+        }
+    };
+}
+
 impl Tls {
     /// The server's side. `received`: what the connection began with.
     pub fn accept(
@@ -64,43 +112,45 @@ impl Tls {
         received: Option<Buffer>,
     ) -> io::Result<Tls> {
         let connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
-        Ok(Tls(RefCell::new(Session {
-            connection,
-            buffers,
-            incoming: received,
-            examined: 0,
-            plain: Vec::new(),
-            plain_at: 0,
-            outgoing: None,
-            behind: None,
-            owed: 0,
-            sent_in_a_row: 0,
-            is_peer_closed: false,
-            is_failed: false,
-        })))
+        Ok(Tls::Server(RefCell::new(Session::new(connection, buffers, received))))
+    }
+
+    /// The client's side, of a connection to the server of this name.
+    pub fn connect(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        buffers: Rc<BufferPool>,
+    ) -> io::Result<Tls> {
+        let connection = UnbufferedClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+        Ok(Tls::Client(RefCell::new(Session::new(connection, buffers, None)), config))
+    }
+
+    /// Whether this is the client's side, by this very configuration.
+    pub fn is_by(&self, config: &Arc<ClientConfig>) -> bool {
+        matches!(self, Tls::Client(_, ours) if Arc::ptr_eq(ours, config))
     }
 
     /// Whether the handshake, which is over, continued an earlier session.
     pub fn is_resumed(&self) -> bool {
-        self.session().connection.handshake_kind() == Some(HandshakeKind::Resumed)
+        either!(self, session => session.connection.handshake_kind() == Some(HandshakeKind::Resumed))
     }
 
     /// Until both sides may send data. `InvalidData` is the peer's breach of the protocol, or ours with its offer: it has
     /// been sent the alert that says so.
     pub async fn handshake(&self, socket: &Socket) -> io::Result<()> {
         loop {
-            self.session().process(socket, &mut [])?;
+            either!(self, session => session.process(socket, &mut []))?;
             loop {
-                match self.session().flush(socket) {
+                match either!(self, session => session.flush(socket)) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     flushed => break flushed?,
                 }
                 socket.writable().await;
             }
-            if !self.session().connection.is_handshaking() {
+            if !either!(self, session => session.connection.is_handshaking()) {
                 return Ok(());
             }
-            match self.session().receive(socket) {
+            match either!(self, session => session.receive(socket)) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 received => {
                     received?;
@@ -113,44 +163,83 @@ impl Tls {
 
     /// As `recv` on a plain socket. `Ok(0)` is the peer's close_notify; a FIN without one is `UnexpectedEof`.
     pub fn try_read(&self, socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
-        self.session().read(socket, into)
+        either!(self, session => session.read(socket, into))
     }
 
     /// As `send` of `first` and `second` behind it, except that whoever is told `WouldBlock` has to come back with bytes
     /// that begin with the same: they are encrypted already.
     pub fn try_write(&self, socket: &Socket, first: &[u8], second: &[u8]) -> io::Result<usize> {
-        self.session().write(socket, first, second)
+        either!(self, session => session.write(socket, first, second))
     }
 
     /// Whether a read would return something without asking the kernel.
     pub fn has_input(&self) -> bool {
-        let session = self.session();
-        session.has_plain() || session.is_peer_closed || session.is_failed || session.next_record().is_some()
+        either!(self, session => session.has_input())
     }
 
     /// Whether a part of a record has been received, and none that is whole.
     pub fn awaits_record(&self) -> bool {
-        self.session().incoming.is_some() && !self.has_input()
+        either!(self, session => session.incoming.is_some() && !session.has_input())
+    }
+
+    /// Takes in what has arrived, if it is of the protocol's own (a ticket, say): false if it is more, or the end.
+    pub fn is_silent(&self, socket: &Socket) -> bool {
+        either!(self, session => session.is_silent(socket))
     }
 
     /// Tells the peer that nothing follows. Errors: it was gone before.
     pub async fn close_notify(&self, socket: &Socket) -> io::Result<()> {
         let mut is_queued = false;
         loop {
-            let sent = self.session().close_notify(socket, &mut is_queued);
+            let sent = either!(self, session => session.close_notify(socket, &mut is_queued));
             match sent {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => socket.writable().await,
                 sent => return sent,
             }
         }
     }
-
-    fn session(&self) -> RefMut<'_, Session> {
-        self.0.borrow_mut()
-    }
 }
 
-impl Session {
+impl<C: Side> Session<C> {
+    fn new(connection: C, buffers: Rc<BufferPool>, received: Option<Buffer>) -> Session<C> {
+        Session {
+            connection,
+            buffers,
+            incoming: received,
+            examined: 0,
+            plain: Vec::new(),
+            plain_at: 0,
+            outgoing: None,
+            behind: None,
+            owed: 0,
+            sent_in_a_row: 0,
+            is_peer_closed: false,
+            is_failed: false,
+        }
+    }
+
+    fn has_input(&self) -> bool {
+        self.has_plain() || self.is_peer_closed || self.is_failed || self.next_record().is_some()
+    }
+
+    fn is_silent(&mut self, socket: &Socket) -> bool {
+        loop {
+            while self.next_record().is_some() && !self.has_plain() {
+                if self.process(socket, &mut []).is_err() {
+                    return false;
+                }
+            }
+            if self.has_input() {
+                return false;
+            }
+            match self.receive(socket) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
     fn read(&mut self, socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
         let mut filled = self.take_plain(into);
         loop {
@@ -220,7 +309,7 @@ impl Session {
         &mut self,
         socket: &Socket,
         into: &mut [u8],
-        write: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>) -> io::Result<()>,
+        write: impl FnOnce(&mut WriteTraffic<'_, C::Data>) -> io::Result<()>,
     ) -> io::Result<usize> {
         if self.is_failed {
             return Err(ErrorKind::InvalidData.into());
@@ -228,7 +317,7 @@ impl Session {
         loop {
             let Session { connection, incoming, outgoing, behind, buffers, plain, plain_at, .. } = self;
             let received = incoming.as_mut().map_or(&mut [][..], Buffer::filled_mut);
-            let UnbufferedStatus { mut discard, state, .. } = connection.process_tls_records(received);
+            let UnbufferedStatus { mut discard, state, .. } = connection.process(received);
             let mut taken = 0;
             let step = match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
@@ -293,7 +382,7 @@ impl Session {
         let Session { connection, outgoing, behind, buffers, .. } = self;
         // Looks at nothing received while there is something to send.
         while connection.wants_write() {
-            let UnbufferedStatus { state, .. } = connection.process_tls_records(&mut []);
+            let UnbufferedStatus { state, .. } = connection.process(&mut []);
             let Ok(ConnectionState::EncodeTlsData(mut data)) = state else { break };
             let last = if behind.is_some() { &mut *behind } else { &mut *outgoing };
             if encode(last, buffers, |room| data.encode(room).map_err(short)).is_err() {
@@ -370,7 +459,7 @@ impl Session {
     fn until_it_may_write(
         &mut self,
         socket: &Socket,
-        mut write: impl FnMut(&mut WriteTraffic<'_, ServerConnectionData>) -> io::Result<()>,
+        mut write: impl FnMut(&mut WriteTraffic<'_, C::Data>) -> io::Result<()>,
     ) -> io::Result<()> {
         loop {
             let mut may_write = false;

@@ -19,9 +19,10 @@ use crate::runtime::limits;
 
 use super::client::Client;
 use super::deadline::supervised;
-use super::exchange::Exchange;
+use super::exchange::{ClientInfo, Exchange};
 use super::input;
 use super::path::query_values;
+use super::proxy_header;
 use super::retry::Tries;
 
 /// An endpoint that was picked; counted in flight until this drops.
@@ -80,8 +81,8 @@ pub async fn connect(
 ) -> Result<(Reader, bool), Error> {
     let core = &exchange.core;
     let kept = match service.proxy_protocol {
-        None => pooled(core, endpoint, exchange.head.method, fresh),
-        Some(_) => bound(client, endpoint, exchange.head.method, fresh),
+        None => pooled(core, service, endpoint, exchange.head.method, fresh),
+        Some(_) => bound(client, service, endpoint, exchange.head.method, fresh),
     };
     if let Some(reader) = kept {
         core.metrics.upstream_reused();
@@ -99,10 +100,8 @@ async fn open(
 ) -> Result<Reader, Error> {
     let Client { reader, deadline, .. } = client;
     deadline.start(Kind::ConnectTimeout, service.timeouts.connect);
-    let connected = async {
-        let connected = Stream::connect(endpoint.address, &core.readiness).await;
-        connected.map_err(connect_error)
-    };
+    let client_stream = reader.stream.clone();
+    let connected = connect_to(core, &client.info, &client_stream, service, endpoint);
     let left = async {
         reader.gone().await;
         Kind::ClientClosed.into()
@@ -120,6 +119,36 @@ async fn open(
     }
 }
 
+/// Connects, and says and shakes what the service's endpoints want before the first byte of a client's: a PROXY header for
+/// this client, whose connection `stream` is, and TLS. Of a PROXY header without TLS, requests take care themselves.
+pub async fn connect_to(
+    core: &Core,
+    info: &ClientInfo,
+    client: &Stream,
+    service: &Service,
+    endpoint: &Endpoint,
+) -> Result<Stream, Error> {
+    let mut stream = Stream::connect(endpoint.address, &core.readiness).await.map_err(connect_error)?;
+    let (Some(tls), Some(name)) = (&service.tls, &endpoint.server_name) else { return Ok(stream) };
+    if let Some(version) = service.proxy_protocol {
+        proxy_header::send(core, version, info, client, &stream).await?;
+    }
+    core.handshakes.enter(&core.turns).await;
+    let shaken = stream.secure_towards(tls.config.clone(), name.clone(), &core.buffers).await;
+    shaken.map_err(|error| tls_error(core, service, endpoint, error))?;
+    Ok(stream)
+}
+
+fn tls_error(core: &Core, service: &Service, endpoint: &Endpoint, error: io::Error) -> Error {
+    core.complaints.say(core.timers.lately(), || {
+        format!(
+            "service {}: no TLS with endpoint {} ({}): {error}",
+            service.name, endpoint.label, endpoint.address
+        )
+    });
+    Error::with_source(Kind::UpstreamTlsFailed, error)
+}
+
 /// What it means that no connection could be begun.
 pub fn connect_error(error: io::Error) -> Error {
     // No endpoint's fault, and no other one would be reached either.
@@ -129,27 +158,41 @@ pub fn connect_error(error: io::Error) -> Error {
 
 /// Counts what is the endpoint's fault.
 pub fn note_connect_error(core: &Core, endpoint: &Endpoint, error: &Error) {
-    if matches!(error.kind, Kind::ConnectFailed | Kind::ConnectTimeout) {
+    if matches!(error.kind, Kind::ConnectFailed | Kind::ConnectTimeout | Kind::UpstreamTlsFailed) {
         core.metrics.upstream_connect_failed(endpoint.id);
     }
 }
 
-fn pooled(core: &Rc<Core>, endpoint: &Endpoint, method: Method, fresh: bool) -> Option<Reader> {
+fn pooled(
+    core: &Rc<Core>,
+    service: &Service,
+    endpoint: &Endpoint,
+    method: Method,
+    fresh: bool,
+) -> Option<Reader> {
     if fresh {
         return None;
     }
-    std::iter::from_fn(|| core.pool.take(endpoint.id)).find(|reader| is_fit_for(reader, method))
+    std::iter::from_fn(|| core.pool.take(endpoint.id)).find(|reader| is_fit_for(reader, service, method))
 }
 
 /// The connection that began with this client's address, if it goes to this endpoint. Another one is closed.
-fn bound(client: &mut Client, endpoint: &Endpoint, method: Method, fresh: bool) -> Option<Reader> {
+fn bound(
+    client: &mut Client,
+    service: &Service,
+    endpoint: &Endpoint,
+    method: Method,
+    fresh: bool,
+) -> Option<Reader> {
     let kept = client.bound.take()?;
     let is_meant = !fresh && kept.endpoint == endpoint.id;
-    (is_meant && kept.reader.is_fit_to_idle() && is_fit_for(&kept.reader, method)).then_some(kept.reader)
+    (is_meant && kept.reader.is_fit_to_idle() && is_fit_for(&kept.reader, service, method))
+        .then_some(kept.reader)
 }
 
 /// The armed readiness tells most closed connections, not one whose FIN the driver has yet to report. A request
-/// that cannot be repeated pays a system call to be sure.
-fn is_fit_for(reader: &Reader, method: Method) -> bool {
-    method.is_idempotent() || !reader.stream.has_input_or_is_closed()
+/// that cannot be repeated pays a system call to be sure. What an earlier configuration secured, or did not, is not this one's.
+fn is_fit_for(reader: &Reader, service: &Service, method: Method) -> bool {
+    reader.stream.is_secured_by(service.tls.as_ref().map(|tls| &tls.config))
+        && (method.is_idempotent() || !reader.stream.has_input_or_is_closed())
 }

@@ -150,7 +150,7 @@ impl Uplink<'_> {
         let mut remaining = length;
         let mut turn = Turn::default();
         while remaining > 0 {
-            if client.bytes().is_empty() && self.may_splice(client, remaining) {
+            if client.bytes().is_empty() && self.may_splice(client, upstream, remaining) {
                 remaining = self.splice(client, upstream, remaining, deadline).await?;
                 if remaining == 0 {
                     break;
@@ -213,7 +213,7 @@ impl Uplink<'_> {
             }
             // All that was received is sent, so that the rest of a large chunk needs no look.
             let left = decoder.chunk_bytes_left();
-            if self.may_splice(client, left) {
+            if self.may_splice(client, upstream, left) {
                 decoder.pass(left - self.splice(client, upstream, left, deadline).await?);
             }
             self.fill(client, u64::MAX, &mut turn, deadline).await?;
@@ -221,8 +221,8 @@ impl Uplink<'_> {
     }
 
     /// Whether what is still to come may pass from socket to socket.
-    fn may_splice(&self, client: &Reader, remaining: u64) -> bool {
-        client.stream.is_plain() && self.bounds.splice.takes(remaining)
+    fn may_splice(&self, client: &Reader, upstream: &Stream, remaining: u64) -> bool {
+        client.stream.may_splice_to(upstream) && self.bounds.splice.takes(remaining)
     }
 
     /// Receives more of the body, at most `most` bytes.

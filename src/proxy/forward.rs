@@ -105,7 +105,10 @@ impl Attempt<'_> {
         self.was_pooled = was_pooled;
 
         let mut head = exchange.core.take_scratch();
-        if let (Some(version), false) = (self.service.proxy_protocol, self.was_pooled) {
+        // Before TLS it has gone already.
+        if let (Some(version), false, None) =
+            (self.service.proxy_protocol, self.was_pooled, &self.service.tls)
+        {
             proxy_header::announce(version, &exchange.client, &client.reader.stream, &mut head)?;
         }
         transform::request_head(exchange, plan, &mut head);

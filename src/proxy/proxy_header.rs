@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::config::snapshot::ProxyVersion;
 use crate::error::{Error, Kind};
-use crate::http::h1_conn::Reader;
+use crate::http::h1_conn::{Reader, write_all};
 use crate::net::proxy_protocol::{Origin, append, parse};
 use crate::net::tcp::Stream;
 use crate::runtime::core::Core;
@@ -83,4 +83,19 @@ pub fn announce(
     };
     append(version, info.peer, to, out);
     Ok(())
+}
+
+/// Sends the header by itself.
+pub async fn send(
+    core: &Core,
+    version: ProxyVersion,
+    info: &ClientInfo,
+    client: &Stream,
+    to: &Stream,
+) -> Result<(), Error> {
+    let mut header = core.take_scratch();
+    announce(version, info, client, &mut header)?;
+    let sent = write_all(to, &header, || {}).await;
+    core.give_back_scratch(header);
+    sent.map_err(|error| Error::with_source(Kind::UpstreamClosed, error))
 }

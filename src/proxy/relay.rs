@@ -54,8 +54,8 @@ pub struct Received {
 
 impl Downlink<'_> {
     /// Whether what is still to come may pass from socket to socket.
-    fn may_splice(&self, remaining: u64) -> bool {
-        self.client.is_plain() && self.bounds.splice.takes(remaining)
+    fn may_splice(&self, upstream: &Reader, remaining: u64) -> bool {
+        upstream.stream.may_splice_to(self.client) && self.bounds.splice.takes(remaining)
     }
 
     /// The final response head (or 101), relaying informational ones. Leaves the head's bytes in `upstream`.
@@ -287,7 +287,7 @@ impl Body<'_, '_> {
             self.link.sent(piece as u64);
             upstream.consume(piece);
             remaining -= piece as u64;
-            if self.link.may_splice(remaining) {
+            if self.link.may_splice(upstream, remaining) {
                 remaining = self.splice(upstream, remaining).await?;
             }
             if remaining == 0 {
@@ -336,7 +336,7 @@ impl Body<'_, '_> {
             }
             // All that was received is sent, so that the rest of a large chunk needs no look.
             let left = decoder.chunk_bytes_left();
-            if self.link.may_splice(left) {
+            if self.link.may_splice(upstream, left) {
                 decoder.pass(left - self.splice(upstream, left).await?);
             }
             self.receive(upstream, &mut turn).await?.ok_or(Kind::ResponseTruncated)?;

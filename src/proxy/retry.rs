@@ -177,9 +177,10 @@ enum Again {
 impl Again {
     fn after(failure: &Failure<'_>) -> Again {
         match (failure.error.kind, failure.error.sent) {
-            (Kind::ConnectFailed | Kind::ConnectTimeout | Kind::UpstreamClosed, Sent::Nothing) => {
-                Again::Unseen
-            }
+            (
+                Kind::ConnectFailed | Kind::ConnectTimeout | Kind::UpstreamTlsFailed | Kind::UpstreamClosed,
+                Sent::Nothing,
+            ) => Again::Unseen,
             (Kind::UpstreamClosed, Sent::Something) if failure.method.is_idempotent() => Again::Repeated,
             (Kind::FirstByteTimeout, _) if failure.method.is_idempotent() => Again::Elsewhere,
             _ => Again::Never,

@@ -21,6 +21,7 @@ use crate::proxy::bounds;
 use crate::proxy::request_id::RequestIds;
 
 use super::buffer::BufferPool;
+use super::complaints::Complaints;
 use super::peers::Peers;
 use super::timer::{Timer, Timers};
 use super::turns::{Gate, Turns};
@@ -66,6 +67,7 @@ pub struct Core {
     /// TLS handshakes that may be worked out in one turn.
     pub handshakes: Gate,
     pub readiness: Rc<Readiness>,
+    pub complaints: Complaints,
     pub pool: UpstreamPool,
     pub metrics: CoreMetrics,
     pub log: AccessLog,
@@ -115,6 +117,7 @@ impl Core {
             turns: Turns::new()?,
             handshakes: Gate::new(HANDSHAKES_PER_TURN),
             readiness: Readiness::new()?,
+            complaints: Complaints::default(),
             pool: UpstreamPool::default(),
             metrics: CoreMetrics::new(id),
             log,

@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod process;
 pub mod prom;
 pub mod tls;
+pub mod tls_front;
 pub mod wire;
 
 use std::time::{Duration, Instant};

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
     ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore, StreamOwned,
     SupportedProtocolVersion,
@@ -28,11 +29,25 @@ pub struct Certificate {
 
 impl Certificate {
     pub fn new(names: &[&str]) -> Certificate {
+        Certificate::with(names, |_| {})
+    }
+
+    /// As `openssl req -x509` makes it: it says of itself that it is an authority's.
+    pub fn of_authority(names: &[&str]) -> Certificate {
+        Certificate::with(names, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))
+    }
+
+    pub fn with(names: &[&str], adjust: impl FnOnce(&mut CertificateParams)) -> Certificate {
         let key = KeyPair::generate().expect("a key");
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let params = CertificateParams::new(names).expect("names");
+        let mut params = CertificateParams::new(names).expect("names");
+        adjust(&mut params);
         let certificate = params.self_signed(&key).expect("a certificate");
         Certificate { der: certificate.der().clone(), pem: certificate.pem(), key_pem: key.serialize_pem() }
+    }
+
+    pub fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).expect("a key")
     }
 
     /// Writes `NAME.pem` and `NAME.key`; says where they are.
@@ -60,13 +75,27 @@ impl Trust {
         versions: &[&'static SupportedProtocolVersion],
         alpn: &[&[u8]],
     ) -> Trust {
+        Trust::presenting(None, certificates, versions, alpn)
+    }
+
+    /// The same of a client with a certificate of its own.
+    pub fn presenting(
+        identity: Option<&Certificate>,
+        certificates: &[&Certificate],
+        versions: &[&'static SupportedProtocolVersion],
+        alpn: &[&[u8]],
+    ) -> Trust {
         let mut roots = RootCertStore::empty();
         for certificate in certificates {
             roots.add(certificate.der.clone()).expect("a root");
         }
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let builder = builder.with_protocol_versions(versions).expect("versions");
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        let builder = builder.with_root_certificates(roots);
+        let mut config = match identity {
+            Some(own) => builder.with_client_auth_cert(vec![own.der.clone()], own.key()).expect("a pair"),
+            None => builder.with_no_client_auth(),
+        };
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config.resumption = Resumption::in_memory_sessions(256);
         config.enable_secret_extraction = true;

@@ -8,11 +8,11 @@ use crate::balance::in_flight::InFlight;
 use crate::balance::pick::HashKey;
 use crate::config::snapshot::{Endpoint, Service};
 use crate::error::{Error, Kind};
-use crate::http::h1_conn::{Reader, write_all};
+use crate::http::h1_conn::Reader;
 use crate::http::head::Method;
 use crate::net::tcp::Stream;
 
-use super::super::balance::{connect_error, hash_of_address, note_connect_error};
+use super::super::balance::{connect_to, hash_of_address, note_connect_error};
 use super::super::deadline::{Deadline, bounded};
 use super::super::proxy_header;
 use super::super::retry::{Failure, Tries, Verdict};
@@ -77,23 +77,14 @@ async fn connect(
     endpoint: &Endpoint,
 ) -> Result<Stream, Error> {
     deadline.start(Kind::ConnectTimeout, service.timeouts.connect);
-    let connected = async {
-        let connected = Stream::connect(endpoint.address, &observed.core.readiness).await;
-        connected.map_err(connect_error)
-    };
+    let connected = connect_to(&observed.core, &observed.client, client, service, endpoint);
     let stream = bounded(pin!(connected), deadline)
         .await
         .inspect_err(|error| note_connect_error(&observed.core, endpoint, error))?;
     observed.core.metrics.upstream_connected(endpoint.id);
-    if let Some(version) = service.proxy_protocol {
-        let mut header = observed.core.take_scratch();
-        proxy_header::announce(version, &observed.client, client, &mut header)?;
-        let sent = async {
-            let sent = write_all(&stream, &header, || {}).await;
-            sent.map_err(|error| Error::with_source(Kind::UpstreamClosed, error))
-        };
+    if let (Some(version), None) = (service.proxy_protocol, &service.tls) {
+        let sent = proxy_header::send(&observed.core, version, &observed.client, client, &stream);
         bounded(pin!(sent), deadline).await?;
-        observed.core.give_back_scratch(header);
     }
     Ok(stream)
 }

@@ -86,6 +86,7 @@ enum Piece {
 impl<M: Fn(u64)> Way<'_, M> {
     /// Moves bytes until the sender's FIN, which is passed on.
     async fn pump(&self, from: &mut Reader, to: &Stream) -> Result<(), Error> {
+        let may_splice = from.stream.may_splice_to(to);
         let mut pace = Pace::default();
         let mut turn = Turn::default();
         loop {
@@ -96,12 +97,15 @@ impl<M: Fn(u64)> Way<'_, M> {
             };
             match piece {
                 Piece::End => {
+                    to.say_end().await;
                     to.shutdown_write();
                     return Ok(());
                 }
                 Piece::Nothing => {}
                 Piece::Moved(bytes) => {
-                    pace.saw(bytes, self.bounds.splice);
+                    if may_splice {
+                        pace.saw(bytes, self.bounds.splice);
+                    }
                     turn.end_if_over(&self.core.turns).await;
                 }
             }

@@ -1,0 +1,46 @@
+//! Owns the TLS that the config asks for: of listeners (`server`), and towards endpoints (`client`), both from PEM files
+//! (`pem`). Reads those files; what is wrong with them is reported where the config names them. Speaks to nobody.
+
+mod client;
+mod kept;
+mod pem;
+mod server;
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::SupportedProtocolVersion;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::version::{TLS12, TLS13};
+
+pub use client::{UpstreamTls, client};
+pub use server::server;
+
+use super::reader::Section;
+use super::value;
+
+/// What both sides may agree on besides TLS. HTTP/2 joins when it is spoken.
+const ALPN: [&[u8]; 1] = [b"http/1.1"];
+
+/// The provider of all cryptography here: named everywhere, since a process has room for one default only.
+pub fn provider() -> &'static Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    PROVIDER.get_or_init(|| Arc::new(aws_lc_rs::default_provider()))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Tls12,
+    Tls13,
+}
+
+const VERSIONS: &[(&str, Version)] = &[("1.2", Version::Tls12), ("1.3", Version::Tls13)];
+
+const ALL_VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+
+/// The versions from `min_version` on.
+fn versions(section: &Section<'_>) -> &'static [&'static SupportedProtocolVersion] {
+    match section.value("min_version", value::word(VERSIONS)) {
+        Version::Tls12 => ALL_VERSIONS,
+        Version::Tls13 => &ALL_VERSIONS[..1],
+    }
+}

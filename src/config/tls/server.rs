@@ -1,0 +1,149 @@
+//! Owns what a listener's TLS is made of: certificates chosen by the name that the client asks for, who may come in, and
+//! the policy of versions and session tickets. Serves nobody.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use rustls::crypto::aws_lc_rs;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    ClientHello, NoClientAuth, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig,
+    WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+
+use super::kept::{Digest, Kept, trusted};
+use super::{ALPN, pem, provider, versions};
+use crate::config::diagnostic::Problem;
+use crate::config::reader::Section;
+use crate::config::value;
+
+/// The TLS of the listener whose `tls` table this is. `None`: something is wrong, and reported.
+pub fn server(section: &Section<'_>, directory: &Path) -> Option<Arc<ServerConfig>> {
+    let first = pem::pair(section, directory);
+    let more = section.nodes("certificates").iter().map(|node| {
+        let table = section.table_of("certificates", node)?;
+        pem::pair(&table, directory)
+    });
+    let more: Vec<Option<CertifiedKey>> = more.collect();
+    let versions = versions(section);
+    let admission = Admission::read(section, directory)?;
+    let certificates = Certificates::new(first?, more.into_iter().collect::<Option<Vec<_>>>()?);
+    let builder = ServerConfig::builder_with_provider(provider().clone());
+    let builder = match builder.with_protocol_versions(versions) {
+        Ok(builder) => builder.with_client_cert_verifier(admission.verifier),
+        Err(error) => {
+            section.error(section.span(), "min_version", Problem::new(error.to_string()));
+            return None;
+        }
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(certificates));
+    config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
+    // Tickets alone: a store would have to be shared between cores.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    if let Some(tickets) = admission.tickets {
+        config.ticketer = tickets;
+    }
+    Some(Arc::new(config))
+}
+
+/// Whose connections are let in, and the tickets that let them in again.
+struct Admission {
+    verifier: Arc<dyn ClientCertVerifier>,
+    /// `None` where the machine has no randomness.
+    tickets: Option<Arc<dyn ProducesTickets>>,
+}
+
+const CLIENT_CERTIFICATES: &[(&str, bool)] = &[("required", true), ("optional", false)];
+
+impl Admission {
+    /// `None`: something is wrong, and reported.
+    fn read(section: &Section<'_>, directory: &Path) -> Option<Admission> {
+        let required = section.optional("client_certificates", value::word(CLIENT_CERTIFICATES));
+        let Some(roots) = section.optional("client_roots", |value| pem::file(value, directory)) else {
+            if let Some(required) = required {
+                let problem = Problem::new("nothing says whose certificates are accepted");
+                let help = "add `client_roots = \"clients.pem\"`: the certificates of those who sign them";
+                section.error(required.span, "client_certificates", problem.help(help));
+                return None;
+            }
+            // Misspelt ones are reported; nobody is let in by mistake.
+            let is_absent = !section.has("client_roots") && !section.has("client_certificates");
+            return is_absent.then(|| Admission { verifier: Arc::new(NoClientAuth), tickets: tickets() });
+        };
+        if required.is_none() && section.has("client_certificates") {
+            return None;
+        }
+        let is_required = required.is_none_or(|found| found.value);
+        let refuse = |problem: Problem| section.error(roots.span.clone(), "client_roots", problem);
+        let (store, _) = pem::roots(&roots.value).map_err(refuse).ok()?;
+        let digest = Digest::of(trusted(&store).chain([&[u8::from(is_required)][..]]));
+        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider().clone());
+        let builder = if is_required { builder } else { builder.allow_unauthenticated() };
+        let verifier = builder
+            .build()
+            .map_err(|error| refuse(Problem::new(format!("these cannot be trusted: {error}"))))
+            .ok()?;
+        Some(Admission { verifier, tickets: tickets_for(&digest) })
+    }
+}
+
+/// Tickets of all listeners without client certificates: the keys outlive reloads and are the same on every core. They
+/// change every few hours, and the last ones are still read.
+fn tickets() -> Option<Arc<dyn ProducesTickets>> {
+    static TICKETS: OnceLock<Option<Arc<dyn ProducesTickets>>> = OnceLock::new();
+    TICKETS.get_or_init(|| aws_lc_rs::Ticketer::new().ok()).clone()
+}
+
+/// Tickets of those listeners that ask for client certificates in this way: who got one elsewhere has shown nothing that
+/// counts here.
+fn tickets_for(admission: &Digest) -> Option<Arc<dyn ProducesTickets>> {
+    static TICKETS: Kept<dyn ProducesTickets> = Kept::new();
+    TICKETS.get_or_make(admission, || aws_lc_rs::Ticketer::new().ok())
+}
+
+/// By the names in them: the exact one, else the one for all names below its parent, else the first of the file.
+#[derive(Debug)]
+struct Certificates {
+    default: Arc<CertifiedKey>,
+    exact: HashMap<Box<str>, Arc<CertifiedKey>>,
+    /// Without their `*.`.
+    wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
+}
+
+impl Certificates {
+    fn new(first: CertifiedKey, more: Vec<CertifiedKey>) -> Certificates {
+        let default = Arc::new(first);
+        let mut certificates =
+            Certificates { default: default.clone(), exact: HashMap::new(), wildcard: HashMap::new() };
+        certificates.add(&default);
+        more.into_iter().for_each(|pair| certificates.add(&Arc::new(pair)));
+        certificates
+    }
+
+    /// Of two with the same name the earlier one stays.
+    fn add(&mut self, pair: &Arc<CertifiedKey>) {
+        let Some(Ok(certificate)) = pair.cert.first().map(webpki::EndEntityCert::try_from) else { return };
+        for name in certificate.valid_dns_names() {
+            let name = name.to_ascii_lowercase();
+            let (names, name) = match name.strip_prefix("*.") {
+                Some(parent) => (&mut self.wildcard, parent),
+                None => (&mut self.exact, &*name),
+            };
+            names.entry(name.into()).or_insert_with(|| pair.clone());
+        }
+    }
+
+    fn of(&self, name: Option<&str>) -> &Arc<CertifiedKey> {
+        let Some(name) = name.map(str::to_ascii_lowercase) else { return &self.default };
+        let below = || self.wildcard.get(name.split_once('.')?.1);
+        self.exact.get(&*name).or_else(below).unwrap_or(&self.default)
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.of(hello.server_name()).clone())
+    }
+}
