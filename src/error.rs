@@ -73,6 +73,8 @@ kinds! {
     BadRequestBody, 400, "bad_request_body", Client, Forward, "the request body's framing is malformed";
     /// A load balancer that is trusted to send a PROXY header sent something else.
     BadProxyHeader, 400, "bad_proxy_header", Client, Parse, "the connection does not begin with a PROXY header";
+    /// A TLS passthrough listener was sent something else, or more than it looks at.
+    BadClientHello, 400, "bad_client_hello", Client, Parse, "the connection does not begin with a TLS ClientHello";
     HeaderTimeout, 408, "header_timeout", Client, Parse, "the request head did not arrive in time";
     BodyTimeout, 408, "body_timeout", Client, Forward, "the request body stopped arriving";
     BodyTooLarge, 413, "body_too_large", Client, Admit, "the request body is larger than this route allows";

@@ -4,6 +4,7 @@
 mod harness;
 
 use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
 
 use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
@@ -124,4 +125,32 @@ fn a_members_session_resumes_until_the_roots_change() {
     assert!(!club.admits("members", &member), "he is no member any more");
     let stranger = Trust::presenting(Some(&club.stranger), &[&club.edge], BOTH, &[]);
     assert!(club.admits("members", &stranger));
+}
+
+/// A session outlives the certificate that it began with, but opens nothing any more.
+#[test]
+fn a_session_ends_with_its_certificate() {
+    let mut club = Club::open();
+    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time").as_secs() + 2;
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let brief = Certificate::with(&["member.test"], |params| {
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
+    });
+    brief.write(&club.directory, "brief");
+    assert_eq!(club.gateway.reload(&config(&club.directory, "brief.pem")), Reload::Taken);
+    let visits = |versions, expected: &[HandshakeKind]| {
+        let trust = Trust::presenting(Some(&brief), &[&club.edge], versions, &[]);
+        for kind in expected {
+            let mut client = trust.connect(club.address("members"), "edge.test").expect("a handshake");
+            assert_eq!(client.get("/").expect("an answer").status, 200);
+            assert_eq!(client.connection().handshake_kind(), Some(*kind));
+        }
+        trust
+    };
+    let trusts = [&[&TLS12][..], &[&TLS13]]
+        .map(|versions| visits(versions, &[HandshakeKind::Full, HandshakeKind::Resumed]));
+    until("it has expired", || SystemTime::now() > end + Duration::from_millis(1_000));
+    for trust in trusts {
+        assert!(!club.admits("members", &trust));
+    }
 }

@@ -3,6 +3,7 @@
 //! `seeds/<name>/`, and an entry in `fuzz_targets/` and Cargo.toml for libFuzzer.
 
 mod chunked;
+mod client_hello;
 mod config;
 mod heads;
 mod paths;
@@ -10,6 +11,7 @@ mod proxy_protocol;
 mod udp_flows;
 
 pub use chunked::chunked;
+pub use client_hello::client_hello;
 pub use config::config;
 pub use heads::{request_head, response_head};
 pub use paths::paths;
@@ -30,5 +32,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", check: config },
     Target { name: "paths", check: paths },
     Target { name: "proxy_protocol", check: proxy_protocol },
+    Target { name: "client_hello", check: client_hello },
     Target { name: "udp_flows", check: udp_flows },
 ];

@@ -13,7 +13,7 @@ fn endpoints(weights: &[u32]) -> Vec<Arc<Endpoint>> {
         Arc::new(Endpoint {
             id: StableId(at as u32),
             address: address.parse().unwrap(),
-            server_name: None,
+            tls: None,
             label: address.into(),
             weight,
             state: Arc::new(EndpointState::default()),

@@ -63,15 +63,29 @@ fn listener_services(document: &Document<'_>, services: &HashSet<&str>, report: 
     let by_name: HashMap<&str, _> =
         document.services.iter().map(|service| (service.name.value, service)).collect();
     for listener in document.listeners.iter().filter(|listener| listener.protocol.has_service()) {
-        let Some(to) = &listener.to else { continue };
-        known_service(to, &format!("listen.{}.to", listener.name.value), services, document, report);
-        if let Some(service) = by_name.get(to.value) {
-            listener_service(listener, service, report);
+        for (key, to) in destinations(listener) {
+            known_service(to, &format!("listen.{}.{key}", listener.name.value), services, document, report);
+            if let Some(service) = by_name.get(to.value) {
+                listener_service(listener, to, service, report);
+            }
         }
     }
 }
 
-fn listener_service(listener: &ListenerEntry<'_>, service: &ServiceEntry<'_>, report: &Report<'_>) {
+/// The services that a listener itself names, each with the key that does.
+fn destinations<'d, 'a>(
+    listener: &'d ListenerEntry<'a>,
+) -> impl Iterator<Item = (&'static str, &'d Located<&'a str>)> {
+    let to = listener.to.iter().map(|to| ("to", to));
+    to.chain(listener.sni.iter().map(|(_, service)| ("sni", service)))
+}
+
+fn listener_service(
+    listener: &ListenerEntry<'_>,
+    to: &Located<&str>,
+    service: &ServiceEntry<'_>,
+    report: &Report<'_>,
+) {
     let (listener_name, service_name) = (listener.name.value, service.name.value);
     let is_udp = listener.protocol == ProtocolWord::Udp;
     let (protocol, one) = (listener.protocol.name(), if is_udp { "flow" } else { "connection" });
@@ -84,14 +98,21 @@ fn listener_service(listener: &ListenerEntry<'_>, service: &ServiceEntry<'_>, re
         let help = "write `hash_by = \"client\"`, or give the listener a service of its own";
         report.warning(hash_by.clone(), format!("service.{service_name}.hash_by"), problem.help(help));
     }
-    if let (true, Some(to), Some(_)) = (is_udp, &listener.to, &service.tls) {
+    if listener.protocol == ProtocolWord::TlsPassthrough && service.tls.is_some() {
+        let problem = Problem::new(format!(
+            "what is TLS already would be encrypted once more: \"{service_name}\" has `tls`"
+        ));
+        let help = "give the listener a service of its own, without `tls`";
+        report.warning(to.span.clone(), format!("listen.{listener_name}.to"), problem.help(help));
+    }
+    if let (true, Some(_)) = (is_udp, &service.tls) {
         let problem = Problem::new(format!(
             "datagrams are sent as they are: the `tls` of \"{service_name}\" is for connections"
         ));
         let help = "give the listener a service of its own, without `tls`";
         report.warning(to.span.clone(), format!("listen.{listener_name}.to"), problem.help(help));
     }
-    if let (true, Some(to), Some(_)) = (is_udp, &listener.to, service.proxy_protocol) {
+    if let (true, Some(_)) = (is_udp, service.proxy_protocol) {
         let problem = Problem::new(format!(
             "datagrams carry no PROXY header: the endpoints of \"{service_name}\" are not told who the clients are"
         ));
@@ -210,7 +231,7 @@ fn unreached(document: &Document<'_>, report: &Report<'_>) {
 
 fn unused_services(document: &Document<'_>, report: &Report<'_>) {
     let direct = document.listeners.iter().filter(|listener| listener.protocol.has_service());
-    let mut used: HashSet<&str> = direct.filter_map(|listener| Some(listener.to.as_ref()?.value)).collect();
+    let mut used: HashSet<&str> = direct.flat_map(destinations).map(|(_, to)| to.value).collect();
     for route in &document.routes {
         let Some(ActionEntry::Forward { to, otherwise, .. }) = &route.action else { continue };
         // A template may name any of them.

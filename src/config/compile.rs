@@ -18,13 +18,13 @@ use crate::config::reader;
 use crate::config::registry::Registry;
 use crate::config::route_name::RouteNames;
 use crate::config::snapshot::{
-    Endpoint, Listener, Protocol, ProxyVersion, RetryPolicy, Service, ServiceId, Settings, Snapshot,
-    UdpPolicy, UpstreamTimeouts,
+    Endpoint, Listener, Protocol, ProxyVersion, RetryPolicy, ServerNames, Service, ServiceId, Settings,
+    Snapshot, UdpPolicy, UpstreamTimeouts,
 };
 use crate::config::tls::UpstreamTls;
 use crate::config::value::{HostPort, Place};
 use crate::proxy::route::RouteTable;
-use crate::proxy::rule::{Action, Route, Target, To};
+use crate::proxy::rule::{Action, HostMatch, Route, Target, To};
 
 /// What became of a file.
 #[derive(Debug)]
@@ -133,6 +133,10 @@ fn listener(
     let protocol = match entry.protocol {
         ProtocolWord::Http | ProtocolWord::Https => Protocol::Http,
         ProtocolWord::Tcp => Protocol::Tcp { to: to()?, idle: entry.idle_timeout.unwrap_or(timeouts.tcp) },
+        ProtocolWord::TlsPassthrough => Protocol::TlsPassthrough {
+            names: Arc::new(server_names(entry, services)),
+            idle: entry.idle_timeout.unwrap_or(timeouts.tcp),
+        },
         ProtocolWord::Udp => Protocol::Udp(UdpPolicy {
             to: to()?,
             idle: entry.idle_timeout.unwrap_or(timeouts.udp),
@@ -147,6 +151,21 @@ fn listener(
         tls: entry.tls.clone(),
         proxy_trusted: entry.proxy_trusted.clone(),
     })
+}
+
+fn server_names(entry: &ListenerEntry<'_>, services: &HashMap<Box<str>, ServiceId>) -> ServerNames {
+    let mut names = ServerNames {
+        otherwise: entry.to.as_ref().and_then(|to| services.get(to.value).copied()),
+        ..ServerNames::default()
+    };
+    for (name, service) in &entry.sni {
+        let Some(&id) = services.get(service.value) else { continue };
+        match name {
+            HostMatch::Exact(name) => names.exact.insert(name.clone(), id),
+            HostMatch::Suffix(suffix) => names.suffixes.insert(suffix.clone(), id),
+        };
+    }
+    names
 }
 
 fn service(entry: ServiceEntry<'_>) -> ServiceBlueprint {
@@ -269,7 +288,6 @@ impl ServiceBlueprint {
             timeouts: self.timeouts,
             retry: self.retry.clone(),
             proxy_protocol: self.proxy_protocol,
-            tls: self.tls.clone(),
             state,
         }
     }
@@ -281,7 +299,12 @@ impl ServiceBlueprint {
         let mut endpoints = Vec::with_capacity(self.endpoints.len());
         for entry in &self.endpoints {
             let label: Arc<str> = entry.place.to_string().into();
-            let server_name = self.tls.as_ref().and_then(|tls| tls.server_name(&entry.place));
+            let tls = self.tls.as_ref().map(|tls| tls.towards(&entry.place));
+            // Whom no certificate can be for is never spoken to as if that were not asked for; the check has refused it.
+            if matches!(tls, Some(None)) {
+                continue;
+            }
+            let tls = tls.flatten();
             for address in addresses(&entry.place, resolved) {
                 if seen.insert(address) {
                     let (id, state) = registry.endpoint(&self.name, address);
@@ -289,7 +312,7 @@ impl ServiceBlueprint {
                         id,
                         address,
                         label: label.clone(),
-                        server_name: server_name.clone(),
+                        tls: tls.clone(),
                         weight: entry.weight,
                         state,
                     }));

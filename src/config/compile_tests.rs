@@ -105,7 +105,8 @@ fn tcp_listeners() {
                 [listen.b]\naddress = \"0.0.0.0:2\"\nprotocol = \"tcp\"\nto = \"s\"\nidle_timeout = \"5s\"\n\
                 [service.s]\nendpoints = \"10.0.0.1:80\"\nproxy_protocol = \"v2\"\n[service.t]\nendpoints = \"10.0.0.1:80\"\n";
     let snapshot = snapshot(text);
-    let protocols: Vec<Protocol> = snapshot.listeners.iter().map(|listener| listener.protocol).collect();
+    let protocols: Vec<Protocol> =
+        snapshot.listeners.iter().map(|listener| listener.protocol.clone()).collect();
     let expected = [
         Protocol::Tcp { to: ServiceId(1), idle: Duration::from_secs(60) },
         Protocol::Tcp { to: ServiceId(0), idle: Duration::from_secs(5) },
@@ -124,8 +125,8 @@ fn udp_listeners() {
                 [listen.rtp]\naddress = \"0.0.0.0:54\"\nprotocol = \"udp\"\nto = \"s\"\nflows_max = 9\n\
                 [service.s]\nendpoints = \"10.0.0.1:80\"\n[service.t]\nendpoints = \"10.0.0.1:80\"\n";
     let snapshot = snapshot(text);
-    let udp = |at: usize| match snapshot.listeners[at].protocol {
-        Protocol::Udp(policy) => policy,
+    let udp = |at: usize| match &snapshot.listeners[at].protocol {
+        Protocol::Udp(policy) => *policy,
         other => panic!("{other:?} is not UDP"),
     };
     let dns = UdpPolicy {

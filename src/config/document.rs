@@ -10,23 +10,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::server::ServerConfig;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::balance::pick::{Balance, HashKey};
 use crate::config::diagnostic::{Problem, Report};
 use crate::config::document_route::{self, RouteEntry};
+use crate::config::pattern;
 use crate::config::reader::{Located, Section};
 use crate::config::snapshot::{
     Cidr, ClientTimeouts, DriverChoice, LogTarget, PoolLimits, ProxyVersion, RetryPolicy, Settings,
     SplicePolicy, UpstreamTimeouts,
 };
-use crate::config::tls::UpstreamTls;
+use crate::config::tls::{ListenerTls, UpstreamTls};
 use crate::config::value::{self, Parsed, Place};
 use crate::config::{suggest, tls};
 use crate::http::h1_body::ChunkLimits;
 use crate::http::head::HeadLimits;
+use crate::proxy::rule::HostMatch;
 
 #[derive(Debug)]
 pub struct Document<'a> {
@@ -55,10 +56,12 @@ pub struct ListenerEntry<'a> {
     pub protocol: ProtocolWord,
     /// The service of a TCP or UDP listener. `None` there: missing or wrong, and reported.
     pub to: Option<Located<&'a str>>,
+    /// Services by server name, of a TLS passthrough listener.
+    pub sni: Vec<(HostMatch, Located<&'a str>)>,
     pub idle_timeout: Option<Duration>,
     pub responses: Option<NonZeroU32>,
     pub flows_max: Option<usize>,
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Arc<ListenerTls>>,
     pub proxy_trusted: Vec<Cidr>,
 }
 
@@ -67,11 +70,12 @@ pub enum ProtocolWord {
     Http,
     Https,
     Tcp,
+    TlsPassthrough,
     Udp,
 }
 
 impl ProtocolWord {
-    /// Whether the listener's `to` says where everything goes, and no route has a say.
+    /// Whether the listener itself says where everything goes, and no route has a say.
     pub fn has_service(self) -> bool {
         !self.is_http()
     }
@@ -87,6 +91,7 @@ impl ProtocolWord {
             ProtocolWord::Http => "HTTP",
             ProtocolWord::Https => "HTTPS",
             ProtocolWord::Tcp => "TCP",
+            ProtocolWord::TlsPassthrough => "TLS passthrough",
             ProtocolWord::Udp => "UDP",
         }
     }
@@ -324,6 +329,7 @@ fn listener<'a>(name: Located<&'a str>, section: &Section<'a>, directory: &Path)
         address: section.required("address", value::socket_address),
         protocol,
         to: section.optional("to", value::text),
+        sni: section.table("sni").map(|table| server_names(&table)).unwrap_or_default(),
         idle_timeout: section.optional("idle_timeout", value::duration).map(|found| found.value),
         responses: section.optional("responses", value::integer(1..=1000)).and_then(|found| {
             let responses = u32::try_from(found.value).ok()?;
@@ -341,7 +347,8 @@ fn listener<'a>(name: Located<&'a str>, section: &Section<'a>, directory: &Path)
 
 /// Says which keys a listener of this protocol lacks or may not have.
 fn refuse_foreign(section: &Section<'_>, protocol: ProtocolWord) {
-    if protocol.has_service() && !section.has("to") {
+    let is_passthrough = protocol == ProtocolWord::TlsPassthrough;
+    if protocol.has_service() && !section.has("to") && !(is_passthrough && section.has("sni")) {
         section.absent("to");
     }
     let refuse = |key: &'static str, whose: &str, instead: &str| {
@@ -357,8 +364,12 @@ fn refuse_foreign(section: &Section<'_>, protocol: ProtocolWord) {
     } else {
         refuse("tls", "\"https\"", "write `protocol = \"https\"`, or remove this");
     }
+    if !is_passthrough {
+        let instead = "add `protocol = \"tls-passthrough\"`, or remove this: certificates are chosen by the names in them";
+        refuse("sni", "\"tls-passthrough\"", instead);
+    }
     if protocol.is_http() {
-        let whose = "\"tcp\"` or `\"udp\"";
+        let whose = "\"tcp\"`, `\"tls-passthrough\"` or `\"udp\"";
         let add = "add a `protocol`, or remove this:";
         refuse("to", whose, &format!("{add} HTTP requests go where `[[route]]` says"));
         let instead = "HTTP connections idle as long as `timeouts.idle` says";
@@ -374,6 +385,28 @@ fn refuse_foreign(section: &Section<'_>, protocol: ProtocolWord) {
     }
 }
 
+/// Each name once: of two, one would never be used.
+fn server_names<'a>(section: &Section<'a>) -> Vec<(HostMatch, Located<&'a str>)> {
+    let mut names: Vec<(HostMatch, Located<&'a str>)> = Vec::new();
+    for (name, node) in section.entries() {
+        let matched = match pattern::host(&DeValue::String(name.value.into())) {
+            Ok(matched) => matched,
+            Err(problem) => {
+                section.error(name.span, name.value, problem);
+                continue;
+            }
+        };
+        if names.iter().any(|(earlier, _)| *earlier == matched) {
+            let problem =
+                Problem::new(format!("the name \"{}\" stands twice, but for case", value::shown(name.value)));
+            section.error(name.span, name.value, problem.help("remove one of both"));
+            continue;
+        }
+        names.extend(section.parsed(name.value, node, value::text).map(|service| (matched, service)));
+    }
+    names
+}
+
 fn proxy_trusted(section: &Section<'_>) -> Vec<Cidr> {
     if !section.has("trusted") {
         section.absent("trusted");
@@ -385,17 +418,19 @@ fn proxy_trusted(section: &Section<'_>) -> Vec<Cidr> {
 }
 
 fn protocol(value: &DeValue<'_>) -> Parsed<ProtocolWord> {
-    const LATER: [&str; 2] = ["tls-passthrough", "http2"];
+    const LATER: [&str; 1] = ["http2"];
     const NOW: &[(&str, ProtocolWord)] = &[
         ("http", ProtocolWord::Http),
         ("https", ProtocolWord::Https),
         ("tcp", ProtocolWord::Tcp),
+        ("tls-passthrough", ProtocolWord::TlsPassthrough),
         ("udp", ProtocolWord::Udp),
     ];
     match value.as_str() {
         Some(text) if LATER.contains(&text) => {
             let problem = Problem::new(format!("the protocol \"{text}\" is not supported in this version"));
-            Err(problem.help("this version has \"http\", \"https\", \"tcp\" and \"udp\""))
+            Err(problem
+                .help("this version has \"http\", \"https\", \"tcp\", \"tls-passthrough\" and \"udp\""))
         }
         _ => value::word(NOW)(value),
     }
@@ -450,7 +485,7 @@ fn endpoints(section: &Section<'_>, tls: Option<&UpstreamTls>) -> Vec<EndpointEn
     let read = nodes.iter().filter_map(|node| {
         let (place, weight) = endpoint(section, node)?;
         let line = section.report().source.position(place.span.start).0;
-        if tls.is_some_and(|tls| tls.server_name(&place.value).is_none()) {
+        if tls.is_some_and(|tls| tls.towards(&place.value).is_none()) {
             let problem = Problem::new(format!("no certificate can be for \"{}\"", place.value));
             let help = "say whose it is: `tls = { server_name = \"models.internal\" }`";
             section.error(place.span.clone(), "endpoints", problem.help(help));

@@ -111,71 +111,13 @@ fn unknown_keys() {
     assert_cases(Severity::Error, UNKNOWN);
 }
 
-const TLS: &[Case] = &[
-    (
-        "[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"https\"",
-        "1:1",
-        "`listen.web` has no `tls`",
-        "edge.pem",
-    ),
-    (
-        "[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"tcp\"\nto = \"m\"\ntls = {}",
-        "5:1",
-        "`tls` is for listeners with `protocol = \"https\"`",
-        "https",
-    ),
-];
-
-const UPSTREAM_TLS: &[Case] = &[
-    (
-        "[service.m]\nendpoints = [\"a:1\"]\ntls = { server_name = \"https://a:1\", verify = false }",
-        "3:23",
-        "is no name that a certificate may be for",
-        "without a port",
-    ),
-    (
-        "[service.m]\nendpoints = [\"a:1\"]\ntls = { roots = \"ca.pem\", verify = false }",
-        "3:9",
-        "`roots` has no effect with `verify = false`",
-        "remove one",
-    ),
-    (
-        "[service.m]\nendpoints = [\"a:1\"]\ntls = { roots = \"absent.pem\" }",
-        "3:17",
-        "absent.pem cannot be read",
-        "",
-    ),
-];
-
-#[test]
-fn tls_towards_endpoints() {
-    assert_cases(Severity::Error, UPSTREAM_TLS);
-    assert_cases(
-        Severity::Warning,
-        &[(
-            "[service.m]\nendpoints = [\"a:1\"]\ntls = { verify = false }",
-            "3:9",
-            "whoever answers",
-            "roots",
-        )],
-    );
-}
-
-/// What the files hold is in tests/tls_keeps_every_promise.rs.
-#[test]
-fn tls() {
-    assert_cases(Severity::Error, TLS);
-}
+#[path = "error_tls_tests.rs"]
+mod tls;
 
 const LATER: &[Case] = &[
     ("[auth.users]\njwt = 1", "1:2", "`auth` is not supported in this version", "identity"),
     ("[limit.a]\nrate = 1", "1:2", "`limit` is not supported in this version", "rate limits"),
-    (
-        "[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"tls-passthrough\"",
-        "3:12",
-        "not supported",
-        "\"http\"",
-    ),
+    ("[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"http2\"", "3:12", "not supported", "\"http\""),
     ("[service.m]\nendpoints = [\"a:1\"]\nhealth = {}", "3:1", "`health` is not supported", "health checks"),
     (
         "[service.m]\nendpoints = [\"a:1\"]\nbreaker = \"adaptive\"",
@@ -273,7 +215,7 @@ const LISTENERS: &[Case] = &[
     (
         "[listen.web]\naddress = \"0.0.0.0:1\"\nidle_timeout = \"1m\"",
         "3:1",
-        "`idle_timeout` is for listeners with `protocol = \"tcp\"` or `\"udp\"`",
+        "`idle_timeout` is for listeners with `protocol = \"tcp\"`, `\"tls-passthrough\"` or `\"udp\"`",
         "`timeouts.idle`",
     ),
     ("[listen.web]\naddress = \"0.0.0.0:1\"\nproxy_protocol = true", "3:18", "expected a table", ""),

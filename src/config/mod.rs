@@ -24,7 +24,7 @@ mod route_name;
 pub mod schema;
 pub mod snapshot;
 pub mod suggest;
-mod tls;
+pub mod tls;
 pub mod value;
 
 #[cfg(test)]

@@ -322,15 +322,15 @@ pub const SECTIONS: &[Section] = &[
             key("address", "IP address and port", "required", "`\"0.0.0.0:8080\"`, `\"[::]:8080\"`."),
             key(
                 "protocol",
-                "`\"http\"`, `\"https\"`, `\"tcp\"`, `\"udp\"`",
+                "`\"http\"`, `\"https\"`, `\"tcp\"`, `\"tls-passthrough\"`, `\"udp\"`",
                 "\"http\"",
-                "What clients speak there. `https` needs `tls`. `tcp` passes the bytes on as they are, `udp` the datagrams.",
+                "What clients speak there. `https` needs `tls`. `tcp` passes the bytes on as they are, `udp` the datagrams; `tls-passthrough` passes TLS on, undecrypted, by the server name that it begins with.",
             ),
             key(
                 "to",
                 "service",
                 "none",
-                "Where what comes to a TCP or UDP listener goes: required there, and nowhere else. HTTP requests go where `[[route]]` says.",
+                "Where what comes to a TCP or UDP listener goes: required there. For TLS passthrough, where those go for whom `sni` has nothing; without it they are refused. HTTP requests go where `[[route]]` says.",
             ),
             key(
                 "idle_timeout",
@@ -403,6 +403,12 @@ pub const SECTIONS: &[Section] = &[
             key("certificate", "path", "required", "As above."),
             key("key", "path", "required", "As above."),
         ],
+    },
+    Section {
+        path: "listen.*.sni",
+        header: "listen.NAME.sni = { \"models.example.com\" = \"SERVICE\", \"*.example.com\" = \"SERVICE\" }",
+        doc: "For `protocol = \"tls-passthrough\"`: services by the server name in the client's first message. An exact name wins, then the longest `*.` one, which is for all names below it.",
+        keys: &[key("*", "service", "none", "Where connections for this name go.")],
     },
     Section {
         path: "service.*",
@@ -660,7 +666,6 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("", "model", "conversion of inputs for models"),
     ("", "trace", "trace export by OTLP"),
     ("", "redis", "limits shared between machines"),
-    ("listen.*", "sni", "routing by TLS server name"),
     ("service.*", "health", "active health checks"),
     ("service.*", "outlier", "ejection of failing endpoints"),
     ("service.*", "breaker", "circuit breaking"),

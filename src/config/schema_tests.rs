@@ -50,7 +50,9 @@ fn every_default() -> String {
         .iter()
         .filter(|section| !section.path.starts_with("route") && !section.path.ends_with("endpoints"))
         .filter(|section| {
-            !section.path.ends_with("proxy_protocol") && !section.path.starts_with("listen.*.tls")
+            !section.path.ends_with("proxy_protocol")
+                && !section.path.starts_with("listen.*.tls")
+                && !section.path.ends_with(".sni")
         })
     {
         if !section.path.is_empty() {

@@ -9,12 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
-use rustls::server::ServerConfig;
-
 use crate::balance::pick::Picker;
 use crate::config::id_hash::IdHash;
-use crate::config::tls::UpstreamTls;
+use crate::config::tls::{EndpointTls, ListenerTls};
 use crate::http::h1_body::ChunkLimits;
 use crate::http::head::HeadLimits;
 use crate::proxy::route::RouteTable;
@@ -166,7 +163,7 @@ pub struct Listener {
     pub address: SocketAddr,
     pub protocol: Protocol,
     /// What HTTP is spoken through.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Arc<ListenerTls>>,
     /// Peers whose connections begin with a PROXY header.
     pub proxy_trusted: Vec<Cidr>,
 }
@@ -174,7 +171,7 @@ pub struct Listener {
 impl Listener {
     pub fn binding(&self) -> Binding {
         let transport = match self.protocol {
-            Protocol::Http | Protocol::Tcp { .. } => Transport::Tcp,
+            Protocol::Http | Protocol::Tcp { .. } | Protocol::TlsPassthrough { .. } => Transport::Tcp,
             Protocol::Udp(_) => Transport::Udp,
         };
         Binding { transport, address: self.address }
@@ -194,7 +191,7 @@ pub enum Transport {
     Udp,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Protocol {
     Http,
     /// Bytes, as they are.
@@ -203,8 +200,36 @@ pub enum Protocol {
         /// Longest silence, both directions together.
         idle: Duration,
     },
+    /// TLS, as it is; where it goes is in its first message.
+    TlsPassthrough {
+        names: Arc<ServerNames>,
+        /// As above.
+        idle: Duration,
+    },
     /// Datagrams, as they are.
     Udp(UdpPolicy),
+}
+
+/// Services by the server name that a client asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ServerNames {
+    pub exact: HashMap<Box<str>, ServiceId>,
+    /// By what names end with, the dot included.
+    pub suffixes: HashMap<Box<str>, ServiceId>,
+    /// For all others, and for who asks for none.
+    pub otherwise: Option<ServiceId>,
+}
+
+impl ServerNames {
+    /// The service of exactly this name, else of the longest suffix, else of all others. `name` is in lower case.
+    pub fn service(&self, name: Option<&str>) -> Option<ServiceId> {
+        let of_name = |name: &str| {
+            let mut dots = name.match_indices('.').filter(|&(at, _)| at > 0);
+            let by_suffix = || dots.find_map(|(at, _)| self.suffixes.get(&name[at..]).copied());
+            self.exact.get(name).copied().or_else(by_suffix)
+        };
+        name.and_then(of_name).or(self.otherwise)
+    }
 }
 
 /// How a UDP listener forwards. A flow is what one client address sends and is answered.
@@ -237,7 +262,6 @@ pub struct Service {
     pub retry: RetryPolicy,
     /// What connections to endpoints begin with.
     pub proxy_protocol: Option<ProxyVersion>,
-    pub tls: Option<UpstreamTls>,
     /// Carried over reloads by service name.
     pub state: Arc<ServiceState>,
 }
@@ -260,8 +284,8 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// As written in the config, for logs and metrics ("models.local:8000" may stand for several addresses).
     pub label: Arc<str>,
-    /// What its certificate has to be for; there if the service has `tls`.
-    pub server_name: Option<ServerName<'static>>,
+    /// There if the service has `tls`.
+    pub tls: Option<EndpointTls>,
     pub weight: u32,
     /// Carried over reloads by (service name, address).
     pub state: Arc<EndpointState>,

@@ -145,6 +145,7 @@ fn summary(snapshot: &Snapshot, workers: usize, driver: Driver) -> String {
             Protocol::Http if listener.tls.is_some() => "https",
             Protocol::Http => "http",
             Protocol::Tcp { .. } => "tcp",
+            Protocol::TlsPassthrough { .. } => "tls",
             Protocol::Udp(_) => "udp",
         };
         format!("{} on {scheme}://{}", listener.name, listener.address)

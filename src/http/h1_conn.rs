@@ -4,11 +4,9 @@
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::server::ServerConfig;
-
+use crate::config::tls::ListenerTls;
 use crate::net::splice::Pipe;
 use crate::net::tcp::Stream;
 use crate::runtime::buffer::{BUFFER_BYTES, Buffer, BufferPool, Exhausted};
@@ -32,9 +30,10 @@ impl Reader {
 
     /// Shakes hands as a TLS server; what was received already is where that begins. Returns whether an earlier session
     /// goes on.
-    pub async fn secure(&mut self, config: Arc<ServerConfig>) -> io::Result<bool> {
+    pub async fn secure(&mut self, tls: &ListenerTls) -> io::Result<bool> {
         self.assumes_more = false;
-        self.stream.secure(config, &self.buffers, self.buffer.take()).await
+        let verifier = tls.verifier.as_deref();
+        self.stream.secure(tls.config.clone(), verifier, &self.buffers, self.buffer.take()).await
     }
 
     /// Bytes received and not yet consumed.

@@ -5,6 +5,7 @@ pub mod listener;
 pub mod proxy_protocol;
 pub mod readiness;
 pub mod ready_set;
+pub mod sni;
 pub mod splice;
 pub mod tcp;
 pub mod tls;

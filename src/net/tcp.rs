@@ -10,13 +10,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustix::net::{RecvFlags, SendFlags};
-use rustls::client::ClientConfig;
-use rustls::pki_types::ServerName;
 use rustls::server::ServerConfig;
+use rustls::server::danger::ClientCertVerifier;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use super::readiness::{Readiness, Socket};
-use super::tls::Tls;
+use super::tls::{Tls, Towards};
 use crate::runtime::buffer::{Buffer, BufferPool};
 use crate::runtime::limits;
 
@@ -54,38 +53,41 @@ impl Stream {
     }
 
     /// Shakes hands as a server; from then on everything goes through TLS. The caller bounds the time. `received`: what was
-    /// read already. Returns whether an earlier session goes on. Errors: see `Tls::handshake`.
+    /// read already. Returns whether an earlier session goes on; one that began with a certificate that `verifier` does not
+    /// believe any more does not. Errors: see `Tls::handshake`.
     pub async fn secure(
         &mut self,
         config: Arc<ServerConfig>,
+        verifier: Option<&dyn ClientCertVerifier>,
         buffers: &Rc<BufferPool>,
         received: Option<Buffer>,
     ) -> io::Result<bool> {
         let tls = Tls::accept(config, buffers.clone(), received)?;
         tls.handshake(&self.socket).await?;
         let is_resumed = tls.is_resumed();
+        if is_resumed && verifier.is_some_and(|verifier| !tls.is_still_believed(verifier)) {
+            return Err(io::Error::new(
+                ErrorKind::InvalidData,
+                "the session's certificate is not trusted any more",
+            ));
+        }
         self.tls = Some(Rc::new(tls));
         Ok(is_resumed)
     }
 
-    /// Shakes hands as a client of the server of this name; from then on everything goes through TLS. The caller bounds the
-    /// time. Errors: see `Tls::handshake`.
-    pub async fn secure_towards(
-        &mut self,
-        config: Arc<ClientConfig>,
-        name: ServerName<'static>,
-        buffers: &Rc<BufferPool>,
-    ) -> io::Result<()> {
-        let tls = Tls::connect(config, name, buffers.clone())?;
+    /// Shakes hands as a client; from then on everything goes through TLS. The caller bounds the time. Errors: see
+    /// `Tls::handshake`.
+    pub async fn secure_towards(&mut self, towards: Towards, buffers: &Rc<BufferPool>) -> io::Result<()> {
+        let tls = Tls::connect(towards, buffers.clone())?;
         tls.handshake(&self.socket).await?;
         self.tls = Some(Rc::new(tls));
         Ok(())
     }
 
-    /// Whether it was secured by this very configuration, or, without one, is plain.
-    pub fn is_secured_by(&self, config: Option<&Arc<ClientConfig>>) -> bool {
-        match (&self.tls, config) {
-            (Some(tls), Some(config)) => tls.is_by(config),
+    /// Whether it was secured in this very way, or, without one, is plain.
+    pub fn is_secured_towards(&self, towards: Option<&Towards>) -> bool {
+        match (&self.tls, towards) {
+            (Some(tls), Some(towards)) => tls.is_towards(towards),
             (None, None) => true,
             _ => false,
         }

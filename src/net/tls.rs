@@ -12,7 +12,8 @@ use std::sync::Arc;
 use rustix::net::{RecvFlags, SendFlags};
 use rustls::HandshakeKind;
 use rustls::client::{ClientConfig, ClientConnectionData, UnbufferedClientConnection};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ServerConfig, ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedConnectionCommon,
@@ -37,8 +38,15 @@ const EARLY_BYTES: usize = 64 * 1024;
 pub enum Tls {
     /// We are the server.
     Server(RefCell<Session<UnbufferedServerConnection>>),
-    /// We are the client, by this configuration.
-    Client(RefCell<Session<UnbufferedClientConnection>>, Arc<ClientConfig>),
+    /// We are the client.
+    Client(RefCell<Session<UnbufferedClientConnection>>, Towards),
+}
+
+/// By which configuration a server is believed, and as whom.
+#[derive(Debug, Clone)]
+pub struct Towards {
+    pub config: Arc<ClientConfig>,
+    pub name: ServerName<'static>,
 }
 
 /// One of the two sides. Their states differ in type only.
@@ -115,19 +123,25 @@ impl Tls {
         Ok(Tls::Server(RefCell::new(Session::new(connection, buffers, received))))
     }
 
-    /// The client's side, of a connection to the server of this name.
-    pub fn connect(
-        config: Arc<ClientConfig>,
-        name: ServerName<'static>,
-        buffers: Rc<BufferPool>,
-    ) -> io::Result<Tls> {
-        let connection = UnbufferedClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
-        Ok(Tls::Client(RefCell::new(Session::new(connection, buffers, None)), config))
+    /// The client's side.
+    pub fn connect(towards: Towards, buffers: Rc<BufferPool>) -> io::Result<Tls> {
+        let (config, name) = (towards.config.clone(), towards.name.clone());
+        let connection = UnbufferedClientConnection::new(config, name).map_err(io::Error::other)?;
+        Ok(Tls::Client(RefCell::new(Session::new(connection, buffers, None)), towards))
     }
 
-    /// Whether this is the client's side, by this very configuration.
-    pub fn is_by(&self, config: &Arc<ClientConfig>) -> bool {
-        matches!(self, Tls::Client(_, ours) if Arc::ptr_eq(ours, config))
+    /// Whether this is the client's side, by this very configuration and to this name.
+    pub fn is_towards(&self, towards: &Towards) -> bool {
+        matches!(self, Tls::Client(_, ours) if Arc::ptr_eq(&ours.config, &towards.config) && ours.name == towards.name)
+    }
+
+    /// Whether who has shown a certificate, in this handshake or in the one that the session began with, would be believed
+    /// now. A session outlives certificates.
+    pub fn is_still_believed(&self, verifier: &dyn ClientCertVerifier) -> bool {
+        let Tls::Server(session) = self else { return true };
+        let session = session.borrow();
+        let Some([own, chain @ ..]) = session.connection.peer_certificates() else { return true };
+        verifier.verify_client_cert(own, chain, UnixTime::now()).is_ok()
     }
 
     /// Whether the handshake, which is over, continued an earlier session.
@@ -223,7 +237,9 @@ impl<C: Side> Session<C> {
     }
 
     fn is_silent(&mut self, socket: &Socket) -> bool {
-        loop {
+        // Who has more to say than that is not.
+        const PIECES_MAX: u32 = 4;
+        for _ in 0..PIECES_MAX {
             while self.next_record().is_some() && !self.has_plain() {
                 if self.process(socket, &mut []).is_err() {
                     return false;
@@ -234,10 +250,12 @@ impl<C: Side> Session<C> {
             }
             match self.receive(socket) {
                 Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                // The rest of a part may be anything.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return self.incoming.is_none(),
                 Err(_) => return false,
             }
         }
+        false
     }
 
     fn read(&mut self, socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
@@ -599,6 +617,26 @@ fn encode(
             Err(_) => return Err(ErrorKind::OutOfMemory.into()),
         }
     }
+}
+
+/// Whether the peer has said that our certificate, or that there is none, is why it goes. In TLS 1.3 it does so after our
+/// handshake is over, and before it looks at anything behind it.
+pub fn refuses_our_certificate(error: &io::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(
+        inner,
+        Some(rustls::Error::AlertReceived(
+            Alert::CertificateRequired
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+        ))
+    )
 }
 
 fn invalid(error: rustls::Error) -> io::Error {

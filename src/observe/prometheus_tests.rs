@@ -40,7 +40,7 @@ fn core(index: usize) -> CoreMetrics {
     metrics.proxy_header_failed(metrics.listener("web"));
     // Two services without a name any more share one series.
     for service in [0, 7, 8] {
-        let series = metrics.tcp.opened("db", StableId(service));
+        let series = metrics.tcp.opened("db", Some(StableId(service)));
         metrics.tcp.received(series, 10);
         metrics.tcp.sent(series, 100);
         metrics.tcp.failed(series, Kind::IdleTimeout);

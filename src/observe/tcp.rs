@@ -36,9 +36,9 @@ pub struct TcpCounts {
 
 impl TcpTable {
     /// Counts a connection; the others want to know where.
-    pub fn opened(&self, listener: &str, service: StableId) -> TcpSeries {
+    pub fn opened(&self, listener: &str, service: Option<StableId>) -> TcpSeries {
         let mut series = self.series.borrow_mut();
-        let service = SeriesId::Known(service);
+        let service = service.map_or(SeriesId::None, SeriesId::Known);
         let found = series.iter().position(|known| known.service == service && *known.listener == *listener);
         let index = found.unwrap_or_else(|| {
             match series.len() {
@@ -103,9 +103,9 @@ mod tests {
     #[test]
     fn each_pair_has_its_own_place_up_to_a_bound() {
         let table = TcpTable::default();
-        let first = table.opened("db", StableId(1));
-        assert_eq!(table.opened("db", StableId(1)), first);
-        let second = table.opened("db", StableId(2));
+        let first = table.opened("db", Some(StableId(1)));
+        assert_eq!(table.opened("db", Some(StableId(1))), first);
+        let second = table.opened("db", Some(StableId(2)));
         assert_ne!(first, second);
         table.received(first, 3);
         table.sent(first, 4);
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!((report[0].counts.received_bytes, report[0].counts.sent_bytes), (3, 4));
         assert_eq!(report[1].counts.errors[Kind::ConnectFailed as usize], 1);
         for id in 0..2 * SERIES_MAX as u32 {
-            table.opened("many", StableId(id));
+            table.opened("many", Some(StableId(id)));
         }
         let report = table.report();
         assert_eq!(report.len(), SERIES_MAX);

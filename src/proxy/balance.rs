@@ -10,10 +10,11 @@ use std::sync::Arc;
 use crate::balance::in_flight::InFlight;
 use crate::balance::pick::{HashKey, sticky_hash};
 use crate::config::snapshot::{Endpoint, Service};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Sent};
 use crate::http::h1_conn::Reader;
 use crate::http::head::Method;
 use crate::net::tcp::Stream;
+use crate::net::tls::{Towards, refuses_our_certificate};
 use crate::runtime::core::Core;
 use crate::runtime::limits;
 
@@ -81,8 +82,8 @@ pub async fn connect(
 ) -> Result<(Reader, bool), Error> {
     let core = &exchange.core;
     let kept = match service.proxy_protocol {
-        None => pooled(core, service, endpoint, exchange.head.method, fresh),
-        Some(_) => bound(client, service, endpoint, exchange.head.method, fresh),
+        None => pooled(core, endpoint, exchange.head.method, fresh),
+        Some(_) => bound(client, endpoint, exchange.head.method, fresh),
     };
     if let Some(reader) = kept {
         core.metrics.upstream_reused();
@@ -101,7 +102,7 @@ async fn open(
     let Client { reader, deadline, .. } = client;
     deadline.start(Kind::ConnectTimeout, service.timeouts.connect);
     let client_stream = reader.stream.clone();
-    let connected = connect_to(core, &client.info, &client_stream, service, endpoint);
+    let connected = connect_to(core, &client.info, &client_stream, service, endpoint, towards(endpoint));
     let left = async {
         reader.gone().await;
         Kind::ClientClosed.into()
@@ -127,26 +128,40 @@ pub async fn connect_to(
     client: &Stream,
     service: &Service,
     endpoint: &Endpoint,
+    towards: Option<&Towards>,
 ) -> Result<Stream, Error> {
     let mut stream = Stream::connect(endpoint.address, &core.readiness).await.map_err(connect_error)?;
-    let (Some(tls), Some(name)) = (&service.tls, &endpoint.server_name) else { return Ok(stream) };
+    let Some(towards) = towards else { return Ok(stream) };
     if let Some(version) = service.proxy_protocol {
         proxy_header::send(core, version, info, client, &stream).await?;
     }
     core.handshakes.enter(&core.turns).await;
-    let shaken = stream.secure_towards(tls.config.clone(), name.clone(), &core.buffers).await;
-    shaken.map_err(|error| tls_error(core, service, endpoint, error))?;
+    let shaken = stream.secure_towards(towards.clone(), &core.buffers).await;
+    shaken.map_err(|error| {
+        no_tls(core, &service.name, &endpoint.label, &error);
+        Error::with_source(Kind::UpstreamTlsFailed, error)
+    })?;
     Ok(stream)
 }
 
-fn tls_error(core: &Core, service: &Service, endpoint: &Endpoint, error: io::Error) -> Error {
-    core.complaints.say(core.timers.lately(), || {
-        format!(
-            "service {}: no TLS with endpoint {} ({}): {error}",
-            service.name, endpoint.label, endpoint.address
-        )
-    });
-    Error::with_source(Kind::UpstreamTlsFailed, error)
+/// How requests' connections to it are secured.
+fn towards(endpoint: &Endpoint) -> Option<&Towards> {
+    endpoint.tls.as_ref().map(|tls| &tls.http)
+}
+
+/// `error`, unless it is that the endpoint refuses our certificate: then nothing of what was sent has been looked at.
+pub fn unless_refused(core: &Core, service: &str, endpoint: &str, error: Error) -> Error {
+    let source = error.source.as_ref().and_then(|source| source.downcast_ref::<io::Error>());
+    if !source.is_some_and(refuses_our_certificate) {
+        return error;
+    }
+    no_tls(core, service, endpoint, &error);
+    Error { kind: Kind::UpstreamTlsFailed, sent: Sent::Nothing, ..error }
+}
+
+fn no_tls(core: &Core, service: &str, endpoint: &str, error: &dyn std::error::Error) {
+    let line = || format!("service {service}: no TLS with endpoint {endpoint}: {error}");
+    core.complaints.say(core.timers.lately(), line);
 }
 
 /// What it means that no connection could be begun.
@@ -163,36 +178,24 @@ pub fn note_connect_error(core: &Core, endpoint: &Endpoint, error: &Error) {
     }
 }
 
-fn pooled(
-    core: &Rc<Core>,
-    service: &Service,
-    endpoint: &Endpoint,
-    method: Method,
-    fresh: bool,
-) -> Option<Reader> {
+fn pooled(core: &Rc<Core>, endpoint: &Endpoint, method: Method, fresh: bool) -> Option<Reader> {
     if fresh {
         return None;
     }
-    std::iter::from_fn(|| core.pool.take(endpoint.id)).find(|reader| is_fit_for(reader, service, method))
+    std::iter::from_fn(|| core.pool.take(endpoint.id)).find(|reader| is_fit_for(reader, endpoint, method))
 }
 
 /// The connection that began with this client's address, if it goes to this endpoint. Another one is closed.
-fn bound(
-    client: &mut Client,
-    service: &Service,
-    endpoint: &Endpoint,
-    method: Method,
-    fresh: bool,
-) -> Option<Reader> {
+fn bound(client: &mut Client, endpoint: &Endpoint, method: Method, fresh: bool) -> Option<Reader> {
     let kept = client.bound.take()?;
     let is_meant = !fresh && kept.endpoint == endpoint.id;
-    (is_meant && kept.reader.is_fit_to_idle() && is_fit_for(&kept.reader, service, method))
+    (is_meant && kept.reader.is_fit_to_idle() && is_fit_for(&kept.reader, endpoint, method))
         .then_some(kept.reader)
 }
 
 /// The armed readiness tells most closed connections, not one whose FIN the driver has yet to report. A request
 /// that cannot be repeated pays a system call to be sure. What an earlier configuration secured, or did not, is not this one's.
-fn is_fit_for(reader: &Reader, service: &Service, method: Method) -> bool {
-    reader.stream.is_secured_by(service.tls.as_ref().map(|tls| &tls.config))
+fn is_fit_for(reader: &Reader, endpoint: &Endpoint, method: Method) -> bool {
+    reader.stream.is_secured_towards(towards(endpoint))
         && (method.is_idempotent() || !reader.stream.has_input_or_is_closed())
 }

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use rustls::server::ServerConfig;
-
 use crate::config::snapshot::{Settings, StableId};
+use crate::config::tls::ListenerTls;
 use crate::error::{Error, Kind};
 use crate::http::h1_conn::Reader;
 use crate::http::h1_parse::{self, HeadError, Progress};
@@ -70,7 +69,7 @@ pub struct Begin {
     /// A PROXY header.
     pub expects_header: bool,
     /// Then a handshake.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Arc<ListenerTls>>,
 }
 
 /// Serves a connection until it ends.
@@ -83,8 +82,12 @@ pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>, begin: 
         return;
     }
     if let Some(tls) = begin.tls
-        && Box::pin(secure(&core, &mut client, tls)).await.is_err()
+        && let Err(error) = Box::pin(secure(&core, &mut client, tls)).await
     {
+        if error.kind == Kind::BadRequest {
+            // He has been told why; what he may have sent behind his part must not make a reset of it.
+            Box::pin(linger(&core, &mut client)).await;
+        }
         return;
     }
     core.timers.now();
@@ -109,7 +112,7 @@ async fn adopt_proxied(core: &Core, client: &mut Client) -> Result<(), Error> {
 }
 
 /// Shakes hands within the time that a head may take.
-async fn secure(core: &Core, client: &mut Client, tls: Arc<ServerConfig>) -> Result<(), Error> {
+async fn secure(core: &Core, client: &mut Client, tls: Arc<ListenerTls>) -> Result<(), Error> {
     let listener = client.info.listener_index;
     if core.buffers.is_exhausted() {
         core.metrics.connection_refused(listener);
@@ -123,7 +126,7 @@ async fn secure(core: &Core, client: &mut Client, tls: Arc<ServerConfig>) -> Res
             poll_fn(|context| reader.poll_input(context)).await;
         }
         core.handshakes.enter(&core.turns).await;
-        reader.secure(tls).await.map_err(|error| {
+        reader.secure(&tls).await.map_err(|error| {
             let is_breach = error.kind() == ErrorKind::InvalidData;
             Error::with_source(if is_breach { Kind::BadRequest } else { Kind::ClientClosed }, error)
         })

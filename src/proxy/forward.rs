@@ -107,7 +107,7 @@ impl Attempt<'_> {
         let mut head = exchange.core.take_scratch();
         // Before TLS it has gone already.
         if let (Some(version), false, None) =
-            (self.service.proxy_protocol, self.was_pooled, &self.service.tls)
+            (self.service.proxy_protocol, self.was_pooled, &chosen.endpoint.tls)
         {
             proxy_header::announce(version, &exchange.client, &client.reader.stream, &mut head)?;
         }
@@ -132,6 +132,10 @@ impl Attempt<'_> {
             Err(error) => {
                 // The upstream learns at once that nobody waits any more.
                 upstream.stream.shutdown_both();
+                let endpoint = &chosen.endpoint;
+                let error =
+                    balance::unless_refused(&exchange.core, &self.service.name, &endpoint.label, error);
+                balance::note_connect_error(&exchange.core, endpoint, &error);
                 Err(error)
             }
         }
@@ -214,7 +218,11 @@ async fn send_head(
     let first = match upstream.try_write(bytes) {
         Ok(count) => count,
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
-        Err(error) => return Err(Error::with_source(Kind::UpstreamClosed, error)),
+        Err(error) => {
+            let error = Error::with_source(Kind::UpstreamClosed, error);
+            // Of what is encrypted, a part may have gone before the rest could not.
+            return Err(if upstream.is_plain() { error } else { error.after_sending() });
+        }
     };
     if first < bytes.len() {
         let restart = || deadline.start(Kind::ResponseTimeout, downlink.bounds.upstream_timeouts.idle);

@@ -5,9 +5,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustls::server::ServerConfig;
-
 use crate::config::snapshot::{Binding, Cidr, Protocol, Snapshot, Transport};
+use crate::config::tls::ListenerTls;
 
 use super::l4;
 
@@ -19,7 +18,7 @@ pub struct Known {
 }
 
 pub enum Serves {
-    Http { tls: Option<Arc<ServerConfig>> },
+    Http { tls: Option<Arc<ListenerTls>> },
     Tcp(l4::Plan),
 }
 
@@ -28,17 +27,22 @@ impl Known {
     pub fn of(snapshot: &Snapshot, address: SocketAddr) -> Option<Known> {
         let binding = Binding { transport: Transport::Tcp, address };
         let listener = snapshot.listeners.iter().find(|listener| listener.binding() == binding)?;
-        let serves = match listener.protocol {
+        let settings = &snapshot.settings;
+        let plan = |to, idle_timeout| l4::Plan {
+            to,
+            header_timeout: settings.client_timeouts.header,
+            idle_timeout,
+            splice: settings.splice,
+        };
+        let serves = match &listener.protocol {
             Protocol::Udp(_) => return None,
             Protocol::Http => Serves::Http { tls: listener.tls.clone() },
-            Protocol::Tcp { to, idle } => {
-                let settings = &snapshot.settings;
-                Serves::Tcp(l4::Plan {
-                    service: Arc::clone(snapshot.service(to)),
-                    header_timeout: settings.client_timeouts.header,
-                    idle_timeout: idle,
-                    splice: settings.splice,
-                })
+            &Protocol::Tcp { to, idle } => {
+                Serves::Tcp(plan(l4::Destination::Service(Arc::clone(snapshot.service(to))), idle))
+            }
+            Protocol::TlsPassthrough { names, idle } => {
+                let services = snapshot.services.iter().cloned().collect();
+                Serves::Tcp(plan(l4::Destination::ByServerName { names: names.clone(), services }, *idle))
             }
         };
         Some(Known {

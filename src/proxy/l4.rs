@@ -1,7 +1,8 @@
-//! Owns one connection of a TCP listener from accept to its last byte: PROXY header in, endpoint, PROXY header out,
-//! then bytes both ways. This screen is the path; `open` and `relay` are its stages. Looks into no byte that it
-//! passes on.
+//! Owns one connection of a TCP listener from accept to its last byte: PROXY header in, the look at a ClientHello where
+//! that decides, endpoint, PROXY header out, then bytes both ways. This screen is the path; `hello`, `open` and `relay`
+//! are its stages. Changes no byte that it passes on.
 
+mod hello;
 mod observed;
 mod open;
 mod relay;
@@ -11,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::in_flight::InFlight;
-use crate::config::snapshot::{Service, SplicePolicy};
-use crate::error::Error;
+use crate::config::snapshot::{ServerNames, Service, SplicePolicy};
+use crate::error::{Error, Kind};
 use crate::http::h1_conn::Reader;
 use crate::net::tcp::Stream;
 use crate::runtime::core::Core;
@@ -26,12 +27,22 @@ use observed::Observed;
 /// What a TCP listener does with its connections.
 #[derive(Clone)]
 pub struct Plan {
-    pub service: Arc<Service>,
-    /// For the PROXY header of a load balancer.
+    pub to: Destination,
+    /// For the PROXY header of a load balancer, and for a ClientHello.
     pub header_timeout: Duration,
     /// Longest silence, both directions together.
     pub idle_timeout: Duration,
     pub splice: SplicePolicy,
+}
+
+#[derive(Clone)]
+pub enum Destination {
+    Service(Arc<Service>),
+    /// By the server name that a ClientHello asks for; `services` are those that the ids of `names` are of.
+    ByServerName {
+        names: Arc<ServerNames>,
+        services: Rc<[Arc<Service>]>,
+    },
 }
 
 /// An endpoint's connection, counted in flight until this drops.
@@ -45,7 +56,10 @@ pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>, expects
     let mut client = Reader::new(stream, core.buffers.clone());
     let deadline = Deadline::new(core.timers.timer());
     let bounds = relay::Bounds { idle_timeout: plan.idle_timeout, splice: plan.splice };
-    let mut observed = Observed::new(core.clone(), info, &plan.service);
+    let mut observed = Observed::new(core.clone(), info);
+    if let Destination::Service(service) = &plan.to {
+        observed.goes_to(service);
+    }
     // Boxed, since it is gone once bytes flow: what is left of a connection that lasts is small. The plan goes with
     // it, so that no connection keeps the services of an old configuration.
     let begun = Box::pin(begin(&mut client, &deadline, &mut observed, plan, expects_header)).await;
@@ -56,12 +70,19 @@ pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>, expects
                 // A peer must not take a stream that was cut for one that is complete.
                 upstream.reader.stream.reset_on_close();
             }
-            result
+            result.map_err(|error| observed.unless_refused(error))
         }
         Err(error) => Err(error),
     };
     if let Err(error) = result {
-        client.stream.reset_on_close();
+        match hello::alert(error.kind) {
+            // Nothing of what he wanted has begun: he is told why.
+            Some(alert) => {
+                let _ = client.stream.try_write(&alert);
+                client.stream.shutdown_write();
+            }
+            None => client.stream.reset_on_close(),
+        }
         observed.failed(error.kind);
     }
 }
@@ -79,5 +100,16 @@ async fn begin(
         let info = observed.client.clone();
         observed.client = proxy_header::receive(&core, client, deadline, plan.header_timeout, &info).await?;
     }
-    open::open(&client.stream, deadline, observed, &plan.service).await
+    let service = match plan.to {
+        Destination::Service(service) => service,
+        Destination::ByServerName { names, services } => {
+            let name = hello::server_name(client, deadline, plan.header_timeout).await?;
+            observed.asked_for(name.as_deref());
+            let id = names.service(name.as_deref()).ok_or(Kind::NoRoute)?;
+            let service = Arc::clone(&services[id.0 as usize]);
+            observed.goes_to(&service);
+            service
+        }
+    };
+    open::open(&client.stream, deadline, observed, &service).await
 }

@@ -365,8 +365,8 @@ impl Forwarder {
 
 impl Plan {
     fn of(core: &Core, snapshot: &Snapshot, address: SocketAddr) -> Option<Plan> {
-        snapshot.listeners.iter().find_map(|listener| match listener.protocol {
-            Protocol::Udp(policy) if listener.address == address => Some(Plan {
+        snapshot.listeners.iter().find_map(|listener| match &listener.protocol {
+            &Protocol::Udp(policy) if listener.address == address => Some(Plan {
                 service: Arc::clone(snapshot.service(policy.to)),
                 policy,
                 generation: snapshot.generation,

@@ -2,6 +2,7 @@
 //! are. Counts are for metrics.
 
 use std::cell::Cell;
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 const APART: Duration = Duration::from_secs(10);
@@ -16,7 +17,8 @@ impl Complaints {
     /// Says it, or keeps silent about one more.
     pub fn say(&self, now: Instant, what: impl FnOnce() -> String) {
         if let Some(line) = self.line(now, what) {
-            eprintln!("tidegate: {line}");
+            // Nobody may be there to read it.
+            let _ = writeln!(io::stderr(), "tidegate: {line}");
         }
     }
 

@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
@@ -401,7 +401,9 @@ fn spawn_connection(connected: Connected, serve: impl Future<Output = ()> + 'sta
     monoio::spawn(async move {
         if let Err(message) = served.await {
             connected.core.metrics.panicked();
-            eprintln!("tidegate: worker {}: a connection's task panicked: {message}", connected.core.id);
+            // Not eprintln, which panics itself where nobody reads: here that would end the worker.
+            let id = connected.core.id;
+            let _ = writeln!(io::stderr(), "tidegate: worker {id}: a connection's task panicked: {message}");
         }
     });
 }

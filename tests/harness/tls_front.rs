@@ -103,7 +103,12 @@ fn serve(
     let mut tls = ServerConnection::new(config).ok()?;
     tls.set_buffer_limit(None);
     while tls.is_handshaking() {
-        tls.complete_io(&mut client).ok()?;
+        if tls.complete_io(&mut client).is_err() {
+            // The alert has been written; what the client sends behind his part must not overtake it with a reset.
+            client.shutdown(Shutdown::Write).ok()?;
+            io::copy(&mut client, &mut io::sink()).ok()?;
+            return None;
+        }
     }
     keeper.lock().unwrap().push(Shown {
         server_name: tls.server_name().map(str::to_owned),

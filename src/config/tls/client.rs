@@ -23,20 +23,40 @@ use super::{ALPN, pem, provider, versions};
 use crate::config::diagnostic::Problem;
 use crate::config::reader::Section;
 use crate::config::value::{self, Parsed, Place};
+use crate::net::tls::Towards;
 
 /// TLS towards the endpoints of one service.
 #[derive(Debug, Clone)]
 pub struct UpstreamTls {
-    /// The same one in all configurations in which nothing of it has changed: pooled connections and sessions belong to it.
-    pub config: Arc<ClientConfig>,
+    /// The same ones in all configurations in which nothing of them has changed: pooled connections and sessions belong to them.
+    configs: Arc<Configs>,
     /// What all endpoints are asked for; otherwise each for its own name.
     server_name: Option<ServerName<'static>>,
 }
 
+/// TLS towards one endpoint.
+#[derive(Debug, Clone)]
+pub struct EndpointTls {
+    /// Of connections that requests are sent on.
+    pub http: Towards,
+    /// Of connections of a TCP listener.
+    pub bytes: Towards,
+}
+
+#[derive(Debug)]
+struct Configs {
+    /// Says that HTTP/1.1 follows.
+    http: Arc<ClientConfig>,
+    /// Does not say what follows: whoever connects has not looked.
+    bytes: Arc<ClientConfig>,
+}
+
 impl UpstreamTls {
-    /// What the certificate of this endpoint has to be for. `None` never happens to what `client` has accepted.
-    pub fn server_name(&self, place: &Place) -> Option<ServerName<'static>> {
-        self.server_name.clone().or_else(|| server_name(place))
+    /// How the endpoint there is believed. `None`: no certificate can be for it.
+    pub fn towards(&self, place: &Place) -> Option<EndpointTls> {
+        let name = self.server_name.clone().or_else(|| server_name(place))?;
+        let towards = |config: &Arc<ClientConfig>| Towards { config: config.clone(), name: name.clone() };
+        Some(EndpointTls { http: towards(&self.configs.http), bytes: towards(&self.configs.bytes) })
     }
 }
 
@@ -78,20 +98,20 @@ pub fn client(section: &Section<'_>, directory: &Path) -> Option<UpstreamTls> {
             .chain(kept::trusted(&trusted.roots))
             .chain(trusted.named.iter().map(|certificate| &**certificate)),
     );
-    static KEPT: Kept<ClientConfig> = Kept::new();
-    let config = KEPT.get_or_make(&digest, || {
-        let made = config(trusted, is_verified, own, versions);
+    static KEPT: Kept<Configs> = Kept::new();
+    let configs = KEPT.get_or_make(&digest, || {
+        let made = configs(trusted, is_verified, own, versions);
         made.map_err(|error| section.error(section.span(), "tls", Problem::new(error.to_string()))).ok()
     })?;
-    Some(UpstreamTls { config, server_name })
+    Some(UpstreamTls { configs, server_name })
 }
 
-fn config(
+fn configs(
     trusted: Trusted,
     is_verified: bool,
     own: Option<CertifiedKey>,
     versions: &[&'static SupportedProtocolVersion],
-) -> Result<Arc<ClientConfig>, Box<dyn std::error::Error>> {
+) -> Result<Arc<Configs>, Box<dyn std::error::Error>> {
     let builder = ClientConfig::builder_with_provider(provider().clone()).with_protocol_versions(versions)?;
     let verifier: Arc<dyn ServerCertVerifier> = match is_verified {
         true => Arc::new(Verifier::new(trusted)?),
@@ -102,9 +122,10 @@ fn config(
         Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
     config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
-    Ok(Arc::new(config))
+    let bytes = Arc::new(config.clone());
+    config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
+    Ok(Arc::new(Configs { http: Arc::new(config), bytes }))
 }
 
 /// Names and addresses whose sessions are remembered, of one service.
@@ -184,7 +205,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         match self.inner.verify_server_cert(certificate, chain, name, ocsp, now) {
-            // That it is valid now has been looked at before.
+            // That it is valid now has been looked at before; what its key is for has not: the config says it.
             Err(error) if is_of_authority(&error) && self.named.contains(certificate) => {
                 verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
                 Ok(ServerCertVerified::assertion())

@@ -12,8 +12,8 @@ use rustls::SupportedProtocolVersion;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::version::{TLS12, TLS13};
 
-pub use client::{UpstreamTls, client};
-pub use server::server;
+pub use client::{EndpointTls, UpstreamTls, client};
+pub use server::{ListenerTls, server};
 
 use super::reader::Section;
 use super::value;

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use rustls::crypto::aws_lc_rs;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
-    ClientHello, NoClientAuth, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig,
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig,
     WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
@@ -19,8 +19,16 @@ use crate::config::diagnostic::Problem;
 use crate::config::reader::Section;
 use crate::config::value;
 
+/// TLS of one listener.
+#[derive(Debug)]
+pub struct ListenerTls {
+    pub config: Arc<ServerConfig>,
+    /// Of the clients' certificates, if they are asked for some. A resumed session's are not looked at by rustls.
+    pub verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
 /// The TLS of the listener whose `tls` table this is. `None`: something is wrong, and reported.
-pub fn server(section: &Section<'_>, directory: &Path) -> Option<Arc<ServerConfig>> {
+pub fn server(section: &Section<'_>, directory: &Path) -> Option<Arc<ListenerTls>> {
     let first = pem::pair(section, directory);
     let more = section.nodes("certificates").iter().map(|node| {
         let table = section.table_of("certificates", node)?;
@@ -32,7 +40,10 @@ pub fn server(section: &Section<'_>, directory: &Path) -> Option<Arc<ServerConfi
     let certificates = Certificates::new(first?, more.into_iter().collect::<Option<Vec<_>>>()?);
     let builder = ServerConfig::builder_with_provider(provider().clone());
     let builder = match builder.with_protocol_versions(versions) {
-        Ok(builder) => builder.with_client_cert_verifier(admission.verifier),
+        Ok(builder) => match &admission.verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
+            None => builder.with_no_client_auth(),
+        },
         Err(error) => {
             section.error(section.span(), "min_version", Problem::new(error.to_string()));
             return None;
@@ -45,12 +56,13 @@ pub fn server(section: &Section<'_>, directory: &Path) -> Option<Arc<ServerConfi
     if let Some(tickets) = admission.tickets {
         config.ticketer = tickets;
     }
-    Some(Arc::new(config))
+    Some(Arc::new(ListenerTls { config: Arc::new(config), verifier: admission.verifier }))
 }
 
 /// Whose connections are let in, and the tickets that let them in again.
 struct Admission {
-    verifier: Arc<dyn ClientCertVerifier>,
+    /// `None`: nobody is asked.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// `None` where the machine has no randomness.
     tickets: Option<Arc<dyn ProducesTickets>>,
 }
@@ -70,7 +82,7 @@ impl Admission {
             }
             // Misspelt ones are reported; nobody is let in by mistake.
             let is_absent = !section.has("client_roots") && !section.has("client_certificates");
-            return is_absent.then(|| Admission { verifier: Arc::new(NoClientAuth), tickets: tickets() });
+            return is_absent.then(|| Admission { verifier: None, tickets: tickets() });
         };
         if required.is_none() && section.has("client_certificates") {
             return None;
@@ -85,7 +97,7 @@ impl Admission {
             .build()
             .map_err(|error| refuse(Problem::new(format!("these cannot be trusted: {error}"))))
             .ok()?;
-        Some(Admission { verifier, tickets: tickets_for(&digest) })
+        Some(Admission { verifier: Some(verifier), tickets: tickets_for(&digest) })
     }
 }
 

@@ -77,12 +77,13 @@ async fn connect(
     endpoint: &Endpoint,
 ) -> Result<Stream, Error> {
     deadline.start(Kind::ConnectTimeout, service.timeouts.connect);
-    let connected = connect_to(&observed.core, &observed.client, client, service, endpoint);
+    let towards = endpoint.tls.as_ref().map(|tls| &tls.bytes);
+    let connected = connect_to(&observed.core, &observed.client, client, service, endpoint, towards);
     let stream = bounded(pin!(connected), deadline)
         .await
         .inspect_err(|error| note_connect_error(&observed.core, endpoint, error))?;
     observed.core.metrics.upstream_connected(endpoint.id);
-    if let (Some(version), None) = (service.proxy_protocol, &service.tls) {
+    if let (Some(version), None) = (service.proxy_protocol, &endpoint.tls) {
         let sent = proxy_header::send(&observed.core, version, &observed.client, client, &stream);
         bounded(pin!(sent), deadline).await?;
     }
