@@ -399,7 +399,7 @@ fn tunnels_go_through_tls_on_both_sides() {
     client.stream().flush().unwrap();
     let mut rest = Vec::new();
     client.stream().read_to_end(&mut rest).expect("the echo's end is passed on");
-    until("the tunnel is over", || gateway.metrics().sum("tidegate_tunnels_open", &[]) == 0.0);
+    until("the tunnel is over", || gateway.metrics().sum("tidegate_tunnels_active", &[]) == 0.0);
 }
 
 /// Cut without the word that says so, an answer is not taken for whole.

@@ -257,6 +257,7 @@ fn client_timeouts(timeouts: &Section<'_>) -> ClientTimeouts {
         idle: read("idle"),
         write: read("write"),
         tunnel: read("tunnel"),
+        tunnel_age: timeouts.value("tunnel_age", value::duration_or_off),
         tcp: read("tcp"),
         udp: read("udp"),
     }

@@ -249,6 +249,12 @@ pub const SECTIONS: &[Section] = &[
             ),
             key("tunnel", "duration", "\"1h\"", "Longest silence on a WebSocket, other upgrade or CONNECT."),
             key(
+                "tunnel_age",
+                "duration or `\"off\"`",
+                "\"off\"",
+                "Longest life of one. A WebSocket that we end for this, for its silence or for a drain gets a Close frame (1001) on both sides.",
+            ),
+            key(
                 "tcp",
                 "duration",
                 "\"10m\"",

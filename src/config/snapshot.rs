@@ -122,6 +122,8 @@ pub struct ClientTimeouts {
     pub write: Duration,
     /// Longest silence on a tunnel (Upgrade, CONNECT), both directions together.
     pub tunnel: Duration,
+    /// Longest life of a tunnel. `None` = off.
+    pub tunnel_age: Option<Duration>,
     /// The same on a connection to a TCP listener that has no bound of its own.
     pub tcp: Duration,
     /// The same on a flow of a UDP listener.

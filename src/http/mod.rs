@@ -6,3 +6,4 @@ pub mod h1_conn;
 pub mod h1_parse;
 pub mod head;
 pub mod scan;
+pub mod websocket;

@@ -58,6 +58,12 @@ impl Deadline {
         self.request_end.set(bound.map(|bound| Instant::now() + bound));
     }
 
+    /// Bounds the whole request by this, too.
+    pub fn end_request_by(&self, end: Instant) {
+        let earlier = self.request_end.get().map_or(end, |known| known.min(end));
+        self.request_end.set(Some(earlier));
+    }
+
     pub fn poll(&self, context: &mut Context<'_>) -> Poll<Error> {
         self.timer.poll(context).map(|()| Error::new(self.phase.get()))
     }

@@ -126,7 +126,10 @@ impl Attempt<'_> {
                 if let Upload::Whole(length) = self.upload {
                     client.reader.consume(length);
                 }
-                Box::pin(tunnel::run(exchange, client, upstream, bounds.client_timeouts.tunnel)).await;
+                let timeouts = &bounds.client_timeouts;
+                let tunnel_bounds = tunnel::Bounds { idle: timeouts.tunnel, age: timeouts.tunnel_age };
+                let is_websocket = transform::asks_for_websocket(exchange);
+                Box::pin(tunnel::run(exchange, client, upstream, tunnel_bounds, is_websocket)).await;
                 Ok(Tried::Finished(After::Closed))
             }
             Err(error) => {

@@ -44,6 +44,12 @@ pub struct RequestId {
 const MADE_BYTES: usize = 32;
 
 impl RequestId {
+    /// Four bytes that nobody could foresee.
+    pub fn mask(&self) -> [u8; 4] {
+        let hash = mix(self.made.iter().fold(0, |hash, &byte| mix(hash ^ u64::from(byte))));
+        (hash as u32).to_be_bytes()
+    }
+
     /// An id from a trusted peer: visible ASCII, bounded. `None` if it is not fit to be kept.
     pub fn kept(value: &[u8]) -> Option<RequestId> {
         let is_fit = !value.is_empty() && value.len() <= REQUEST_ID_BYTES_MAX;

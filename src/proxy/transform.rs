@@ -150,6 +150,12 @@ pub fn asks_for_upgrade(exchange: &Exchange) -> bool {
     exchange.head.upgrade && upgrade_protocols(exchange).next().is_some()
 }
 
+/// Whether a switch can only be to WebSocket (RFC 6455 §4.1).
+pub fn asks_for_websocket(exchange: &Exchange) -> bool {
+    asks_for_upgrade(exchange)
+        && upgrade_protocols(exchange).all(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+}
+
 /// What the client wants to change to. Not h2c: an upstream that agreed would serve whole requests that no
 /// route of ours has seen (RFC 9113 §3.1 has withdrawn it).
 fn upgrade_protocols(exchange: &Exchange) -> impl Iterator<Item = &[u8]> {

@@ -79,6 +79,8 @@ pub struct Core {
     scratch: Recycled<Vec<u8>>,
     /// No new connections, and `connection: close` on every answer.
     pub draining: Cell<bool>,
+    /// While draining: when WebSockets are told that it is over.
+    pub tunnels_end: Cell<Option<Instant>>,
     /// Listening sockets whose accept queue this core still serves.
     pub accept_tasks: Cell<u32>,
     /// Requests since start.
@@ -127,6 +129,7 @@ impl Core {
             response_heads: Recycled::default(),
             scratch: Recycled::default(),
             draining: Cell::new(false),
+            tunnels_end: Cell::new(None),
             accept_tasks: Cell::new(0),
             served: Cell::new(0),
         })

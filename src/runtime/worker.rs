@@ -46,6 +46,8 @@ const UNLISTEN_GRACE: Duration = Duration::from_millis(500);
 /// the pools keep, so that hardly anything is left after them.
 const QUIET_ROUNDS: u32 = 8;
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
+/// Before a drain's deadline, for WebSockets to end in their own way.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
 /// Turns of the driver between the last connection's end and the worker's.
 const CLOSING_TURNS: u32 = 8;
 const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(10);
@@ -252,6 +254,8 @@ impl Worker {
     fn begin_drain(&self, until: Instant) {
         self.core.draining.set(true);
         self.drain_until.set(Some(until));
+        let left = until.saturating_duration_since(Instant::now());
+        self.core.tunnels_end.set(Some(until - GOODBYE_MAX.min(left / 4)));
         self.core.peers.close();
         for accepting in self.accepting.borrow().values() {
             accepting.stop();
