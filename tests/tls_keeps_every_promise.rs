@@ -317,6 +317,89 @@ fn check(file: &Path) -> String {
     [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat()
 }
 
+/// Renewed files are taken without a word from anybody; a pair that does not fit, as between two writes, is not.
+#[test]
+fn renewed_files_are_taken_by_themselves() {
+    let edge = Edge::start(&echo(), "", "");
+    let shown = || {
+        let mut client = Trust::of(&[&edge.certificate]).connect(edge.gateway.web(), "edge.test").ok()?;
+        client.get("/").ok()
+    };
+    assert!(shown().is_some());
+    let renewed = Certificate::new(&["edge.test"]);
+    edge.directory.write("edge.pem", &renewed.pem);
+    edge.gateway.until_stderr("the key is not that of the certificate");
+    assert!(shown().is_some(), "the old ones stay");
+    edge.directory.write("edge.key", &renewed.key_pem);
+    until("the new one is shown", || Trust::of(&[&renewed]).connect(edge.gateway.web(), "edge.test").is_ok());
+    assert_eq!(edge.gateway.metrics().sum("tidegate_config_generation", &[]), 2.0);
+}
+
+/// Whoever edits the config has yet to say that it is meant.
+#[test]
+fn a_renewal_takes_no_edited_config_with_it() {
+    let mut edge = Edge::start(&echo(), "", "");
+    let edited = config(&edge.directory, "workers = \"nonsense\"", "", "");
+    edge.gateway.write_config(&edited);
+    let renewed = Certificate::new(&["edge.test"]);
+    renewed.write(&edge.directory, "edge");
+    edge.gateway.until_stderr("too: reload to take both");
+    assert!(!edge.gateway.stderr().contains("nonsense"));
+    assert!(edge.trust().connect(edge.gateway.web(), "edge.test").is_ok());
+}
+
+#[test]
+fn the_end_of_a_certificate_is_a_metric_and_a_warning() {
+    let directory = Directory::new();
+    let ends = |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 2);
+    Certificate::with(&["edge.test"], ends).write(&directory, "edge");
+    let origin = echo();
+    let config = config(&directory, "", "", "");
+    let gateway = Setup::new().with("origin", origin.address).start(&config);
+    let file = directory.path().join("edge.pem").display().to_string();
+    let name = "tidegate_tls_certificate_not_after_timestamp_seconds";
+    assert_eq!(gateway.metrics().sum(name, &[("file", &file)]), 1_577_923_200.0);
+    let config = config.replace("@web@", "127.0.0.1:8443").replace("@origin@", "127.0.0.1:8000");
+    let said = check(&directory.write("edge.toml", &config));
+    assert!(said.contains("the certificate expired on") && !said.contains("error"), "{said}");
+}
+
+/// By openssl from one end to the other: an authority, its word on a certificate, and a client that asks for that.
+#[test]
+fn an_ocsp_response_is_stapled() {
+    let directory = Directory::new();
+    let commands = "\
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=authority -keyout ca.key -out ca.pem\n\
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=edge.test -keyout edge.key -out edge.csr\n\
+        printf 'subjectAltName=DNS:edge.test' > edge.ext\n\
+        openssl x509 -req -in edge.csr -CA ca.pem -CAkey ca.key -set_serial 4660 -days 30 -extfile edge.ext -out edge.pem\n\
+        printf 'V\\t991231235959Z\\t\\t1234\\tunknown\\t/CN=edge.test\\n' > index.txt\n\
+        openssl ocsp -index index.txt -CA ca.pem -rsigner ca.pem -rkey ca.key -issuer ca.pem -cert edge.pem -ndays 7 -respout edge.ocsp";
+    let made = Command::new("sh").args(["-ec", commands]).current_dir(directory.path()).output();
+    let made = made.expect("a shell");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let ocsp = format!(", ocsp = \"{}\"", directory.path().join("edge.ocsp").display());
+    let origin = echo();
+    let gateway = Setup::new().with("origin", origin.address).start(&config(&directory, "", &ocsp, ""));
+    for version in ["-tls1_2", "-tls1_3"] {
+        let asked = format!(
+            "openssl s_client -connect {} -servername edge.test -CAfile ca.pem -status {version} </dev/null",
+            gateway.web()
+        );
+        let seen =
+            Command::new("sh").args(["-c", &asked]).current_dir(directory.path()).output().expect("a shell");
+        let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
+        assert!(
+            seen.contains("OCSP Response Status: successful") && seen.contains("Cert Status: good"),
+            "{seen}"
+        );
+    }
+    let config = config(&directory, "", &ocsp.replace("edge.ocsp", "edge.pem"), "");
+    let config = config.replace("@web@", "127.0.0.1:8443").replace("@origin@", "127.0.0.1:8000");
+    let said = check(&directory.write("wrong.toml", &config));
+    assert!(said.contains("is PEM, and OCSP responses are DER"), "{said}");
+}
+
 /// docs/tls.md: what is to be typed makes the files that the configs name, and nothing is wrong with any of these.
 #[test]
 fn the_recipes_work() {

@@ -21,7 +21,7 @@ use crate::config::snapshot::{
     Endpoint, Listener, Protocol, ProxyVersion, RetryPolicy, ServerNames, Service, ServiceId, Settings,
     Snapshot, UdpPolicy, UpstreamTimeouts,
 };
-use crate::config::tls::UpstreamTls;
+use crate::config::tls::{TlsFile, UpstreamTls};
 use crate::config::value::{HostPort, Place};
 use crate::proxy::route::RouteTable;
 use crate::proxy::rule::{Action, HostMatch, Route, Target, To};
@@ -44,6 +44,7 @@ pub struct Blueprint {
     services: Vec<ServiceBlueprint>,
     service_by_name: HashMap<Box<str>, ServiceId>,
     names_to_resolve: Vec<HostPort>,
+    tls_files: Arc<[TlsFile]>,
 }
 
 #[derive(Debug)]
@@ -79,7 +80,7 @@ pub fn compile(file: &Path, text: &str, previous: Option<&Snapshot>, registry: &
     if let Some(previous) = previous {
         keep_start_only(&mut document.settings, &previous.settings, &document.start_only, &report);
     }
-    let blueprint = (!report.has_errors()).then(|| blueprint(document, registry));
+    let blueprint = (!report.has_errors()).then(|| blueprint(document, report.tls_files(), registry));
     Compiled { blueprint, diagnostics: report.finish() }
 }
 
@@ -98,7 +99,7 @@ fn keep_start_only(settings: &mut Settings, before: &Settings, places: &StartOnl
     settings.admin = before.admin;
 }
 
-fn blueprint(document: Document<'_>, registry: &mut Registry) -> Blueprint {
+fn blueprint(document: Document<'_>, tls_files: Vec<TlsFile>, registry: &mut Registry) -> Blueprint {
     let services: Vec<ServiceBlueprint> = document.services.into_iter().map(service).collect();
     let by_index = services.iter().zip(0..);
     let service_by_name: HashMap<Box<str>, ServiceId> =
@@ -119,6 +120,7 @@ fn blueprint(document: Document<'_>, registry: &mut Registry) -> Blueprint {
         listeners,
         services,
         service_by_name,
+        tls_files: tls_files.into(),
     }
 }
 
@@ -249,6 +251,11 @@ impl Blueprint {
         &self.names_to_resolve
     }
 
+    /// Other files that were read with the config.
+    pub fn tls_files(&self) -> &[TlsFile] {
+        &self.tls_files
+    }
+
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -272,6 +279,7 @@ impl Blueprint {
             endpoint_ids: endpoints.map(|endpoint| endpoint.id).collect(),
             services,
             service_by_name: self.service_by_name.clone(),
+            tls_files: self.tls_files.clone(),
         }
     }
 }

@@ -9,6 +9,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::config::tls::TlsFile;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The configuration is refused.
@@ -264,6 +266,8 @@ pub struct Report<'a> {
     /// Lines with an error of the syntax. What was read from them is not what their author meant, so nothing
     /// else is said about them.
     broken_lines: RefCell<HashSet<u32>>,
+    /// Other files that the config names and that were read with it.
+    tls_files: RefCell<Vec<TlsFile>>,
 }
 
 /// Kept while collecting; more are only counted.
@@ -277,7 +281,20 @@ impl<'a> Report<'a> {
             errors: Cell::new(0),
             warnings: Cell::new(0),
             broken_lines: RefCell::default(),
+            tls_files: RefCell::default(),
         }
+    }
+
+    /// This file was read, too.
+    pub fn note_file(&self, file: TlsFile) {
+        let mut files = self.tls_files.borrow_mut();
+        if !files.contains(&file) {
+            files.push(file);
+        }
+    }
+
+    pub fn tls_files(&self) -> Vec<TlsFile> {
+        self.tls_files.borrow().clone()
     }
 
     pub fn error(&self, span: Range<usize>, key: impl Into<String>, problem: Problem) {

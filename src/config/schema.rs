@@ -386,6 +386,7 @@ pub const SECTIONS: &[Section] = &[
                 "required",
                 "PEM: its private key (RSA, ECDSA or Ed25519; PKCS#8, PKCS#1 or SEC1).",
             ),
+            key("ocsp", "path", "none", "DER: an OCSP response that is stapled to the certificate."),
             key("min_version", "`\"1.2\"`, `\"1.3\"`", "\"1.2\"", "The oldest version that is spoken."),
             key(
                 "client_roots",
@@ -408,6 +409,7 @@ pub const SECTIONS: &[Section] = &[
         keys: &[
             key("certificate", "path", "required", "As above."),
             key("key", "path", "required", "As above."),
+            key("ocsp", "path", "none", "As above."),
         ],
     },
     Section {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::balance::pick::Picker;
 use crate::config::id_hash::IdHash;
-use crate::config::tls::{EndpointTls, ListenerTls};
+use crate::config::tls::{EndpointTls, ListenerTls, TlsFile};
 use crate::http::h1_body::ChunkLimits;
 use crate::http::head::HeadLimits;
 use crate::proxy::route::RouteTable;
@@ -40,6 +40,7 @@ pub struct Snapshot {
     pub service_by_name: HashMap<Box<str>, ServiceId>,
     /// Of all services: what pools may keep connections to.
     pub endpoint_ids: HashSet<StableId, IdHash>,
+    pub tls_files: Arc<[TlsFile]>,
 }
 
 impl Snapshot {

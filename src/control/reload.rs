@@ -43,6 +43,10 @@ pub struct Reloader {
     size: Size,
     resolutions: Resolutions,
     watched: Watched,
+    /// Certificates, keys and roots of the configuration in force.
+    watched_tls: Vec<Watched>,
+    /// The config file is another one than that in force.
+    is_edited: bool,
     removed_ports: HashMap<(Transport, u16), Instant>,
 }
 
@@ -59,7 +63,20 @@ impl Reloader {
         let removed_ports = HashMap::new();
         let size = Size::of_file(file);
         let (file, registry, blueprint) = (file.to_owned(), Arc::new(registry), Arc::new(blueprint));
-        Reloader { file, state, background, registry, blueprint, size, resolutions, watched, removed_ports }
+        let watched_tls = watch_all(&blueprint);
+        Reloader {
+            file,
+            state,
+            background,
+            registry,
+            blueprint,
+            size,
+            resolutions,
+            watched,
+            watched_tls,
+            is_edited: false,
+            removed_ports,
+        }
     }
 
     pub fn state(&self) -> &State {
@@ -69,6 +86,9 @@ impl Reloader {
     /// Reads the file again. Either report is also printed to stderr.
     pub async fn reload(&mut self) -> Result<String, String> {
         let begun = Instant::now();
+        // What it is now is what will be read.
+        let _ = self.watched.changed();
+        self.is_edited = false;
         let result = self.try_reload().await;
         self.state.count_reload(result.is_ok());
         match &result {
@@ -112,6 +132,7 @@ impl Reloader {
         log.map_err(log_error)?;
         self.resolutions.retain(|name, _| blueprint.names_to_resolve().contains(name));
         self.background.free(std::mem::replace(&mut self.blueprint, blueprint));
+        self.watched_tls = watch_all(&self.blueprint);
         self.size = file_size;
         self.swap(&current, next, opened);
         Ok(warnings)
@@ -201,8 +222,24 @@ impl Reloader {
     }
 
     /// Asked every second; always `false` unless the config asks to be watched.
+    /// Whether to reload, since a file has changed: the config if that is asked for, a certificate always, unless what
+    /// would be taken with it is a config that nobody has asked for yet.
     pub fn file_changed(&mut self) -> bool {
-        self.watched.changed() && self.blueprint.settings().watch
+        let watches = self.blueprint.settings().watch;
+        self.is_edited |= self.watched.changed();
+        let mut changed = self.watched_tls.iter_mut().filter_map(|file| file.changed().then_some(&file.file));
+        let certificate = changed.next().cloned();
+        // All of them are to know what there is now.
+        changed.for_each(drop);
+        if let (Some(file), true, false) = (&certificate, self.is_edited, watches) {
+            let (file, config) = (file.display(), self.file.display());
+            eprintln!("tidegate: {file} has changed, and {config}, too: reload to take both");
+        }
+        if watches {
+            self.is_edited || certificate.is_some()
+        } else {
+            certificate.is_some() && !self.is_edited
+        }
     }
 
     pub fn dns_refresh(&self) -> Duration {
@@ -306,4 +343,8 @@ pub fn hand_out(state: &State, groups: Vec<Group>) {
             }
         }
     }
+}
+
+fn watch_all(blueprint: &Blueprint) -> Vec<Watched> {
+    blueprint.tls_files().iter().map(|file| Watched::new(&file.path)).collect()
 }

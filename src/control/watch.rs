@@ -1,4 +1,4 @@
-//! Owns the question "did the config file change": size, time and inode, asked by the control loop once a
+//! Owns the question "did this file change", of the config and of certificates: size, time and inode, asked by the control loop once a
 //! second. Polling sees what inotify misses: symlinks that are swapped (Kubernetes) and network file systems.
 
 use std::fs;
@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub struct Watched {
-    file: PathBuf,
+    pub file: PathBuf,
     seen: Option<Stamp>,
 }
 

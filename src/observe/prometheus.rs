@@ -84,6 +84,15 @@ fn gateway(page: &mut Page, scrape: &Scrape<'_>) {
     page.sample(&[], stats.started_unix_seconds);
     page.gauge("tidegate_config_generation", "Generation of the configuration in use.");
     page.sample(&[], scrape.shared.generation);
+    if !scrape.shared.certificates.is_empty() {
+        page.gauge(
+            "tidegate_tls_certificate_not_after_timestamp_seconds",
+            "When the certificate that is shown from this file ends.",
+        );
+    }
+    for (file, not_after) in &scrape.shared.certificates {
+        page.sample(&[("file", file)], not_after);
+    }
     page.gauge(
         "tidegate_config_retired",
         "Configurations of before that requests under way still use, or that are not freed yet.",

@@ -28,7 +28,11 @@ fn shared() -> SharedReport {
     let name: Arc<str> = "stable".into();
     let endpoints = vec![EndpointReport { id: StableId(0), in_flight: 7 }];
     let service = ServiceReport { name, retries_total: 3, retries_refused_total: 1, endpoints };
-    SharedReport { generation: 4, services: vec![service] }
+    SharedReport {
+        generation: 4,
+        services: vec![service],
+        certificates: vec![("edge.pem".into(), 1_900_000_000)],
+    }
 }
 
 fn core(index: usize) -> CoreMetrics {

@@ -163,6 +163,8 @@ pub struct Totals {
 pub struct SharedReport {
     pub generation: u64,
     pub services: Vec<ServiceReport>,
+    /// Files of the certificates that are shown, and when these end, in seconds since 1970.
+    pub certificates: Vec<(String, i64)>,
 }
 
 #[derive(Debug, Clone)]
@@ -182,7 +184,10 @@ pub struct EndpointReport {
 impl SharedReport {
     pub fn of(snapshot: &Snapshot) -> Self {
         let services = snapshot.services.iter().map(|service| ServiceReport::of(service)).collect();
-        SharedReport { generation: snapshot.generation, services }
+        let certificates = snapshot.tls_files.iter();
+        let certificates =
+            certificates.filter_map(|file| Some((file.path.display().to_string(), file.not_after?)));
+        SharedReport { generation: snapshot.generation, services, certificates: certificates.collect() }
     }
 }
 

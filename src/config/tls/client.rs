@@ -19,7 +19,7 @@ use rustls::{
 use toml::de::DeValue;
 
 use super::kept::{self, Digest, Kept};
-use super::{ALPN, pem, provider, versions};
+use super::{ALPN, TlsFile, pem, provider, versions};
 use crate::config::diagnostic::Problem;
 use crate::config::reader::Section;
 use crate::config::value::{self, Parsed, Place};
@@ -155,6 +155,7 @@ struct Trusted {
 fn trusted(section: &Section<'_>, directory: &Path) -> Option<Trusted> {
     if section.has("roots") {
         let file = section.optional("roots", |value| pem::file(value, directory))?;
+        section.report().note_file(TlsFile { path: file.value.clone(), not_after: None });
         let read = pem::roots(&file.value).map_err(|problem| section.error(file.span, "roots", problem));
         return read.ok().map(|(roots, named)| Trusted { roots, named });
     }

@@ -2,10 +2,12 @@
 //! (`pem`). Reads those files; what is wrong with them is reported where the config names them. Speaks to nobody.
 
 mod client;
+mod inspect;
 mod kept;
 mod pem;
 mod server;
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use rustls::SupportedProtocolVersion;
@@ -17,6 +19,14 @@ pub use server::{ListenerTls, server};
 
 use super::reader::Section;
 use super::value;
+
+/// A file that the TLS of a configuration was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFile {
+    pub path: PathBuf,
+    /// When the certificate that is shown from it ends, in seconds since 1970.
+    pub not_after: Option<i64>,
+}
 
 /// What both sides may agree on besides TLS. HTTP/2 joins when it is spoken.
 const ALPN: [&[u8]; 1] = [b"http/1.1"];

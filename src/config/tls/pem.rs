@@ -9,7 +9,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use toml::de::DeValue;
 
-use super::provider;
+use super::inspect::inspect;
+use super::{TlsFile, provider};
 use crate::config::diagnostic::Problem;
 use crate::config::reader::Section;
 use crate::config::value::{self, Parsed};
@@ -20,10 +21,18 @@ pub fn pair(section: &Section<'_>, directory: &Path) -> Option<CertifiedKey> {
     let (certificate, key) = (section.required("certificate", path), section.required("key", path));
     let chain = certificate.as_ref().and_then(|found| {
         let read = chain(&found.value);
-        read.map_err(|problem| section.error(found.span.clone(), "certificate", problem)).ok()
+        let chain = read.map_err(|problem| section.error(found.span.clone(), "certificate", problem)).ok()?;
+        let inspected = inspect(&chain);
+        let not_after = inspected.as_ref().map(|inspected| inspected.not_after);
+        section.report().note_file(TlsFile { path: found.value.clone(), not_after });
+        for problem in inspected.into_iter().flat_map(|inspected| inspected.warnings) {
+            section.warning(found.span.clone(), "certificate", problem);
+        }
+        Some(chain)
     });
     let (key_span, key) = key.and_then(|found| {
         let read = private_key(&found.value);
+        section.report().note_file(TlsFile { path: found.value.clone(), not_after: None });
         let key = read.map_err(|problem| section.error(found.span.clone(), "key", problem)).ok()?;
         Some((found.span, key))
     })?;
@@ -80,6 +89,32 @@ pub fn roots(file: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>>
         })?;
     }
     Ok((roots, certificates))
+}
+
+/// RFC 6960 §4.2.1: a successful OCSPResponse, in DER.
+pub fn ocsp_response(file: &Path) -> Result<Vec<u8>, Problem> {
+    let bytes = read(file)?;
+    let name = file.display();
+    // SEQUENCE, its length in one to three bytes, ENUMERATED of one byte: the status.
+    let status = match bytes[..] {
+        [0x30, ..=0x7f, 0x0a, 1, status, ..]
+        | [0x30, 0x81, _, 0x0a, 1, status, ..]
+        | [0x30, 0x82, _, _, 0x0a, 1, status, ..] => status,
+        [b'-', ..] => {
+            let help = format!("`openssl base64 -d` makes DER of what stands between the lines of {name}");
+            return Err(Problem::new(format!("{name} is PEM, and OCSP responses are DER")).help(help));
+        }
+        _ => {
+            let help = "`openssl ocsp -issuer CHAIN -cert CERTIFICATE -url URL -respout FILE` asks for one";
+            return Err(Problem::new(format!("{name} is no OCSP response")).help(help));
+        }
+    };
+    if status != 0 {
+        return Err(Problem::new(format!(
+            "the OCSP response in {name} says no more than that it failed ({status})"
+        )));
+    }
+    Ok(bytes)
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, Problem> {

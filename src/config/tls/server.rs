@@ -14,7 +14,7 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 
 use super::kept::{Digest, Kept, trusted};
-use super::{ALPN, pem, provider, versions};
+use super::{ALPN, TlsFile, pem, provider, versions};
 use crate::config::diagnostic::Problem;
 use crate::config::reader::Section;
 use crate::config::value;
@@ -29,10 +29,10 @@ pub struct ListenerTls {
 
 /// The TLS of the listener whose `tls` table this is. `None`: something is wrong, and reported.
 pub fn server(section: &Section<'_>, directory: &Path) -> Option<Arc<ListenerTls>> {
-    let first = pem::pair(section, directory);
+    let first = stapled_pair(section, directory);
     let more = section.nodes("certificates").iter().map(|node| {
         let table = section.table_of("certificates", node)?;
-        pem::pair(&table, directory)
+        stapled_pair(&table, directory)
     });
     let more: Vec<Option<CertifiedKey>> = more.collect();
     let versions = versions(section);
@@ -57,6 +57,18 @@ pub fn server(section: &Section<'_>, directory: &Path) -> Option<Arc<ListenerTls
         config.ticketer = tickets;
     }
     Some(Arc::new(ListenerTls { config: Arc::new(config), verifier: admission.verifier }))
+}
+
+/// A certificate with its key, and the word of its issuer that it is still good, if there is one.
+fn stapled_pair(section: &Section<'_>, directory: &Path) -> Option<CertifiedKey> {
+    let pair = pem::pair(section, directory);
+    let Some(file) = section.optional("ocsp", |value| pem::file(value, directory)) else {
+        return pair.filter(|_| !section.has("ocsp"));
+    };
+    section.report().note_file(TlsFile { path: file.value.clone(), not_after: None });
+    let response = pem::ocsp_response(&file.value);
+    let response = response.map_err(|problem| section.error(file.span, "ocsp", problem)).ok()?;
+    pair.map(|pair| CertifiedKey { ocsp: Some(response), ..pair })
 }
 
 /// Whose connections are let in, and the tickets that let them in again.
@@ -88,6 +100,7 @@ impl Admission {
             return None;
         }
         let is_required = required.is_none_or(|found| found.value);
+        section.report().note_file(TlsFile { path: roots.value.clone(), not_after: None });
         let refuse = |problem: Problem| section.error(roots.span.clone(), "client_roots", problem);
         let (store, _) = pem::roots(&roots.value).map_err(refuse).ok()?;
         let digest = Digest::of(trusted(&store).chain([&[u8::from(is_required)][..]]));
