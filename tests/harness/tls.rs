@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ::aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ::aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
@@ -134,17 +134,17 @@ impl Records {
     pub fn of(client: TlsClient) -> Records {
         let StreamOwned { conn, sock } = client.wire.source;
         let secrets = conn.dangerous_extract_secrets().expect("they may be extracted");
-        let (number, ConnectionTrafficSecrets::Aes256Gcm { key, iv }) = secrets.tx else {
+        let (number, ConnectionTrafficSecrets::Aes128Gcm { key, iv }) = secrets.tx else {
             panic!("another cipher than the first one");
         };
-        let key = UnboundKey::new(&AES_256_GCM, key.as_ref()).expect("a key");
+        let key = UnboundKey::new(&AES_128_GCM, key.as_ref()).expect("a key");
         let iv = iv.as_ref().try_into().expect("its length");
         Records { stream: sock, key: LessSafeKey::new(key), iv, number }
     }
 
     /// The next record, encrypted (RFC 8446 §5.2).
     pub fn seal(&mut self, kind: u8, payload: &[u8]) -> Vec<u8> {
-        let length = payload.len() + 1 + AES_256_GCM.tag_len();
+        let length = payload.len() + 1 + AES_128_GCM.tag_len();
         let header = [0x17, 3, 3, (length >> 8) as u8, length as u8];
         let mut nonce = self.iv;
         for (byte, of_number) in nonce[4..].iter_mut().zip(self.number.to_be_bytes()) {

@@ -23,7 +23,12 @@ pub enum Answer {
     Upload,
     Bytes(u64),
     Chunked(u64),
-    Events { rate: f64, count: Option<u64> },
+    /// A switch to WebSocket, of which every byte comes back.
+    Echo,
+    Events {
+        rate: f64,
+        count: Option<u64>,
+    },
     NotFound,
 }
 
@@ -41,6 +46,7 @@ impl Answer {
             "/count" => Self::Count,
             "/echo-head" => Self::EchoHead,
             "/upload" => Self::Upload,
+            "/socket" => Self::Echo,
             "/sse" => Self::Events {
                 rate: parameter(query, "rate").unwrap_or(1.0_f64).clamp(0.001, 1000.0),
                 count: parameter(query, "count").filter(|&count| count > 0),

@@ -42,12 +42,14 @@ pub enum Step {
 /// What the connection is doing.
 ///
 /// `Idle` → request → (`Sinking` its body →) answer → `Idle`, or `Sending` a large one → `Idle`,
-/// or `Streaming` events, which ends in `Idle` when a count was asked for.
+/// or `Streaming` events, which ends in `Idle` when a count was asked for, or `Echoing`.
 enum State {
     Idle,
     Sinking(Upload),
     Sending(Transfer),
     Streaming(Stream),
+    /// Of a WebSocket, to its end.
+    Echoing,
 }
 
 struct Upload {
@@ -214,6 +216,11 @@ impl Connection {
                     }
                     self.finish_upload(shared, &mut out);
                 }
+                State::Echoing => {
+                    out.extend_from_slice(&input[used..]);
+                    used = input.len();
+                    shared.requests.fetch_add(1, Ordering::Relaxed);
+                }
                 State::Idle if !self.close => {
                     let Some(length) = head_length(&input[used..]) else { break };
                     result = self.begin(&input[used..used + length], shared, &mut out);
@@ -262,6 +269,12 @@ impl Connection {
             Answer::Upload => answer::text(200, b"0", out),
             Answer::Bytes(size) => self.send_later(shared.answers.bytes(size, out)),
             Answer::Chunked(size) => self.send_later(shared.answers.chunked(size, out)),
+            Answer::Echo => {
+                out.extend_from_slice(
+                    b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+                );
+                self.state = State::Echoing;
+            }
             Answer::Events { rate, count } => {
                 answer::events_head(out);
                 let interval = Duration::from_secs_f64(1.0 / rate);

@@ -12,12 +12,38 @@ pub struct Case {
 }
 
 pub enum Load {
-    Wrk { connections: usize, path: &'static str, headers: &'static [&'static str] },
-    Download { connections: usize, body_bytes: u64 },
-    Upload { connections: usize, body_bytes: u64 },
-    OpenLoop { connections: usize, rate_per_s: u32 },
-    Events { streams: usize, rate_per_s: u32 },
-    Idle { connections: usize },
+    Wrk {
+        connections: usize,
+        path: &'static str,
+        headers: &'static [&'static str],
+    },
+    Download {
+        connections: usize,
+        body_bytes: u64,
+    },
+    Upload {
+        connections: usize,
+        body_bytes: u64,
+    },
+    OpenLoop {
+        connections: usize,
+        rate_per_s: u32,
+    },
+    Events {
+        streams: usize,
+        rate_per_s: u32,
+    },
+    Idle {
+        connections: usize,
+    },
+    /// One short TLS connection after another.
+    Handshakes {
+        resumed: bool,
+    },
+    Echo {
+        sockets: usize,
+        message_bytes: usize,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -164,6 +190,20 @@ pub const ALL: &[Case] = &[
         metrics: SMALL,
     },
     Case {
+        name: "tlsresume",
+        title: "TLS 1.3: a connection with a resumed session per request, 1 KiB, one after another",
+        layer: Layer::Https,
+        load: Load::Handshakes { resumed: true },
+        metrics: SMALL,
+    },
+    Case {
+        name: "tlsfull",
+        title: "TLS 1.3: a connection with a full handshake per request, 1 KiB, one after another",
+        layer: Layer::Https,
+        load: Load::Handshakes { resumed: false },
+        metrics: SMALL,
+    },
+    Case {
         name: "tlsdownload",
         title: "TLS 1.3: download of 1 MiB bodies, 8 connections",
         layer: Layer::Https,
@@ -176,6 +216,13 @@ pub const ALL: &[Case] = &[
         layer: Layer::Https,
         load: Load::Idle { connections: 5000 },
         metrics: &[Metric::IdleKbPerConnection, Metric::StartRssMib, Metric::ReturnedPercent],
+    },
+    Case {
+        name: "websocket",
+        title: "WebSocket echo of 100 bytes, 64 sockets; a request is a message and its echo",
+        layer: Layer::Http,
+        load: Load::Echo { sockets: 64, message_bytes: 100 },
+        metrics: SMALL,
     },
     Case {
         name: "l4small",

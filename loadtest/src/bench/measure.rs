@@ -11,7 +11,7 @@ use super::case::{Case, Load, Metric};
 use super::machine::{self, Watch};
 use super::pulse::Pulse;
 use crate::client::exchange::Request;
-use crate::client::{self, Outcome, events, idle, open_loop, transfer, wrk};
+use crate::client::{self, Outcome, echo, events, handshakes, idle, open_loop, transfer, wrk};
 use crate::peers::{Layer, Peer, Programs, Running, Setup};
 
 /// After readiness, before the first figure is read.
@@ -66,6 +66,7 @@ impl Bench<'_> {
             layer: case.layer,
             access_log: self.access_log,
             events: matches!(case.load, Load::Events { .. }),
+            sockets: matches!(case.load, Load::Echo { .. }),
             cores: [self.proxy_core, self.load_core],
             open_files: self.open_files,
         };
@@ -79,14 +80,14 @@ impl Bench<'_> {
     }
 
     fn sample_load(&self, case: &Case, running: &Running) -> io::Result<Sample> {
-        self.load(case, running.address, WARM_UP)?;
+        self.load(case, running, WARM_UP)?;
         let cpu_ns = || running.pid().map(machine::cpu_ns);
         let (served_before, spliced_before) = (self.served()?, running.spliced_bytes());
         let cores = [self.proxy_core, self.load_core];
         let (pulse, watch) = (Pulse::start(&cores), Watch::start(&cores));
         let before = cpu_ns();
         let begin = Instant::now();
-        let outcome = self.load(case, running.address, self.duration)?;
+        let outcome = self.load(case, running, self.duration)?;
         let wall = begin.elapsed();
         let used_ns =
             cpu_ns().zip(before).map_or(f64::NAN, |(after, before)| after.saturating_sub(before) as f64);
@@ -111,7 +112,8 @@ impl Bench<'_> {
         Ok(sample)
     }
 
-    fn load(&self, case: &Case, address: SocketAddr, duration: Duration) -> io::Result<Outcome> {
+    fn load(&self, case: &Case, running: &Running, duration: Duration) -> io::Result<Outcome> {
+        let (address, certificate) = (running.address, running.certificate());
         match case.load {
             Load::Wrk { connections, path, headers } => {
                 let scheme = if case.layer == Layer::Https { "https" } else { "http" };
@@ -129,6 +131,11 @@ impl Bench<'_> {
                 open_loop::run(address, connections, rate_per_s, duration)
             }
             Load::Events { streams, rate_per_s } => events::run(address, streams, rate_per_s, duration),
+            Load::Echo { sockets, message_bytes } => echo::run(address, sockets, message_bytes, duration),
+            Load::Handshakes { resumed } => {
+                let certificate = certificate.as_deref().ok_or(io::ErrorKind::InvalidInput)?;
+                handshakes::run(address, certificate, resumed, duration)
+            }
             Load::Idle { .. } => Ok(Outcome::default()),
         }
     }

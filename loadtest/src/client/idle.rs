@@ -14,7 +14,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::response::Head;
 
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// The open connections; dropping them closes all. `certificate`: they speak TLS with whom it belongs to.
 pub fn open(
@@ -43,7 +43,7 @@ pub fn open(
     Ok(held)
 }
 
-fn trusting(certificate: &Path) -> io::Result<Arc<ClientConfig>> {
+pub fn trusting(certificate: &Path) -> io::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_file(certificate).map_err(io::Error::other)?;
     roots.add(certificate).map_err(io::Error::other)?;
@@ -52,7 +52,7 @@ fn trusting(certificate: &Path) -> io::Result<Arc<ClientConfig>> {
     Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
-fn use_once(stream: &mut (impl Read + Write), address: SocketAddr) -> io::Result<()> {
+pub fn use_once(stream: &mut (impl Read + Write), address: SocketAddr) -> io::Result<()> {
     stream.write_all(format!("GET / HTTP/1.1\r\nhost: {address}\r\n\r\n").as_bytes())?;
     let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
     loop {

@@ -1,8 +1,10 @@
 //! The load generators: `wrk` for small requests, and our own where wrk cannot measure.
 //! All run on the caller's core and end by themselves; what they return is what they saw, errors included.
 
+pub mod echo;
 pub mod events;
 pub mod exchange;
+pub mod handshakes;
 pub mod idle;
 pub mod open_loop;
 pub mod response;

@@ -142,6 +142,10 @@ stream {{
     } else {
         ""
     };
+    let connection = match setup.sockets {
+        true => "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;",
+        false => "proxy_set_header Connection \"\";",
+    };
     let (ssl, certificate) = match setup.layer {
         Layer::Https => (
             " ssl",
@@ -179,7 +183,7 @@ http {{
         location / {{
             proxy_pass http://backend;
             proxy_http_version 1.1;
-            proxy_set_header Connection \"\";
+            {connection}
             proxy_request_buffering off;
             proxy_max_temp_file_size 0;
         }}
@@ -257,6 +261,7 @@ fn envoy(setup: &Setup, dir: &Path, address: SocketAddr) -> String {
             r#"{{"name": "http", "typed_config": {{
               "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
               "stat_prefix": "web", "generate_request_id": false{log},
+              "upgrade_configs": [{{"upgrade_type": "websocket"}}],
               "http_filters": [{{"name": "router", "typed_config": {{
                 "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
                 "dynamic_stats": false}}}}],

@@ -102,6 +102,8 @@ pub struct Setup<'a> {
     pub access_log: bool,
     /// Event streams: nothing may be held back to be sent together.
     pub events: bool,
+    /// WebSockets pass.
+    pub sockets: bool,
     /// The proxy's, and the load's.
     pub cores: [usize; 2],
     pub open_files: u64,
