@@ -25,9 +25,11 @@ pub enum Load {
         connections: usize,
         body_bytes: u64,
     },
+    /// `stream`: beside a response that never pauses.
     OpenLoop {
         connections: usize,
         rate_per_s: u32,
+        stream: bool,
     },
     Events {
         streams: usize,
@@ -158,7 +160,7 @@ pub const ALL: &[Case] = &[
         name: "openloop",
         title: "Open loop, 8,000 requests/s of 1 KiB over 64 connections, latency from the due time",
         layer: Layer::Http,
-        load: Load::OpenLoop { connections: 64, rate_per_s: 8000 },
+        load: Load::OpenLoop { connections: 64, rate_per_s: 8000, stream: false },
         metrics: &[Metric::P50Us, Metric::P99Us, Metric::CpuUsPerRequest],
     },
     Case {
@@ -174,6 +176,20 @@ pub const ALL: &[Case] = &[
         layer: Layer::Http,
         load: Load::Events { streams: 128, rate_per_s: 100 },
         metrics: &[Metric::CpuUsPerEvent, Metric::P50Us, Metric::P99Us, Metric::CorePercent],
+    },
+    Case {
+        name: "calm",
+        title: "Open loop, 1,000 requests/s of 1 KiB over 16 connections",
+        layer: Layer::Http,
+        load: Load::OpenLoop { connections: 16, rate_per_s: 1000, stream: false },
+        metrics: &[Metric::P50Us, Metric::P99Us, Metric::CpuUsPerRequest],
+    },
+    Case {
+        name: "beside",
+        title: "The same beside a chunked stream at full speed",
+        layer: Layer::Http,
+        load: Load::OpenLoop { connections: 16, rate_per_s: 1000, stream: true },
+        metrics: &[Metric::P50Us, Metric::P99Us],
     },
     Case {
         name: "tls",

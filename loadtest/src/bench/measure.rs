@@ -11,6 +11,7 @@ use super::case::{Case, Load, Metric};
 use super::machine::{self, Watch};
 use super::pulse::Pulse;
 use crate::client::exchange::Request;
+use crate::client::stream::Stream;
 use crate::client::{self, Outcome, echo, events, handshakes, idle, open_loop, transfer, wrk};
 use crate::peers::{Layer, Peer, Programs, Running, Setup};
 
@@ -127,7 +128,8 @@ impl Bench<'_> {
             Load::Upload { connections, body_bytes } => {
                 transfer::run(address, Request::post(address, "/upload", body_bytes), connections, duration)
             }
-            Load::OpenLoop { connections, rate_per_s } => {
+            Load::OpenLoop { connections, rate_per_s, stream } => {
+                let _stream = stream.then(|| Stream::start(address)).transpose()?;
                 open_loop::run(address, connections, rate_per_s, duration)
             }
             Load::Events { streams, rate_per_s } => events::run(address, streams, rate_per_s, duration),

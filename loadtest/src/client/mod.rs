@@ -8,6 +8,7 @@ pub mod handshakes;
 pub mod idle;
 pub mod open_loop;
 pub mod response;
+pub mod stream;
 pub mod transfer;
 pub mod wrk;
 
