@@ -9,6 +9,7 @@ mod heads;
 mod paths;
 mod proxy_protocol;
 mod udp_flows;
+mod websocket;
 
 pub use chunked::chunked;
 pub use client_hello::client_hello;
@@ -17,6 +18,7 @@ pub use heads::{request_head, response_head};
 pub use paths::paths;
 pub use proxy_protocol::proxy_protocol;
 pub use udp_flows::udp_flows;
+pub use websocket::websocket;
 
 /// One check, and the name of its seeds' folder.
 pub struct Target {
@@ -34,4 +36,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "proxy_protocol", check: proxy_protocol },
     Target { name: "client_hello", check: client_hello },
     Target { name: "udp_flows", check: udp_flows },
+    Target { name: "websocket", check: websocket },
 ];

@@ -186,6 +186,7 @@ class Origin:
     """Echoing WebSockets, event streams and small answers, for the gateway to stand before."""
 
     async def start(self):
+        self.ended = asyncio.Queue()
         self.port = free_port()
         self.server = await websockets.serve(self.socket, "127.0.0.1", self.port, process_request=self.plain,
                                              max_size=None, ping_interval=None, open_timeout=60)
@@ -205,6 +206,7 @@ class Origin:
 
     async def stream(self, reader, writer):
         await reader.readuntil(b"\r\n\r\n")
+        asyncio.create_task(self.note_end(reader))
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         number = 0
         try:
@@ -216,6 +218,37 @@ class Origin:
                 await asyncio.sleep(0.2)
         except OSError:
             pass
+
+
+    async def note_end(self, reader):
+        try:
+            await reader.read()
+        except OSError:
+            pass
+        self.ended.put_nowait(time.monotonic())
+
+
+async def departures(gateway, origin):
+    """How soon an endpoint learns that the client of its stream has left."""
+    while not origin.ended.empty():
+        origin.ended.get_nowait()
+    delays = []
+    for index in range(40):
+        is_tls = index % 2 == 0
+        port, options = (gateway.tls, {"ssl": trusting(), "server_hostname": "localhost"}) if is_tls else (gateway.plain, {})
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, **options)
+        writer.write(b"GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        await reader.readuntil(b"data: 1")
+        begun = time.monotonic()
+        if index % 4 < 2:
+            writer.close()
+        else:
+            writer.transport.abort()
+        delays.append(await asyncio.wait_for(origin.ended.get(), 10) - begun)
+    delays.sort()
+    print(f"     median {delays[20] * 1000:.1f} ms, the slowest {delays[-1] * 1000:.1f} ms", flush=True)
+    verdict("a client that leaves a stream, by a close or a reset, is gone for its endpoint within 10 ms",
+            delays[37] < 0.010, delays)
 
 
 async def conversation(uri, context):
@@ -403,6 +436,7 @@ async def main():
     await asyncio.to_thread(clients, gateway)
     await asyncio.to_thread(scanners, gateway)
     await sockets(gateway, origin)
+    await departures(gateway, origin)
     await half_handshakes(gateway)
     await long_lived(gateway)
     verdict("the gateway is still there", gateway.process.poll() is None)
