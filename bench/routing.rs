@@ -160,6 +160,8 @@ fn table(shape: Shape, size: usize) -> RouteTable {
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         request_timeout: None,
+        first_byte_timeout: None,
+        idle_timeout: None,
         body_bytes_max: 0,
     };
     RouteTable::new((0..size).map(route).collect())

@@ -547,6 +547,36 @@ fn an_idle_connection_is_closed_in_time() {
     gateway.client().closes_silently().expect("a close of a connection that never asked");
 }
 
+/// A stream may be silent for longer than other answers, and a model may think for longer before it speaks.
+#[test]
+fn a_route_has_timeouts_of_its_own() {
+    let origin = Backend::serve(|request, conn| match request.target.as_str() {
+        "/think" => {
+            thread::sleep(Duration::from_millis(900));
+            let _ = conn.write(&backend::ok(b"thought"));
+        }
+        _ => {
+            let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+            let _ = conn.write(head);
+            conn.wait_stop();
+        }
+    });
+    let config = "[timeouts]\nfirst_byte = \"300ms\"\nupstream_idle = \"30s\"\n[listen.web]\naddress = \"@web@\"\n\
+                  [service.main]\nendpoints = [\"@origin@\"]\nretry = { attempts = 1 }\n\
+                  [[route]]\nmatch = { path = \"/think\", header.x-patient = \"yes\" }\nto = \"main\"\nfirst_byte_timeout = \"20s\"\n\
+                  [[route]]\nmatch = { path = \"/stream\" }\nto = \"main\"\nidle_timeout = \"300ms\"\n\
+                  [[route]]\nto = \"main\"\n";
+    let gateway = harness::Setup::new().with("origin", origin.address).start(config);
+    assert_eq!(gateway.get("/think").status, 504, "the service's");
+    let mut client = gateway.client();
+    client.send_all(b"GET /think HTTP/1.1\r\nHost: a\r\nX-Patient: yes\r\n\r\n");
+    assert_eq!(client.wire.read_response("GET").expect("an answer").body, b"thought", "the route's");
+    let started = Instant::now();
+    assert!(gateway.client().get("/stream").is_err(), "what is cut is no end");
+    assert!(started.elapsed() < harness::PATIENCE, "not after the service's 30 s");
+    assert_eq!(gateway.metrics().sum("tidegate_request_errors_total", &[("kind", "response_timeout")]), 1.0);
+}
+
 #[test]
 fn each_phase_has_its_timeout_and_its_status() {
     let origin = Backend::serve(|request, conn| {

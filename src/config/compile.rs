@@ -217,6 +217,8 @@ impl Lookup<'_> {
             request_headers: entry.request_headers,
             response_headers: entry.response_headers,
             request_timeout: entry.request_timeout,
+            first_byte_timeout: entry.first_byte_timeout,
+            idle_timeout: entry.idle_timeout,
             body_bytes_max: entry.body_bytes_max.unwrap_or(self.body_bytes_max),
         })
     }

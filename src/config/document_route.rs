@@ -31,6 +31,8 @@ pub struct RouteEntry<'a> {
     pub request_headers: HeaderEdits,
     pub response_headers: HeaderEdits,
     pub request_timeout: Option<Duration>,
+    pub first_byte_timeout: Option<Duration>,
+    pub idle_timeout: Option<Duration>,
     /// `None`: as `limits.body` says.
     pub body_bytes_max: Option<u64>,
 }
@@ -75,6 +77,8 @@ fn route<'a>(section: &Section<'a>) -> RouteEntry<'a> {
         request_headers: header_edits(section, "request_headers", REQUEST_EDITS),
         response_headers: header_edits(section, "response_headers", RESPONSE_EDITS),
         request_timeout: section.optional("timeout", timeout).map(|found| found.value),
+        first_byte_timeout: section.optional("first_byte_timeout", value::duration).map(|found| found.value),
+        idle_timeout: section.optional("idle_timeout", value::duration).map(|found| found.value),
         body_bytes_max: section.optional("body_limit", value::size_or_off).map(|found| found.value),
         conditions,
     };
@@ -314,7 +318,7 @@ fn refuse_useless(section: &Section<'_>, route: &RouteEntry<'_>) {
     if !matches!(route.action, Some(ActionEntry::Redirect { .. } | ActionEntry::Respond { .. })) {
         return;
     }
-    for key in ["rewrite", "request_headers", "timeout"] {
+    for key in ["rewrite", "request_headers", "timeout", "first_byte_timeout", "idle_timeout"] {
         if section.has(key) {
             let problem = Problem::new(format!("`{key}` does nothing in a route that answers by itself"));
             section.error(

@@ -552,6 +552,18 @@ pub const SECTIONS: &[Section] = &[
                 "that of the service",
                 "The whole request, retries included.",
             ),
+            key(
+                "first_byte_timeout",
+                "duration",
+                "that of the service",
+                "From the request sent to the response's head: longer for models that think before they speak.",
+            ),
+            key(
+                "idle_timeout",
+                "duration",
+                "that of the service",
+                "Longest silence of the response, of an event stream for example, or of an endpoint that takes no request body.",
+            ),
             key("body_limit", "size or `\"off\"`", "that of `limits.body`", "Bytes of a request body."),
         ],
     },

@@ -144,6 +144,7 @@ pub(super) const SYNONYMS: &[(&str, &[&str], &str)] = &[
     ("route", &["add_header", "add_headers", "response_header"], "response_headers.add"),
     ("route", &["client_max_body_size", "max_body", "max_body_size", "body"], "body_limit"),
     ("route", &["timeouts", "request_timeout"], "timeout"),
+    ("route", &["stream_timeout", "stream_idle_timeout", "proxy_read_timeout"], "idle_timeout"),
     ("route", &["strip_prefix", "path_rewrite", "replace_path", "prefix_rewrite"], "rewrite"),
     ("route", &["id"], "name"),
     ("route.match", &["uri", "url", "prefix", "location", "paths", "path_prefix"], "path"),

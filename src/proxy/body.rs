@@ -86,7 +86,7 @@ pub struct Uplink<'a> {
     pub exchange: &'a Exchange,
     pub progress: &'a Progress,
     pub upload: Upload,
-    pub bounds: &'a Bounds<'a>,
+    pub bounds: &'a Bounds,
     /// The response's clock, which starts when the body is through.
     pub response_deadline: &'a Deadline,
 }

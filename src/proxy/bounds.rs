@@ -29,14 +29,14 @@ impl From<&Settings> for Shared {
 }
 
 /// One try's.
-pub struct Bounds<'a> {
+pub struct Bounds {
     pub shared: Rc<Shared>,
-    pub upstream_timeouts: &'a UpstreamTimeouts,
+    pub upstream_timeouts: UpstreamTimeouts,
     /// Of the request's body, by its route.
     pub body_bytes_max: u64,
 }
 
-impl Deref for Bounds<'_> {
+impl Deref for Bounds {
     type Target = Shared;
 
     fn deref(&self) -> &Shared {

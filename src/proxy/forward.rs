@@ -96,7 +96,7 @@ impl Attempt<'_> {
         let Some(plan) = routed.as_ref() else { return Err(Kind::Internal.into()) };
         let bounds = Bounds {
             shared: plan.snapshot().bounds.clone(),
-            upstream_timeouts: &self.service.timeouts,
+            upstream_timeouts: plan.rule().upstream_timeouts(&self.service.timeouts),
             body_bytes_max: plan.rule().body_bytes_max,
         };
         let fresh = self.tries.fresh_connection;
@@ -149,7 +149,7 @@ impl Attempt<'_> {
         &mut self,
         client: &mut Client,
         routed: &mut Option<Routed>,
-        bounds: &Bounds<'_>,
+        bounds: &Bounds,
         upstream: &mut Reader,
         head: Vec<u8>,
         chosen: &Chosen,

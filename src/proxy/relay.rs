@@ -29,7 +29,7 @@ pub struct Downlink<'a> {
     pub exchange: &'a Exchange,
     pub progress: &'a Progress,
     pub upload: Upload,
-    pub bounds: &'a Bounds<'a>,
+    pub bounds: &'a Bounds,
     pub deadline: &'a Deadline,
     pub client: &'a Stream,
     /// When this try began.

@@ -60,6 +60,8 @@ fn route(conditions: Conditions) -> Route {
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         request_timeout: None,
+        first_byte_timeout: None,
+        idle_timeout: None,
         body_bytes_max: 0,
     }
 }

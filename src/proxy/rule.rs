@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
-use crate::config::snapshot::{ServiceId, StableId};
+use crate::config::snapshot::{ServiceId, StableId, UpstreamTimeouts};
 use crate::proxy::template::Template;
 
 #[derive(Debug)]
@@ -20,7 +20,21 @@ pub struct Route {
     pub response_headers: HeaderEdits,
     /// Whole request, retries included; overrides the service's.
     pub request_timeout: Option<Duration>,
+    /// In place of the service's.
+    pub first_byte_timeout: Option<Duration>,
+    pub idle_timeout: Option<Duration>,
     pub body_bytes_max: u64,
+}
+
+impl Route {
+    /// What bounds the try of a request that it sends to a service with these.
+    pub fn upstream_timeouts(&self, service: &UpstreamTimeouts) -> UpstreamTimeouts {
+        UpstreamTimeouts {
+            first_byte: self.first_byte_timeout.unwrap_or(service.first_byte),
+            idle: self.idle_timeout.unwrap_or(service.idle),
+            ..*service
+        }
+    }
 }
 
 /// All must hold. Empty lists hold always.
