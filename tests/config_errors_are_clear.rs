@@ -300,3 +300,19 @@ fn paths_are_relative_to_the_file() {
 fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
+
+/// Who comes from nginx or HAProxy types this first.
+#[test]
+fn a_command_line_of_another_proxy_leads_to_ours() {
+    for (typed, expected) in [
+        (&["-c", "edge.toml"][..], "`tidegate run -c FILE` serves"),
+        (&["-t"], "`tidegate check -c FILE`"),
+        (&["run", "edge.toml"], "a configuration is named by `-c edge.toml`"),
+        (&["chekc", "-c", "edge.toml"], "did you mean `check`?"),
+    ] {
+        let output = harness::process::tidegate(typed);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(expected), "{typed:?}: {said}");
+        assert_eq!(output.status.code(), Some(2));
+    }
+}

@@ -45,6 +45,9 @@ pub fn main(arguments: &[String]) -> ExitCode {
             print!("{USAGE}");
             ExitCode::SUCCESS
         }
+        // As nginx and HAProxy are started.
+        "-c" | "--config" | "-f" => usage_error("what is to be done with it? `tidegate run -c FILE` serves"),
+        "-t" => usage_error("`tidegate check -c FILE` tells what is wrong with it"),
         unknown => usage_error(&match nearest(unknown) {
             Some(known) => format!("unknown command `{unknown}`; did you mean `{known}`?"),
             None => format!("unknown command `{unknown}`"),
@@ -93,6 +96,7 @@ fn with_config(rest: &[String], command: impl FnOnce(&Path) -> ExitCode) -> Exit
     match rest {
         [flag, file] if flag == "-c" || flag == "--config" => command(&PathBuf::from(file)),
         [] => usage_error("which configuration? add `-c FILE`"),
+        [file] if !file.starts_with('-') => usage_error(&format!("a configuration is named by `-c {file}`")),
         _ => usage_error("expected `-c FILE` and nothing else"),
     }
 }
