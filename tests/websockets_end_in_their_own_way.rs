@@ -125,7 +125,7 @@ fn nothing_is_said_in_other_protocols() {
 fn reloads_cut_none_and_a_drain_tells_them() {
     let (origin, received) = endpoint(b"");
     let config = format!(
-        "[shutdown]\ndeadline = \"3s\"\n[listen.web]\naddress = \"@web@\"\n[service.main]\nendpoints = [\"{}\"]\n[[route]]\nto = \"main\"\n",
+        "[shutdown]\ndeadline = \"6s\"\n[listen.web]\naddress = \"@web@\"\n[service.main]\nendpoints = [\"{}\"]\n[[route]]\nto = \"main\"\n",
         origin.address
     );
     let mut gateway = Setup::new().start(&config);
