@@ -29,7 +29,7 @@ struct Edge {
 }
 
 impl Edge {
-    fn start(listener: &str, manner: impl Fn(Manner<'_>) -> Manner<'_>) -> Edge {
+    fn start(listener: &str) -> Edge {
         let certificate = Certificate::new(&NAMES);
         let origins: Vec<Backend> = ["first", "second", "third"]
             .map(|name| {
@@ -39,10 +39,8 @@ impl Edge {
                 })
             })
             .into();
-        let fronts: Vec<TlsFront> = origins
-            .iter()
-            .map(|origin| TlsFront::start(origin.address, &manner(Manner::of(&certificate))))
-            .collect();
+        let fronts: Vec<TlsFront> =
+            origins.iter().map(|origin| TlsFront::start(origin.address, &Manner::of(&certificate))).collect();
         let mut setup = Setup::new();
         for (name, front) in ["first", "second", "third"].iter().zip(&fronts) {
             setup = setup.with(name, front.address);
@@ -80,7 +78,7 @@ const SNI: &str = "sni = { \"A.test\" = \"first\", \"*.b.test\" = \"second\" }\n
 
 #[test]
 fn each_name_goes_to_its_service() {
-    let edge = Edge::start(&format!("{SNI}to = \"third\""), |manner| manner);
+    let edge = Edge::start(&format!("{SNI}to = \"third\""));
     assert_eq!(edge.answers("a.test").as_deref(), Some("first"));
     assert_eq!(edge.answers("deep.sub.b.test").as_deref(), Some("second"));
     assert_eq!(edge.answers("b.test").as_deref(), Some("third"), "`*.b.test` is for the names below it");
@@ -97,7 +95,7 @@ fn each_name_goes_to_its_service() {
 
 #[test]
 fn who_asks_for_nothing_known_is_told_so() {
-    let edge = Edge::start(SNI, |manner| manner);
+    let edge = Edge::start(SNI);
     let refused = Trust::of(&[&edge.certificate]).connect(edge.address(), "other.test");
     let error = refused.err().expect("no handshake").to_string();
     assert!(error.contains("UnrecognisedName"), "{error}");
@@ -127,7 +125,7 @@ fn connect(edge: &Edge) -> TcpStream {
 /// Of one message in records of a few bytes, each packet with a piece of one: a server answers it as if it had come whole.
 #[test]
 fn a_hello_in_pieces_is_understood_and_passed_on_as_it_came() {
-    let edge = Edge::start(SNI, |manner| manner);
+    let edge = Edge::start(SNI);
     let whole = hello("a.test");
     let record = |part: &[u8]| [&[22, 3, 1, (part.len() >> 8) as u8, part.len() as u8], part].concat();
     for size in [7, 60, 16_384] {
@@ -148,7 +146,7 @@ fn a_hello_in_pieces_is_understood_and_passed_on_as_it_came() {
 
 #[test]
 fn something_else_is_refused_and_a_standstill_ends_in_time() {
-    let edge = Edge::start(&format!("{SNI}to = \"third\""), |manner| manner);
+    let edge = Edge::start(&format!("{SNI}to = \"third\""));
     let refused = |bytes: &[u8]| {
         let mut client = connect(&edge);
         client.write_all(bytes).expect("it is taken");
@@ -181,7 +179,7 @@ fn something_else_is_refused_and_a_standstill_ends_in_time() {
 
 #[test]
 fn large_bodies_are_spliced_both_ways_and_reloads_change_the_names() {
-    let mut edge = Edge::start(SNI, |manner| manner);
+    let mut edge = Edge::start(SNI);
     let trust = Trust::of(&[&edge.certificate]);
     let mut client = trust.connect(edge.address(), "a.test").expect("a handshake");
     let mut random = Random(7);

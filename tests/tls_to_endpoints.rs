@@ -11,7 +11,7 @@ use rustls::version::{TLS12, TLS13};
 
 use harness::gateway::Reload;
 use harness::process::Directory;
-use harness::tls::{BOTH, Certificate, Trust};
+use harness::tls::{Certificate, Trust};
 use harness::tls_front::{Manner, TlsFront};
 use harness::{Backend, Gateway, PATIENCE, Random, Setup, backend, until};
 
@@ -414,12 +414,11 @@ fn an_answer_that_is_cut_is_no_end() {
     let gateway = place.gateway(&[front.address], NAMED);
     let answer = gateway.client().get("/");
     assert!(answer.is_err(), "{answer:?}");
-    let manner = Manner { versions: BOTH, ..Manner::of(&place.endpoint) };
     let whole = Backend::serve(|_, conn| {
         let _ = conn.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nwhole");
         conn.close();
     });
-    let front = TlsFront::start(whole.address, &manner);
+    let front = TlsFront::start(whole.address, &Manner::of(&place.endpoint));
     let gateway = place.gateway(&[front.address], NAMED);
     assert_eq!(gateway.get("/").body, b"whole");
 }

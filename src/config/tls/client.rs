@@ -113,11 +113,8 @@ fn configs(
     versions: &[&'static SupportedProtocolVersion],
 ) -> Result<Arc<Configs>, Box<dyn std::error::Error>> {
     let builder = ClientConfig::builder_with_provider(provider().clone()).with_protocol_versions(versions)?;
-    let verifier: Arc<dyn ServerCertVerifier> = match is_verified {
-        true => Arc::new(Verifier::new(trusted)?),
-        false => Arc::new(Anyone),
-    };
-    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    let verifier = if is_verified { Verifier::new(trusted)? } else { Verifier::default() };
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match own {
         Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
         None => builder.with_no_client_auth(),
@@ -182,9 +179,10 @@ fn nobody(section: &Section<'_>) -> Option<Trusted> {
 
 /// As WebPKI has it, but for one thing: a certificate that the config names may be the endpoint's own although it says that it
 /// is an authority's, as all do that `openssl req -x509` makes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Verifier {
-    inner: Arc<WebPkiServerVerifier>,
+    /// `None`: every certificate is believed; that its owner is there has still to be shown.
+    inner: Option<Arc<WebPkiServerVerifier>>,
     named: Vec<CertificateDer<'static>>,
 }
 
@@ -192,7 +190,7 @@ impl Verifier {
     fn new(trusted: Trusted) -> Result<Verifier, VerifierBuilderError> {
         let roots = Arc::new(trusted.roots);
         let inner = WebPkiServerVerifier::builder_with_provider(roots, provider().clone()).build()?;
-        Ok(Verifier { inner, named: trusted.named })
+        Ok(Verifier { inner: Some(inner), named: trusted.named })
     }
 }
 
@@ -205,7 +203,8 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.inner.verify_server_cert(certificate, chain, name, ocsp, now) {
+        let Some(inner) = &self.inner else { return Ok(ServerCertVerified::assertion()) };
+        match inner.verify_server_cert(certificate, chain, name, ocsp, now) {
             // That it is valid now has been looked at before; what its key is for has not: the config says it.
             Err(error) if is_of_authority(&error) && self.named.contains(certificate) => {
                 verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
@@ -213,50 +212,6 @@ impl ServerCertVerifier for Verifier {
             }
             verified => verified,
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-fn is_of_authority(error: &rustls::Error) -> bool {
-    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
-    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
-}
-
-/// Believes every certificate; that its owner is there has still to be shown.
-#[derive(Debug)]
-struct Anyone;
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -280,4 +235,9 @@ impl ServerCertVerifier for Anyone {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         provider().signature_verification_algorithms.supported_schemes()
     }
+}
+
+fn is_of_authority(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
+    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
