@@ -63,7 +63,7 @@ def certificates():
 
 
 class Gateway:
-    def __init__(self, backend):
+    def __init__(self, backend, events):
         self.tls, self.plain, self.admin = free_port(), free_port(), free_port()
         self.config = HERE / "edge.toml"
         self.text = f"""
@@ -79,6 +79,11 @@ tls = {{ certificate = "edge.pem", key = "edge.key" }}
 address = "127.0.0.1:{self.plain}"
 [service.backend]
 endpoints = ["127.0.0.1:{backend}"]
+[service.events]
+endpoints = ["127.0.0.1:{events}"]
+[[route]]
+match = {{ path = "/events" }}
+to = "events"
 [[route]]
 match = {{ path = "/fixed" }}
 respond = {{ body = "fixed" }}
@@ -428,11 +433,7 @@ async def main():
     certificates()
     origin = Origin()
     await origin.start()
-    gateway = Gateway(origin.port)
-    route = f'[service.events]\nendpoints = ["127.0.0.1:{origin.events_port}"]\n[[route]]\nmatch = {{ path = "/fixed" }}'
-    gateway.text = gateway.text.replace('[[route]]\nmatch = { path = "/fixed" }',
-                                        route.replace('match = { path = "/fixed" }', 'match = { path = "/events" }\nto = "events"\n[[route]]\nmatch = { path = "/fixed" }'))
-    await asyncio.to_thread(gateway.reload, "with events")
+    gateway = await asyncio.to_thread(Gateway, origin.port, origin.events_port)
     await asyncio.to_thread(clients, gateway)
     await asyncio.to_thread(scanners, gateway)
     await sockets(gateway, origin)
