@@ -15,9 +15,10 @@ fn bytes_per_connection() -> u64 {
     if proof() { 1536 } else { 3 * 1024 }
 }
 
-/// What must be back, of a hundred, and when.
+/// What must be back, of a hundred, and when. What stays once a crowd has been there does not grow with the next: tables
+/// that keep their size, code read for the first time. Of a debug build it is 2.4 MB, of a growth seen between 8 and 10.
 fn returned() -> (u64, Duration) {
-    if proof() { (80, Duration::from_secs(10)) } else { (70, Duration::from_secs(20)) }
+    if proof() { (80, Duration::from_secs(10)) } else { (50, Duration::from_secs(20)) }
 }
 
 #[test]
@@ -29,25 +30,37 @@ fn a_crowd_leaves_no_weight_behind() {
         assert_eq!(gateway.get("/").status, 200);
     }
     let before = gateway.resident_bytes();
+    let grown = || gateway.resident_bytes().saturating_sub(before);
+    let held = crowd_comes(&gateway, &grown);
+    let (percent, limit) = returned();
+    let most = held * (100 - percent) / 100;
+    crowd_is_gone(&gateway, &grown, most, limit);
+    // A second one leaves no more than the first may: what each of them left would add up.
+    crowd_comes(&gateway, &grown);
+    crowd_is_gone(&gateway, &grown, most, limit);
+}
+
+/// Opens the connections, uses each, and closes them all: how many bytes they held when they were idle.
+fn crowd_comes(gateway: &Gateway, grown: &dyn Fn() -> u64) -> u64 {
     let mut clients: Vec<Client> = (0..CONNECTIONS).map(|_| gateway.client()).collect();
     for client in &mut clients {
         assert_eq!(client.get("/").unwrap().text(), "here");
     }
-    let grown = || gateway.resident_bytes().saturating_sub(before);
     let bound = CONNECTIONS as u64 * bytes_per_connection();
-    let small = within(Duration::from_secs(20), || (grown() <= bound).then(grown));
+    let held = within(Duration::from_secs(20), || (grown() <= bound).then(grown));
     let held =
-        small.unwrap_or_else(|| panic!("{} bytes for each idle connection", grown() / CONNECTIONS as u64));
-    drop(clients);
+        held.unwrap_or_else(|| panic!("{} bytes for each idle connection", grown() / CONNECTIONS as u64));
+    println!("{CONNECTIONS} idle connections: {} bytes each", held / CONNECTIONS as u64);
+    held
+}
+
+fn crowd_is_gone(gateway: &Gateway, grown: &dyn Fn() -> u64, most: u64, limit: Duration) {
     let closed = Instant::now();
     until("all are closed", || gateway.metrics().sum("tidegate_connections_active", &[]) == 0.0);
-    let (percent, limit) = returned();
-    let most = held * (100 - percent) / 100;
     let returned = within(limit.saturating_sub(closed.elapsed()), || (grown() <= most).then_some(()));
-    assert!(returned.is_some(), "of {held} bytes, {} are still held", grown());
+    assert!(returned.is_some(), "{} bytes are still held, more than {most}", grown());
     println!(
-        "{CONNECTIONS} idle connections: {} bytes each; {percent} % were back {:?} after their close",
-        held / CONNECTIONS as u64,
+        "{CONNECTIONS} idle connections: {most} bytes are left {:?} after their close",
         closed.elapsed()
     );
 }
