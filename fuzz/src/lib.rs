@@ -8,6 +8,7 @@ mod config;
 mod heads;
 mod paths;
 mod proxy_protocol;
+mod tls_records;
 mod udp_flows;
 mod websocket;
 
@@ -17,6 +18,7 @@ pub use config::config;
 pub use heads::{request_head, response_head};
 pub use paths::paths;
 pub use proxy_protocol::proxy_protocol;
+pub use tls_records::tls_records;
 pub use udp_flows::udp_flows;
 pub use websocket::websocket;
 
@@ -35,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "paths", check: paths },
     Target { name: "proxy_protocol", check: proxy_protocol },
     Target { name: "client_hello", check: client_hello },
+    Target { name: "tls_records", check: tls_records },
     Target { name: "udp_flows", check: udp_flows },
     Target { name: "websocket", check: websocket },
 ];

@@ -1,38 +1,25 @@
-//! Owns the TLS of one connection, between its socket and whoever reads and writes plaintext: records, alerts, and the
-//! handshake. No call waits: `WouldBlock` means what it means on a plain socket. Holds a buffer only while bytes wait in
-//! it. Chooses neither certificates nor versions (`ServerConfig` does).
+//! Owns the TLS of one connection, between its socket and whoever reads and writes plaintext: which side we are, the
+//! handshake, and its end. Records are `session`'s. Chooses neither certificates nor versions (`ServerConfig` does).
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
-use std::ops::DerefMut;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use rustix::net::{RecvFlags, SendFlags};
 use rustls::HandshakeKind;
-use rustls::client::{ClientConfig, ClientConnectionData, UnbufferedClientConnection};
+use rustls::client::{ClientConfig, UnbufferedClientConnection};
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ServerConfig, ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedConnectionCommon,
-    UnbufferedStatus, WriteTraffic,
-};
+use rustls::server::{ServerConfig, UnbufferedServerConnection};
 
 use super::readiness::Socket;
-use crate::runtime::buffer::{BUFFER_BYTES, Buffer, BufferPool};
+use crate::runtime::buffer::{Buffer, BufferPool};
 
-/// A record's header: type, version, length (RFC 8446 §5.1).
-const HEADER_BYTES: usize = 5;
-/// The most that a record adds to its plaintext, header included (RFC 8446 §5.2, RFC 5246 §6.2.3).
-const OVERHEAD_BYTES: usize = 64;
-/// The most plaintext of one record.
-const RECORD_BYTES: usize = 16 * 1024;
-/// A receiver can use nothing of a record before all of it is there: the first ones of an answer fit a few segments.
-const EARLY_RECORD_BYTES: usize = 4 * 1024;
-/// So much of an answer goes in small records.
-const EARLY_BYTES: usize = 64 * 1024;
+use session::{Handshake, Session, Wire};
+
+pub mod session;
 
 /// One connection's state. Shared by all who hold its stream.
 pub enum Tls {
@@ -47,53 +34,6 @@ pub enum Tls {
 pub struct Towards {
     pub config: Arc<ClientConfig>,
     pub name: ServerName<'static>,
-}
-
-/// One of the two sides. Their states differ in type only.
-pub trait Side: DerefMut<Target = UnbufferedConnectionCommon<Self::Data>> {
-    type Data;
-
-    fn process<'c, 'i>(&'c mut self, received: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
-}
-
-impl Side for UnbufferedServerConnection {
-    type Data = ServerConnectionData;
-
-    fn process<'c, 'i>(&'c mut self, received: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(received)
-    }
-}
-
-impl Side for UnbufferedClientConnection {
-    type Data = ClientConnectionData;
-
-    fn process<'c, 'i>(&'c mut self, received: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(received)
-    }
-}
-
-pub struct Session<C> {
-    connection: C,
-    buffers: Rc<BufferPool>,
-    /// Received and not yet processed.
-    incoming: Option<Buffer>,
-    /// Of which so much was looked at in vain: it is of use with more behind it.
-    examined: usize,
-    /// Decrypted and not yet taken, from `plain_at` on.
-    plain: Vec<u8>,
-    plain_at: usize,
-    /// Encrypted and not yet taken by the kernel.
-    outgoing: Option<Buffer>,
-    /// Goes after `outgoing`.
-    behind: Option<Buffer>,
-    /// Plaintext bytes in `outgoing` of which the writer does not know yet that they are gone.
-    owed: usize,
-    /// Since plaintext was last received.
-    sent_in_a_row: usize,
-    /// The peer said that nothing follows.
-    is_peer_closed: bool,
-    /// The protocol was broken: nothing is read, written or said any more.
-    is_failed: bool,
 }
 
 /// Does the same with the session of either side.
@@ -140,38 +80,24 @@ impl Tls {
     pub fn is_still_believed(&self, verifier: &dyn ClientCertVerifier) -> bool {
         let Tls::Server(session) = self else { return true };
         let session = session.borrow();
-        let Some([own, chain @ ..]) = session.connection.peer_certificates() else { return true };
+        let Some([own, chain @ ..]) = session.connection().peer_certificates() else { return true };
         verifier.verify_client_cert(own, chain, UnixTime::now()).is_ok()
     }
 
     /// Whether the handshake, which is over, continued an earlier session.
     pub fn is_resumed(&self) -> bool {
-        either!(self, session => session.connection.handshake_kind() == Some(HandshakeKind::Resumed))
+        either!(self, session => session.connection().handshake_kind() == Some(HandshakeKind::Resumed))
     }
 
     /// Until both sides may send data. `InvalidData` is the peer's breach of the protocol, or ours with its offer: it has
     /// been sent the alert that says so.
     pub async fn handshake(&self, socket: &Socket) -> io::Result<()> {
         loop {
-            either!(self, session => session.process(socket, &mut []))?;
-            loop {
-                match either!(self, session => session.flush(socket)) {
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    flushed => break flushed?,
-                }
-                socket.writable().await;
+            match either!(self, session => session.handshake(socket))? {
+                Handshake::Over => return Ok(()),
+                Handshake::AwaitsRoom => socket.writable().await,
+                Handshake::AwaitsInput => poll_fn(|context| socket.poll_readable(context)).await,
             }
-            if !either!(self, session => session.connection.is_handshaking()) {
-                return Ok(());
-            }
-            match either!(self, session => session.receive(socket)) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                received => {
-                    received?;
-                    continue;
-                }
-            }
-            poll_fn(|context| socket.poll_readable(context)).await;
         }
     }
 
@@ -193,7 +119,7 @@ impl Tls {
 
     /// Whether a part of a record has been received, and none that is whole.
     pub fn awaits_record(&self) -> bool {
-        either!(self, session => session.incoming.is_some() && !session.has_input())
+        either!(self, session => session.awaits_record())
     }
 
     /// Takes in what has arrived, if it is of the protocol's own (a ticket, say): false if it is more, or the end.
@@ -214,407 +140,28 @@ impl Tls {
     }
 }
 
-impl<C: Side> Session<C> {
-    fn new(connection: C, buffers: Rc<BufferPool>, received: Option<Buffer>) -> Session<C> {
-        Session {
-            connection,
-            buffers,
-            incoming: received,
-            examined: 0,
-            plain: Vec::new(),
-            plain_at: 0,
-            outgoing: None,
-            behind: None,
-            owed: 0,
-            sent_in_a_row: 0,
-            is_peer_closed: false,
-            is_failed: false,
+impl Wire for Socket {
+    fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
+        let room = into.len();
+        let received = rustix::net::recv(self, into, RecvFlags::empty()).map_err(io::Error::from);
+        match &received {
+            Ok((0, _)) => {}
+            Ok((count, _)) if *count < room => self.was_drained(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.read_blocked(),
+            _ => {}
         }
+        received.map(|(count, _)| count)
     }
 
-    fn has_input(&self) -> bool {
-        self.has_plain() || self.is_peer_closed || self.is_failed || self.next_record().is_some()
-    }
-
-    fn is_silent(&mut self, socket: &Socket) -> bool {
-        // Who has more to say than that is not.
-        const PIECES_MAX: u32 = 4;
-        for _ in 0..PIECES_MAX {
-            while self.next_record().is_some() && !self.has_plain() {
-                if self.process(socket, &mut []).is_err() {
-                    return false;
-                }
-            }
-            if self.has_input() {
-                return false;
-            }
-            match self.receive(socket) {
-                Ok(()) => {}
-                // The rest of a part may be anything.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return self.incoming.is_none(),
-                Err(_) => return false,
-            }
-        }
-        false
-    }
-
-    fn read(&mut self, socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
-        let mut filled = self.take_plain(into);
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {
-            if filled == into.len() || self.is_peer_closed {
-                return Ok(filled);
+            let sent = rustix::net::send(self, bytes, SendFlags::NOSIGNAL).map_err(io::Error::from);
+            match &sent {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.write_blocked(),
+                _ => {}
             }
-            if self.is_failed {
-                return if filled > 0 { Ok(filled) } else { Err(ErrorKind::InvalidData.into()) };
-            }
-            match self.next_record() {
-                Some(bytes) if filled > 0 && bytes > into.len() - filled => return Ok(filled),
-                Some(_) => match self.process(socket, &mut into[filled..]) {
-                    Ok(count) => filled += count,
-                    // Comes again with the next call.
-                    Err(_) if filled > 0 => return Ok(filled),
-                    Err(error) => return Err(error),
-                },
-                None if filled > 0 => return Ok(filled),
-                None => self.receive(socket)?,
-            }
-        }
-    }
-
-    /// Receives once. A peer that has gone without a word is `UnexpectedEof`.
-    fn receive(&mut self, socket: &Socket) -> io::Result<()> {
-        let buffer = self.incoming.get_or_insert_with(|| self.buffers.take());
-        if buffer.is_full() {
-            if buffer.is_large() {
-                return Err(io::Error::new(ErrorKind::InvalidData, "a handshake message is too large"));
-            }
-            // A record may be a little larger than a small buffer; without room for it nothing ends.
-            let mut larger = self.buffers.take_large();
-            larger.append(buffer.filled());
-            *buffer = larger;
-        }
-        let spare = buffer.spare();
-        let room = spare.len();
-        let received = rustix::net::recv(socket, spare, RecvFlags::empty()).map_err(io::Error::from);
-        match received {
-            Ok((0, _)) => Err(ErrorKind::UnexpectedEof.into()),
-            Ok((count, _)) => {
-                buffer.fill(count);
-                if count < room {
-                    socket.was_drained();
-                }
-                Ok(())
-            }
-            Err(error) => {
-                if error.kind() == ErrorKind::WouldBlock {
-                    socket.read_blocked();
-                }
-                if buffer.is_empty() {
-                    (self.incoming, self.examined) = (None, 0);
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Processes what was received up to the next plaintext, of which `into` gets what fits; returns how much that was.
-    fn process(&mut self, socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
-        self.process_or_write(socket, into, |_| Ok(()))
-    }
-
-    /// `process`, which lets `write` encrypt once there is no more to process.
-    fn process_or_write(
-        &mut self,
-        socket: &Socket,
-        into: &mut [u8],
-        write: impl FnOnce(&mut WriteTraffic<'_, C::Data>) -> io::Result<()>,
-    ) -> io::Result<usize> {
-        if self.is_failed {
-            return Err(ErrorKind::InvalidData.into());
-        }
-        loop {
-            let Session { connection, incoming, outgoing, behind, buffers, plain, plain_at, .. } = self;
-            let received = incoming.as_mut().map_or(&mut [][..], Buffer::filled_mut);
-            let UnbufferedStatus { mut discard, state, .. } = connection.process(received);
-            let mut taken = 0;
-            let step = match state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        let record = record.map_err(invalid)?;
-                        discard += record.discard;
-                        let (now, later) =
-                            record.payload.split_at(record.payload.len().min(into.len() - taken));
-                        into[taken..taken + now.len()].copy_from_slice(now);
-                        taken += now.len();
-                        keep(plain, plain_at, later);
-                    }
-                    self.sent_in_a_row = 0;
-                    Step::Data
-                }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    let last = if behind.is_some() { behind } else { outgoing };
-                    encode(last, buffers, |room| data.encode(room).map_err(short))?;
-                    Step::On
-                }
-                // What was encoded is in `outgoing`, in order.
-                Ok(ConnectionState::TransmitTlsData(data)) => {
-                    data.done();
-                    Step::On
-                }
-                Ok(ConnectionState::PeerClosed) => {
-                    self.is_peer_closed = true;
-                    Step::On
-                }
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    let written = write(&mut traffic);
-                    self.discard(discard);
-                    self.examine();
-                    let _ = self.flush(socket);
-                    return written.map(|()| 0);
-                }
-                Ok(_) => Step::Over,
-                Err(error) => Step::Failed(error),
-            };
-            self.discard(discard);
-            match step {
-                Step::On => {}
-                Step::Data | Step::Over => {
-                    if matches!(step, Step::Over) {
-                        self.examine();
-                    }
-                    // Handshake messages and alerts; the rest when there is room.
-                    let _ = self.flush(socket);
-                    return Ok(taken);
-                }
-                Step::Failed(error) => {
-                    self.is_failed = true;
-                    self.encode_alert(socket);
-                    return Err(invalid(error));
-                }
-            }
-        }
-    }
-
-    /// The alert that goes with a failure waits in the connection.
-    fn encode_alert(&mut self, socket: &Socket) {
-        let Session { connection, outgoing, behind, buffers, .. } = self;
-        // Looks at nothing received while there is something to send.
-        while connection.wants_write() {
-            let UnbufferedStatus { state, .. } = connection.process(&mut []);
-            let Ok(ConnectionState::EncodeTlsData(mut data)) = state else { break };
-            let last = if behind.is_some() { &mut *behind } else { &mut *outgoing };
-            if encode(last, buffers, |room| data.encode(room).map_err(short)).is_err() {
-                break;
-            }
-        }
-        let _ = self.flush(socket);
-    }
-
-    fn discard(&mut self, count: usize) {
-        if count > 0 {
-            self.examined = 0;
-        }
-        if let Some(buffer) = &mut self.incoming {
-            buffer.consume(count);
-            if buffer.is_empty() {
-                self.incoming = None;
-            }
-        }
-    }
-
-    /// All that could be processed has been. A part of a message, which may be whole records, waits for its rest.
-    fn examine(&mut self) {
-        self.examined = self.incoming.as_ref().map_or(0, Buffer::len);
-    }
-
-    fn write(&mut self, socket: &Socket, first: &[u8], second: &[u8]) -> io::Result<usize> {
-        self.flush(socket)?;
-        if self.owed == 0 {
-            self.encrypt(socket, first, second)?;
-            self.flush(socket)?;
-        }
-        let told = self.owed.min(first.len() + second.len());
-        self.owed -= told;
-        Ok(told)
-    }
-
-    /// Encrypts as much as one buffer takes. What the peer sent in the meantime is decrypted first.
-    fn encrypt(&mut self, socket: &Socket, first: &[u8], second: &[u8]) -> io::Result<()> {
-        let total = first.len() + second.len();
-        let is_small = total + OVERHEAD_BYTES * (1 + total / EARLY_RECORD_BYTES) <= BUFFER_BYTES;
-        let mut out = if is_small { self.buffers.take() } else { self.buffers.take_roomy() };
-        let (buffers, mut sent, mut done) = (self.buffers.clone(), self.sent_in_a_row, 0);
-        self.until_it_may_write(socket, |traffic| {
-            while done < total {
-                let most = if sent < EARLY_BYTES { EARLY_RECORD_BYTES } else { RECORD_BYTES };
-                let room = out.spare();
-                let count = most.min(room.len().saturating_sub(OVERHEAD_BYTES)).min(total - done);
-                if count == 0 {
-                    break;
-                }
-                let written = if done >= first.len() {
-                    traffic.encrypt(&second[done - first.len()..][..count], room)
-                } else if done + count <= first.len() {
-                    traffic.encrypt(&first[done..][..count], room)
-                } else {
-                    let mut joined = buffers.take();
-                    joined.append(&first[done..]);
-                    joined.append(&second[..count - joined.len()]);
-                    traffic.encrypt(joined.filled(), room)
-                };
-                out.fill(written.map_err(encrypt_failed)?);
-                sent += count;
-                done += count;
-            }
-            Ok(())
-        })?;
-        (self.owed, self.sent_in_a_row) = (done, sent);
-        self.append(out);
-        Ok(())
-    }
-
-    /// Calls `write` once all that was received is processed.
-    fn until_it_may_write(
-        &mut self,
-        socket: &Socket,
-        mut write: impl FnMut(&mut WriteTraffic<'_, C::Data>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        loop {
-            let mut may_write = false;
-            let unread_before = self.unread();
-            self.process_or_write(socket, &mut [], |traffic| {
-                may_write = true;
-                write(traffic)
-            })?;
-            if may_write {
-                return Ok(());
-            }
-            if self.unread() == unread_before {
-                return Err(ErrorKind::BrokenPipe.into());
-            }
-        }
-    }
-
-    fn close_notify(&mut self, socket: &Socket, is_queued: &mut bool) -> io::Result<()> {
-        self.flush(socket)?;
-        if std::mem::replace(is_queued, true) {
-            return Ok(());
-        }
-        let buffers = self.buffers.clone();
-        let mut out = None;
-        self.until_it_may_write(socket, |traffic| {
-            encode(&mut out, &buffers, |room| traffic.queue_close_notify(room).map_err(|_| None))
-        })?;
-        out.into_iter().for_each(|out| self.append(out));
-        self.flush(socket)
-    }
-
-    /// Messages of the connection's own may stand there; never two of these, as the writer flushes before.
-    fn append(&mut self, out: Buffer) {
-        match self.outgoing {
-            Some(_) => self.behind = Some(out),
-            None => self.outgoing = Some(out),
-        }
-    }
-
-    /// Gives the kernel all that is encrypted. `WouldBlock` while something is left.
-    fn flush(&mut self, socket: &Socket) -> io::Result<()> {
-        while let Some(out) = &mut self.outgoing {
-            match rustix::net::send(socket, out.filled(), SendFlags::NOSIGNAL).map_err(io::Error::from) {
-                Ok(count) => {
-                    out.consume(count);
-                    if out.is_empty() {
-                        self.outgoing = self.behind.take();
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    if error.kind() == ErrorKind::WouldBlock {
-                        socket.write_blocked();
-                    }
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Decrypted bytes that nobody has taken.
-    fn unread(&self) -> usize {
-        self.plain.len() - self.plain_at
-    }
-
-    fn has_plain(&self) -> bool {
-        self.unread() > 0
-    }
-
-    fn take_plain(&mut self, into: &mut [u8]) -> usize {
-        let rest = &self.plain[self.plain_at..];
-        let count = rest.len().min(into.len());
-        into[..count].copy_from_slice(&rest[..count]);
-        self.plain_at += count;
-        if !self.has_plain() {
-            (self.plain, self.plain_at) = (Vec::new(), 0);
-        }
-        count
-    }
-
-    /// How many bytes of payload the next record has at most, if all of it has been received.
-    fn next_record(&self) -> Option<usize> {
-        let bytes = self.incoming.as_ref()?.filled();
-        if bytes.len() == self.examined {
-            return None;
-        }
-        let (header, payload) = bytes.split_at_checked(HEADER_BYTES)?;
-        let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
-        // One that is larger than any may be is for the connection to refuse.
-        (payload.len() >= length || length > RECORD_BYTES + OVERHEAD_BYTES * 32).then_some(length)
-    }
-}
-
-enum Step {
-    /// Another one follows.
-    On,
-    /// There is plaintext.
-    Data,
-    /// There is nothing to do before more is received.
-    Over,
-    Failed(rustls::Error),
-}
-
-/// How much room was lacking, if that was it.
-fn short(error: EncodeError) -> Option<InsufficientSizeError> {
-    match error {
-        EncodeError::InsufficientSize(short) => Some(short),
-        EncodeError::AlreadyEncoded => None,
-    }
-}
-
-/// Keeps `later` behind what of `plain` was not taken.
-fn keep(plain: &mut Vec<u8>, plain_at: &mut usize, later: &[u8]) {
-    if !later.is_empty() {
-        plain.drain(..std::mem::take(plain_at));
-        plain.extend_from_slice(later);
-    }
-}
-
-/// Appends to `outgoing` what `write` puts into the room that it is given; it says how much it lacks.
-fn encode(
-    outgoing: &mut Option<Buffer>,
-    buffers: &Rc<BufferPool>,
-    mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<InsufficientSizeError>>,
-) -> io::Result<()> {
-    let out = outgoing.get_or_insert_with(|| buffers.take());
-    loop {
-        match write(out.spare()) {
-            Ok(count) => {
-                out.fill(count);
-                return Ok(());
-            }
-            Err(Some(_)) if !out.is_large() => {
-                out.grow().map_err(|_| io::Error::from(ErrorKind::OutOfMemory))?;
-            }
-            Err(_) => return Err(ErrorKind::OutOfMemory.into()),
+            return sent;
         }
     }
 }
@@ -637,12 +184,4 @@ pub fn refuses_our_certificate(error: &io::Error) -> bool {
                 | Alert::AccessDenied
         ))
     )
-}
-
-fn invalid(error: rustls::Error) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, error)
-}
-
-fn encrypt_failed(error: EncryptError) -> io::Error {
-    io::Error::other(error)
 }
