@@ -204,16 +204,26 @@ fn the_oldest_version_is_as_configured() {
 #[test]
 fn only_what_is_spoken_is_agreed_on() {
     let origin = echo();
-    let edge = Edge::start(&origin, "", "");
-    let with = |alpn: &[&[u8]]| {
-        Trust::speaking(&[&edge.certificate], BOTH, alpn).connect(edge.gateway.web(), "edge.test")
-    };
-    let mut both = with(&[b"h2", b"http/1.1"]).expect("a handshake");
-    assert_eq!(both.connection().alpn_protocol(), Some(&b"http/1.1"[..]));
-    assert_eq!(both.get("/").expect("an answer").status, 200);
+    let mut edge = Edge::start(&origin, "", "");
+    let web = edge.gateway.web();
+    let with = |alpn: &[&[u8]]| Trust::speaking(&[&edge.certificate], BOTH, alpn).connect(web, "edge.test");
+    let mut both = with(&[b"http/1.1", b"h2"]).expect("a handshake");
+    assert_eq!(both.connection().alpn_protocol(), Some(&b"h2"[..]), "by our order");
+    let mut one = with(&[b"http/1.1"]).expect("a handshake");
+    assert_eq!(one.connection().alpn_protocol(), Some(&b"http/1.1"[..]));
+    assert_eq!(one.get("/").expect("an answer").status, 200);
     assert_eq!(with(&[]).expect("a handshake").connection().alpn_protocol(), None);
-    let refused = with(&[b"h2"]).err().expect("a refusal").to_string();
-    assert!(refused.contains("NoApplicationProtocol"), "{refused}");
+    let refused = |result: std::io::Result<TlsClient>| {
+        let refused = result.err().expect("a refusal").to_string();
+        assert!(refused.contains("NoApplicationProtocol"), "{refused}");
+    };
+    refused(with(&[b"h3"]));
+    let without = config(&edge.directory, "", "", "").replace("@origin@", &origin.address.to_string());
+    let without = without.replace("\"https\"", "\"https\"\nhttp2 = false");
+    assert_eq!(edge.gateway.reload(&without), Reload::Taken);
+    refused(with(&[b"h2"]));
+    both = with(&[b"h2", b"http/1.1"]).expect("a handshake");
+    assert_eq!(both.connection().alpn_protocol(), Some(&b"http/1.1"[..]));
 }
 
 /// Clients that never stop, while the certificate changes; and one that cannot be read changes nothing.

@@ -151,6 +151,7 @@ fn listener(
         address: entry.address.as_ref()?.value,
         protocol,
         tls: entry.tls.clone(),
+        http2: entry.http2,
         proxy_trusted: entry.proxy_trusted.clone(),
     })
 }

@@ -62,6 +62,7 @@ pub struct ListenerEntry<'a> {
     pub responses: Option<NonZeroU32>,
     pub flows_max: Option<usize>,
     pub tls: Option<Arc<ListenerTls>>,
+    pub http2: bool,
     pub proxy_trusted: Vec<Cidr>,
 }
 
@@ -325,6 +326,7 @@ fn listener<'a>(name: Located<&'a str>, section: &Section<'a>, directory: &Path)
     if known {
         refuse_foreign(section, protocol);
     }
+    let http2 = section.optional("http2", value::boolean).is_none_or(|found| found.value);
     ListenerEntry {
         name,
         address: section.required("address", value::socket_address),
@@ -338,10 +340,13 @@ fn listener<'a>(name: Located<&'a str>, section: &Section<'a>, directory: &Path)
         }),
         flows_max: section.optional("flows_max", flows).map(|found| found.value as usize),
         tls: match protocol {
-            ProtocolWord::Https => section.table("tls").and_then(|table| tls::server(&table, directory)),
+            ProtocolWord::Https => {
+                section.table("tls").and_then(|table| tls::server(&table, directory, http2))
+            }
             // One that stands there all the same is refused as a whole.
             _ => None,
         },
+        http2,
         proxy_trusted: section.table("proxy_protocol").map(|table| proxy_trusted(&table)).unwrap_or_default(),
     }
 }
@@ -368,6 +373,9 @@ fn refuse_foreign(section: &Section<'_>, protocol: ProtocolWord) {
     if !is_passthrough {
         let instead = "add `protocol = \"tls-passthrough\"`, or remove this: certificates are chosen by the names in them";
         refuse("sni", "\"tls-passthrough\"", instead);
+    }
+    if !protocol.is_http() {
+        refuse("http2", "\"http\"` or `\"https\"", "remove this: no HTTP is spoken here");
     }
     if protocol.is_http() {
         let whose = "\"tcp\"`, `\"tls-passthrough\"` or `\"udp\"";

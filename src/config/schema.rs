@@ -345,6 +345,12 @@ pub const SECTIONS: &[Section] = &[
                 "Longest silence on a connection to a TCP listener or on a flow of a UDP listener, both directions together.",
             ),
             key(
+                "http2",
+                "boolean",
+                "true",
+                "Clients of an HTTP listener may speak HTTP/2: through TLS by ALPN, else by prior knowledge, on the same port as HTTP/1.1.",
+            ),
+            key(
                 "responses",
                 "1 to 1000",
                 "none",

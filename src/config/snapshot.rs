@@ -167,6 +167,8 @@ pub struct Listener {
     pub protocol: Protocol,
     /// What HTTP is spoken through.
     pub tls: Option<Arc<ListenerTls>>,
+    /// HTTP/2 is, too, if the client likes.
+    pub http2: bool,
     /// Peers whose connections begin with a PROXY header.
     pub proxy_trusted: Vec<Cidr>,
 }

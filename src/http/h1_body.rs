@@ -295,6 +295,11 @@ impl ChunkedDecoder {
         Ok(line.end)
     }
 
+    /// Bytes of the trailer lines consumed so far.
+    pub fn trailer_bytes(&self) -> usize {
+        self.trailer_bytes
+    }
+
     fn trailer_bytes_left(&self) -> usize {
         self.limits.trailer_bytes_max.min(u16::MAX as usize) - self.trailer_bytes
     }
@@ -313,7 +318,7 @@ fn trailer_error(error: HeadError) -> ChunkError {
 /// RFC 9110 §6.5.1: a sender must not put into trailers what is needed before the content: framing, routing,
 /// modifiers, authentication and content format. A recipient that merged them into the head would be
 /// deceived, and so would a next hop that reads `_` as `-`.
-fn is_forbidden_in_trailers(name: &[u8]) -> bool {
+pub(super) fn is_forbidden_in_trailers(name: &[u8]) -> bool {
     match Name::recognise(name) {
         // Names that the gateway acts on, in any spelling. Only Date could be harmless, late as it is.
         Recognised::Name(Name::Other) => FORBIDDEN_IN_TRAILERS.iter().any(|known| is_alike(name, known)),

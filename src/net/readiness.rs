@@ -139,14 +139,16 @@ impl Socket {
 
     /// Resolves while there may be room to write, or the connection broke.
     pub async fn writable(&self) {
-        poll_fn(|context| {
-            if self.said.get() & WRITE != 0 {
-                return Poll::Ready(());
-            }
-            *self.writer.borrow_mut() = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await
+        poll_fn(|context| self.poll_writable(context)).await
+    }
+
+    /// Ready while there may be room to write, or the connection broke.
+    pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.said.get() & WRITE != 0 {
+            return Poll::Ready(());
+        }
+        *self.writer.borrow_mut() = Some(context.waker().clone());
+        Poll::Pending
     }
 
     /// A read took less than it had room for: all that was there, unless more was told of.

@@ -198,6 +198,16 @@ impl Stream {
         self.socket.writable().await
     }
 
+    /// Ready when a write that would have blocked is worth another try.
+    pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.socket.poll_writable(context)
+    }
+
+    /// Whether the handshake agreed on HTTP/2 (RFC 7301).
+    pub fn speaks_http2(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_agreed_on(b"h2"))
+    }
+
     /// Says that nothing follows, where there are words for it: in TLS, so that no end is taken for a cut. The caller
     /// bounds the time.
     pub async fn say_end(&self) {

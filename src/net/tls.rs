@@ -84,6 +84,11 @@ impl Tls {
         verifier.verify_client_cert(own, chain, UnixTime::now()).is_ok()
     }
 
+    /// Whether ALPN has chosen this protocol.
+    pub fn is_agreed_on(&self, protocol: &[u8]) -> bool {
+        either!(self, session => session.connection().alpn_protocol() == Some(protocol))
+    }
+
     /// Whether the handshake, which is over, continued an earlier session.
     pub fn is_resumed(&self) -> bool {
         either!(self, session => session.connection().handshake_kind() == Some(HandshakeKind::Resumed))

@@ -99,12 +99,12 @@ async fn open(
     service: &Service,
     endpoint: &Endpoint,
 ) -> Result<Reader, Error> {
-    let Client { reader, deadline, .. } = client;
+    let Client { end, deadline, .. } = client;
     deadline.start(Kind::ConnectTimeout, service.timeouts.connect);
-    let client_stream = reader.stream.clone();
+    let client_stream = end.socket().clone();
     let connected = connect_to(core, &client.info, &client_stream, service, endpoint, towards(endpoint));
     let left = async {
-        reader.gone().await;
+        end.gone().await;
         Kind::ClientClosed.into()
     };
     match supervised(pin!(connected), pin!(left), deadline).await {

@@ -15,7 +15,9 @@ use crate::net::tcp::Stream;
 use super::bounds::Bounds;
 use super::client::Client;
 use super::deadline::{Deadline, bounded};
+use super::end::End;
 use super::exchange::Exchange;
+use super::http2::{Http2Stream, Input};
 use super::rule::Route;
 use super::splice::{self, Broken, Course};
 use super::turn::Turn;
@@ -33,17 +35,21 @@ pub enum Upload {
 
 /// Judges the body by the head and by what has arrived with it.
 pub fn admit(exchange: &Exchange, client: &Client, route: &Route) -> Result<Upload, Error> {
-    let arrived = client.reader.bytes();
+    let (arrived, chunks): (usize, &[u8]) = match &client.end {
+        End::Http1(reader) => (reader.bytes().len(), reader.bytes()),
+        // Whatever is there has no framing of its own.
+        End::Http2(stream) => (stream.arrived().0, &[]),
+    };
     match exchange.head.framing {
         Framing::None | Framing::Close => Ok(Upload::None),
         Framing::Length(length) if length > route.body_bytes_max => Err(Kind::BodyTooLarge.into()),
-        Framing::Length(length) if length <= arrived.len() as u64 => {
+        Framing::Length(length) if length <= arrived as u64 => {
             exchange.facts.request_bytes.set(length);
             Ok(Upload::Whole(length as usize))
         }
         Framing::Length(_) => Ok(Upload::Stream),
-        Framing::Chunked if arrived.is_empty() => Ok(Upload::Stream),
-        Framing::Chunked => admit_chunked(exchange, arrived, route),
+        Framing::Chunked if chunks.is_empty() => Ok(Upload::Stream),
+        Framing::Chunked => admit_chunked(exchange, chunks, route),
     }
 }
 
@@ -93,7 +99,7 @@ pub struct Uplink<'a> {
 
 impl Uplink<'_> {
     /// Relays the body, then watches the client. Ends only with what ends the exchange.
-    pub async fn run(&self, client: &mut Reader, upstream: &Stream) -> Error {
+    pub async fn run(&self, client: &mut End, upstream: &Stream) -> Error {
         if self.upload == Upload::Stream
             // Apart, since most requests have no body to make room for.
             && let Err(error) = Box::pin(self.stream(client, upstream)).await
@@ -104,7 +110,7 @@ impl Uplink<'_> {
         Kind::ClientClosed.into()
     }
 
-    async fn stream(&self, client: &mut Reader, upstream: &Stream) -> Result<(), Error> {
+    async fn stream(&self, client: &mut End, upstream: &Stream) -> Result<(), Error> {
         poll_fn(|_| if self.progress.head_sent.get() { Poll::Ready(()) } else { Poll::Pending }).await;
         match self.relay(client, upstream).await {
             Ok(()) => self.progress.upload_done.set(true),
@@ -131,8 +137,12 @@ impl Uplink<'_> {
         self.exchange.head.expect_continue && !begun
     }
 
-    async fn relay(&self, client: &mut Reader, upstream: &Stream) -> Result<(), Error> {
+    async fn relay(&self, client: &mut End, upstream: &Stream) -> Result<(), Error> {
         let deadline = Deadline::new(self.exchange.core.timers.timer());
+        let client = match client {
+            End::Http1(reader) => reader,
+            End::Http2(stream) => return self.relay_http2(stream, upstream, &deadline).await,
+        };
         match self.exchange.head.framing {
             Framing::Length(length) => self.relay_length(client, upstream, length, &deadline).await,
             Framing::Chunked => self.relay_chunked(client, upstream, &deadline).await,
@@ -217,6 +227,49 @@ impl Uplink<'_> {
                 decoder.pass(left - self.splice(client, upstream, left, deadline).await?);
             }
             self.fill(client, u64::MAX, &mut turn, deadline).await?;
+        }
+    }
+
+    /// A stream's payload, which gets the framing that the head has announced.
+    async fn relay_http2(
+        &self,
+        client: &Http2Stream,
+        upstream: &Stream,
+        deadline: &Deadline,
+    ) -> Result<(), Error> {
+        let is_chunked = self.exchange.head.framing == Framing::Chunked;
+        let total = &self.exchange.facts.request_bytes;
+        let mut framed = Vec::new();
+        loop {
+            self.client_is_silent(deadline);
+            let input = async { Ok(client.input().await) };
+            let piece = match bounded(pin!(input), deadline).await? {
+                Input::Piece(piece) => piece,
+                Input::End(trailers) if is_chunked => {
+                    framed.clear();
+                    framed.extend_from_slice(b"0\r\n");
+                    framed.extend_from_slice(&trailers);
+                    framed.extend_from_slice(b"\r\n");
+                    return self.send(upstream, &framed, deadline).await;
+                }
+                Input::End(_) => return Ok(()),
+                Input::Gone => return Err(Kind::ClientClosed.into()),
+            };
+            let bytes = piece.filled();
+            total.set(total.get() + bytes.len() as u64);
+            if total.get() > self.bounds.body_bytes_max {
+                return Err(Kind::BodyTooLarge.into());
+            }
+            if is_chunked {
+                framed.clear();
+                framed.extend_from_slice(format!("{:x}\r\n", bytes.len()).as_bytes());
+                framed.extend_from_slice(bytes);
+                framed.extend_from_slice(b"\r\n");
+                self.send(upstream, &framed, deadline).await?;
+            } else {
+                self.send(upstream, bytes, deadline).await?;
+            }
+            client.credit(bytes.len());
         }
     }
 

@@ -1,5 +1,6 @@
 //! Owns the life of one client connection: waiting idle with little memory, reading heads, handing each
-//! request to the pipeline, and closing so that the last answer arrives. Judges no request.
+//! request to the pipeline, and closing so that the last answer arrives. Judges no request. One that speaks HTTP/2 is
+//! `http2`'s.
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -14,20 +15,23 @@ use crate::config::tls::ListenerTls;
 use crate::error::{Error, Kind};
 use crate::http::h1_conn::Reader;
 use crate::http::h1_parse::{self, HeadError, Progress};
+use crate::http::h2::frame::PREFACE;
 use crate::http::head::Framing;
 use crate::net::tcp::Stream;
 use crate::observe::Handshake;
 use crate::runtime::core::Core;
 
 use super::deadline::{Deadline, bounded};
+use super::end::End;
 use super::exchange::{ClientInfo, Exchange};
+use super::http2;
 use super::pipeline;
 use super::problem;
 use super::proxy_header;
 use super::turn::Turn;
 
 /// An idle connection is closed this long after a drain began; whoever sends within it is still answered.
-const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
+pub const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
 /// After the last answer: how long and how much unread input is discarded, so that the kernel does not
 /// answer it with a reset that destroys the answer on its way (RFC 9112 §9.6).
 const LINGER_SILENCE: Duration = Duration::from_secs(2);
@@ -38,8 +42,9 @@ const SOON: Duration = Duration::from_millis(500);
 /// Requests served in a row before the connection lets others run.
 const REQUESTS_PER_TURN: u32 = 32;
 
+/// Who asks: for the time of a request, or of an HTTP/1 connection.
 pub struct Client {
-    pub reader: Reader,
+    pub end: End,
     pub deadline: Deadline,
     pub info: Rc<ClientInfo>,
     /// An upstream connection that no other client may use, since it began with this one's address.
@@ -70,13 +75,15 @@ pub struct Begin {
     pub expects_header: bool,
     /// Then a handshake.
     pub tls: Option<Arc<ListenerTls>>,
+    /// HTTP/2 may follow, or HTTP/1.
+    pub http2: bool,
 }
 
 /// Serves a connection until it ends.
 pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>, begin: Begin) {
     let deadline = Deadline::new(core.timers.timer());
     let reader = Reader::new(stream, core.buffers.clone());
-    let mut client = Client { reader, deadline, info, bound: None };
+    let mut client = Client { end: End::Http1(reader), deadline, info, bound: None };
     // Boxed, as the requests' future is.
     if begin.expects_header && Box::pin(adopt_proxied(&core, &mut client)).await.is_err() {
         return;
@@ -91,6 +98,13 @@ pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>, begin: 
         return;
     }
     core.timers.now();
+    if begin.http2 {
+        match Box::pin(speaks_http2(&core, &mut client)).await {
+            Some(true) => return serve_http2(&core, &mut client).await,
+            Some(false) => {}
+            None => return say_end(&mut client).await,
+        }
+    }
     while wait_for_input(&core, &mut client, Duration::MAX).await != Input::None {
         // The large future of requests lives only while there are any: an idle connection is a small task.
         match Box::pin(serve_requests(&core, &mut client)).await {
@@ -103,11 +117,53 @@ pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>, begin: 
     say_end(&mut client).await;
 }
 
+/// Whether the connection is an HTTP/2 one: TLS has agreed on that, or the client knows it and begins with the preface (RFC
+/// 9113 §3.3), of which the first bytes are no method of HTTP/1.1. `None`: it is over before that is known.
+async fn speaks_http2(core: &Rc<Core>, client: &mut Client) -> Option<bool> {
+    const BEGIN: &[u8] = PREFACE.split_at(4).0;
+    if !client.end.socket().is_plain() {
+        return Some(client.end.socket().speaks_http2());
+    }
+    if wait_for_input(core, client, Duration::MAX).await == Input::None {
+        return None;
+    }
+    match first_bytes(core, client).await {
+        Ok(Some(1..)) => {}
+        Ok(None) => return Some(false),
+        Ok(Some(0)) | Err(_) => return None,
+    }
+    let Client { end, deadline, .. } = client;
+    let reader = http1(end);
+    deadline.start(Kind::HeaderTimeout, core.snapshot().settings.client_timeouts.header);
+    loop {
+        if reader.bytes().starts_with(BEGIN) || !BEGIN.starts_with(reader.bytes()) {
+            return Some(reader.bytes().starts_with(BEGIN));
+        }
+        bounded(pin!(more_of_head(reader)), deadline).await.ok()?;
+    }
+}
+
+async fn serve_http2(core: &Rc<Core>, client: &mut Client) {
+    let Client { end, deadline, info, .. } = client;
+    deadline.bound_request(None);
+    if Box::pin(http2::serve(core, info, http1(end), deadline)).await {
+        linger(core, client).await;
+    }
+}
+
+/// An HTTP/1 connection's tasks make its end, and nothing else does.
+fn http1(end: &mut End) -> &mut Reader {
+    match end {
+        End::Http1(reader) => reader,
+        End::Http2(_) => unreachable!("a stream's end is made for one request, and serves no connection"),
+    }
+}
+
 /// Makes the client that a load balancer names the one that is served.
 async fn adopt_proxied(core: &Core, client: &mut Client) -> Result<(), Error> {
     let within = core.snapshot().settings.client_timeouts.header;
-    let Client { reader, deadline, info, .. } = client;
-    client.info = proxy_header::receive(core, reader, deadline, within, info).await?;
+    let Client { end, deadline, info, .. } = client;
+    client.info = proxy_header::receive(core, http1(end), deadline, within, info).await?;
     Ok(())
 }
 
@@ -119,7 +175,8 @@ async fn secure(core: &Core, client: &mut Client, tls: Arc<ListenerTls>) -> Resu
         return Err(Kind::NoBuffers.into());
     }
     let within = core.snapshot().settings.client_timeouts.header;
-    let Client { reader, deadline, .. } = client;
+    let Client { end, deadline, .. } = client;
+    let reader = http1(end);
     deadline.start(Kind::HeaderTimeout, within);
     let shake = async {
         if reader.bytes().is_empty() {
@@ -153,24 +210,26 @@ enum Input {
 
 /// Waits at most the idle timeout, and at most `most`.
 async fn wait_for_input(core: &Rc<Core>, client: &mut Client, most: Duration) -> Input {
-    if !client.reader.bytes().is_empty() {
+    let Client { end, deadline, .. } = client;
+    let reader = http1(end);
+    if !reader.bytes().is_empty() {
         return Input::AtOnce;
     }
     let idle = core.snapshot().settings.client_timeouts.idle.min(most);
-    client.deadline.bound_request(None);
-    client.deadline.start_lately(Kind::HeaderTimeout, idle);
+    deadline.bound_request(None);
+    deadline.start_lately(Kind::HeaderTimeout, idle);
     let mut draining = false;
     let mut found = Input::AtOnce;
     poll_fn(|context| {
-        if client.reader.poll_readable(context).is_ready() {
+        if reader.poll_readable(context).is_ready() {
             return Poll::Ready(found);
         }
         found = Input::AfterWait;
         if core.draining.get() && !draining {
             draining = true;
-            client.deadline.start(Kind::HeaderTimeout, DRAIN_IDLE_GRACE.min(idle));
+            deadline.start(Kind::HeaderTimeout, DRAIN_IDLE_GRACE.min(idle));
         }
-        client.deadline.poll(context).map(|_| Input::None)
+        deadline.poll(context).map(|_| Input::None)
     })
     .await
 }
@@ -180,7 +239,7 @@ async fn serve_requests(core: &Rc<Core>, client: &mut Client) -> After {
     let mut served = 0;
     loop {
         // FIN or reset between two requests is how connections end, not a request.
-        if client.reader.bytes().is_empty() {
+        if http1(&mut client.end).bytes().is_empty() {
             match first_bytes(core, client).await {
                 Ok(Some(1..)) => {}
                 // What woke it was not for us.
@@ -218,19 +277,17 @@ async fn serve_requests(core: &Rc<Core>, client: &mut Client) -> After {
 
 /// Whether the client has said that this request is its last, and all of it is here: nothing can arrive any more
 /// that a close would answer with a reset, which might overtake our answer.
-fn sends_no_more(exchange: &Exchange, client: &Client) -> bool {
-    let head = &exchange.head;
+fn sends_no_more(exchange: &Exchange, client: &mut Client) -> bool {
+    let (head, reader) = (&exchange.head, http1(&mut client.end));
     // Through TLS it has yet to say so.
-    client.reader.stream.is_plain()
-        && !head.keep_alive
-        && head.framing == Framing::None
-        && client.reader.bytes().is_empty()
+    reader.stream.is_plain() && !head.keep_alive && head.framing == Framing::None && reader.bytes().is_empty()
 }
 
 /// The input that woke this connection: `Some(0)` is its end, `None` that there is none. Of a TLS record, the rest has
 /// as much time as that of a head.
 async fn first_bytes(core: &Core, client: &mut Client) -> Result<Option<usize>, Error> {
-    let Client { reader, deadline, .. } = client;
+    let Client { end, deadline, .. } = client;
+    let reader = http1(end);
     let mut is_awaited = false;
     poll_fn(|context| {
         if let Poll::Ready(filled) = reader.poll_fill(context) {
@@ -251,7 +308,8 @@ async fn first_bytes(core: &Core, client: &mut Client) -> Result<Option<usize>, 
 /// Reads one head into the exchange.
 async fn read_head(client: &mut Client, exchange: &mut Exchange, settings: &Settings) -> Result<(), Error> {
     client.deadline.bound_request(None);
-    let Client { reader, deadline, .. } = client;
+    let Client { end, deadline, .. } = client;
+    let reader = http1(end);
     let mut progress = Progress::default();
     let mut waiting = false;
     loop {
@@ -297,7 +355,7 @@ async fn more_of_head(reader: &mut Reader) -> Result<(), Error> {
     }
 }
 
-fn head_error(error: HeadError) -> Error {
+pub fn head_error(error: HeadError) -> Error {
     let kind = match error {
         HeadError::BadRequest(_) => Kind::BadRequest,
         HeadError::TooLarge | HeadError::TooManyFields => Kind::HeadTooLarge,
@@ -310,7 +368,8 @@ fn head_error(error: HeadError) -> Error {
 
 /// A client that does not take so few bytes needs no word of an end.
 async fn say_end(client: &mut Client) {
-    let Client { reader, deadline, .. } = client;
+    let Client { end, deadline, .. } = client;
+    let reader = http1(end);
     if !reader.stream.is_plain() {
         deadline.bound_request(None);
         deadline.start(Kind::ClientClosed, LINGER_SILENCE);
@@ -325,7 +384,8 @@ async fn say_end(client: &mut Client) {
 /// Closes after a complete answer: FIN, then reads and forgets what the client still sends.
 async fn linger(core: &Core, client: &mut Client) {
     say_end(client).await;
-    let Client { reader, deadline, .. } = client;
+    let Client { end, deadline, .. } = client;
+    let reader = http1(end);
     reader.stream.shutdown_write();
     deadline.bound_request(Some(LINGER_TIME));
     let mut discarded = 0;

@@ -45,6 +45,8 @@ pub struct Exchange {
     pub core: Rc<Core>,
     pub client: Rc<ClientInfo>,
     pub head: RequestHead,
+    /// It came on a stream of HTTP/2; its head is in HTTP/1.1's form all the same.
+    pub is_http2: bool,
     /// Holds exactly the head's bytes, which `head`'s spans index.
     bytes: Option<Buffer>,
     /// The path that routes see and upstreams get, where it differs from the one sent.
@@ -94,6 +96,7 @@ impl Exchange {
         core.metrics.request_started();
         Exchange {
             head,
+            is_http2: false,
             bytes: None,
             normalised_path: None,
             id,
@@ -265,7 +268,11 @@ impl Exchange {
             method: self.method(),
             host: self.authority(),
             path: self.head.target.of(bytes),
-            protocol: if self.client_is_http10() { "HTTP/1.0" } else { "HTTP/1.1" },
+            protocol: match self.head.version {
+                _ if self.is_http2 => "HTTP/2",
+                Version::Http10 => "HTTP/1.0",
+                Version::Http11 => "HTTP/1.1",
+            },
             status: outcome.status,
             route,
             service,

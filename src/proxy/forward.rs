@@ -109,11 +109,11 @@ impl Attempt<'_> {
         if let (Some(version), false, None) =
             (self.service.proxy_protocol, self.was_pooled, &chosen.endpoint.tls)
         {
-            proxy_header::announce(version, &exchange.client, &client.reader.stream, &mut head)?;
+            proxy_header::announce(version, &exchange.client, client.end.socket(), &mut head)?;
         }
         transform::request_head(exchange, plan, &mut head);
         if let Upload::Whole(length) = self.upload {
-            head.extend_from_slice(&client.reader.bytes()[..length]);
+            client.end.copy_arrived(length, &mut head);
         }
         let ended = self.converse(client, routed, &bounds, &mut upstream, head, chosen).await;
         match ended {
@@ -124,7 +124,7 @@ impl Attempt<'_> {
             Ok(Ended::GivenUp) => Ok(Tried::Again),
             Ok(Ended::Switched) => {
                 if let Upload::Whole(length) = self.upload {
-                    client.reader.consume(length);
+                    client.end.consume(length);
                 }
                 let timeouts = &bounds.client_timeouts;
                 let tunnel_bounds = tunnel::Bounds { idle: timeouts.tunnel, age: timeouts.tunnel_age };
@@ -155,8 +155,8 @@ impl Attempt<'_> {
         chosen: &Chosen,
     ) -> Result<Ended, Error> {
         let Self { exchange, service, upload, tries, progress, .. } = self;
-        let Client { reader, deadline, .. } = client;
-        let client_stream = reader.stream.clone();
+        let Client { end, deadline, .. } = client;
+        let outlet = end.outlet();
         let upstream_stream = upstream.stream.clone();
         let uplink = Uplink { exchange, progress, upload: *upload, bounds, response_deadline: deadline };
         let downlink = Downlink {
@@ -165,7 +165,7 @@ impl Attempt<'_> {
             upload: *upload,
             bounds,
             deadline,
-            client: &client_stream,
+            client: &outlet,
             started: exchange.core.timers.lately(),
         };
         let down = async {
@@ -182,7 +182,7 @@ impl Attempt<'_> {
             tries.settle();
             relay::relay(&downlink, routed, upstream, head).await
         };
-        supervised(pin!(down), pin!(uplink.run(reader, &upstream_stream)), deadline).await
+        supervised(pin!(down), pin!(uplink.run(end, &upstream_stream)), deadline).await
     }
 
     /// The response is complete: both connections may serve again, if nothing is left over on them.
@@ -195,7 +195,7 @@ impl Attempt<'_> {
         chosen: &Chosen,
     ) {
         if let Upload::Whole(length) = self.upload {
-            client.reader.consume(length);
+            client.end.consume(length);
         }
         let endpoint = chosen.endpoint.id;
         if !reusable || !upstream.bytes().is_empty() {

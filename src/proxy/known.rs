@@ -18,7 +18,7 @@ pub struct Known {
 }
 
 pub enum Serves {
-    Http { tls: Option<Arc<ListenerTls>> },
+    Http { tls: Option<Arc<ListenerTls>>, http2: bool },
     Tcp(l4::Plan),
 }
 
@@ -36,7 +36,7 @@ impl Known {
         };
         let serves = match &listener.protocol {
             Protocol::Udp(_) => return None,
-            Protocol::Http => Serves::Http { tls: listener.tls.clone() },
+            Protocol::Http => Serves::Http { tls: listener.tls.clone(), http2: listener.http2 },
             &Protocol::Tcp { to, idle } => {
                 Serves::Tcp(plan(l4::Destination::Service(Arc::clone(snapshot.service(to))), idle))
             }

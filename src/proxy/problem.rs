@@ -15,7 +15,7 @@ pub async fn answer(exchange: &Exchange, client: &mut Client, error: Error) -> A
         // Whatever is sent now would pass for a part of the response. A length or chunk framing shows that the
         // rest is missing; a body that ends with its connection needs a reset to show it.
         if exchange.client_is_http10() {
-            client.reader.stream.reset_on_close();
+            client.end.socket().reset_on_close();
         }
         return After::Abort;
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::error::{Error, Kind};
 use crate::http::h1_body::ChunkedDecoder;
-use crate::http::h1_conn::{Reader, write_all, write_both_now, write_now};
+use crate::http::h1_conn::Reader;
 use crate::http::h1_parse::{self, HeadError, Progress as HeadProgress};
 use crate::http::head::{Framing, Method, ResponseHead};
 use crate::net::tcp::Stream;
@@ -15,6 +15,7 @@ use super::body::{Progress, Upload};
 use super::bounds::Bounds;
 use super::client::After;
 use super::deadline::Deadline;
+use super::end::Outlet;
 use super::exchange::Exchange;
 use super::routed::Routed;
 use super::splice::{self, Broken, Course};
@@ -31,7 +32,7 @@ pub struct Downlink<'a> {
     pub upload: Upload,
     pub bounds: &'a Bounds,
     pub deadline: &'a Deadline,
-    pub client: &'a Stream,
+    pub client: &'a Outlet,
     /// When this try began.
     pub started: Instant,
 }
@@ -53,9 +54,9 @@ pub struct Received {
 }
 
 impl Downlink<'_> {
-    /// Whether what is still to come may pass from socket to socket.
-    fn may_splice(&self, upstream: &Reader, remaining: u64) -> bool {
-        upstream.stream.may_splice_to(self.client) && self.bounds.splice.takes(remaining)
+    /// Where what is still to come may pass from socket to socket.
+    fn may_splice(&self, upstream: &Reader, remaining: u64) -> Option<&Stream> {
+        self.client.may_splice_from(&upstream.stream).filter(|_| self.bounds.splice.takes(remaining))
     }
 
     /// The final response head (or 101), relaying informational ones. Leaves the head's bytes in `upstream`.
@@ -84,7 +85,8 @@ impl Downlink<'_> {
         let facts = &self.exchange.facts;
         // Half of it would be a broken answer: an error meanwhile can only abort.
         facts.answered.set(true);
-        self.to_client(&out).await?;
+        let sent = self.client.inform(&out, || self.client_is_slow()).await;
+        sent.map_err(|error| Error::with_source(Kind::ClientClosed, error))?;
         facts.answered.set(false);
         facts.informed.set(true);
         self.exchange.core.give_back_scratch(out);
@@ -142,29 +144,6 @@ impl Downlink<'_> {
             let now = self.exchange.core.timers.now();
             self.exchange.facts.first_byte.set(Some(now.saturating_duration_since(self.started)));
         }
-    }
-
-    /// Sends to the client; the clock runs only while the client takes nothing.
-    async fn to_client(&self, bytes: &[u8]) -> Result<(), Error> {
-        let sent = match write_now(self.client, bytes) {
-            Ok(count) if count == bytes.len() => return Ok(()),
-            // Apart, since most pieces leave at once and need no room for a wait.
-            Ok(count) => Box::pin(write_all(self.client, &bytes[count..], || self.client_is_slow())).await,
-            Err(error) => Err(error),
-        };
-        sent.map_err(|error| Error::with_source(Kind::ClientClosed, error))
-    }
-
-    async fn both_to_client(&self, first: &[u8], second: &[u8]) -> Result<(), Error> {
-        let sent = match write_both_now(self.client, first, second) {
-            Ok(count) if count < first.len() => {
-                self.to_client(&first[count..]).await?;
-                return self.to_client(second).await;
-            }
-            Ok(count) => return self.to_client(&second[count - first.len()..]).await,
-            Err(error) => error,
-        };
-        Err(Error::with_source(Kind::ClientClosed, sent))
     }
 
     fn client_is_slow(&self) {
@@ -263,7 +242,7 @@ impl Body<'_, '_> {
             Framing::Length(length) if length <= upstream.bytes().len() as u64 => length as usize,
             _ => return Ok(false),
         };
-        self.send(&upstream.bytes()[..length]).await?;
+        self.send(&upstream.bytes()[..length], true).await?;
         self.link.sent(length as u64);
         upstream.consume(length);
         Ok(true)
@@ -283,12 +262,12 @@ impl Body<'_, '_> {
         let mut turn = Turn::default();
         loop {
             let piece = upstream.bytes().len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
-            self.send(&upstream.bytes()[..piece]).await?;
+            self.send(&upstream.bytes()[..piece], piece as u64 == remaining).await?;
             self.link.sent(piece as u64);
             upstream.consume(piece);
             remaining -= piece as u64;
-            if self.link.may_splice(upstream, remaining) {
-                remaining = self.splice(upstream, remaining).await?;
+            if let Some(client) = self.link.may_splice(upstream, remaining) {
+                remaining = self.splice(upstream, client, remaining).await?;
             }
             if remaining == 0 {
                 return Ok(());
@@ -298,11 +277,11 @@ impl Body<'_, '_> {
     }
 
     /// As much without a copy, as far as there are pipes; returns what is left.
-    async fn splice(&mut self, upstream: &mut Reader, remaining: u64) -> Result<u64, Error> {
+    async fn splice(&mut self, upstream: &mut Reader, client: &Stream, remaining: u64) -> Result<u64, Error> {
         let link = self.link;
         self.let_go_of_plan();
         let (core, most, course) = (&link.exchange.core, link.bounds.splice.pipes_max, Down(link));
-        let moved = splice::splice(core, upstream, link.client, remaining, most, &course).await;
+        let moved = splice::splice(core, upstream, client, remaining, most, &course).await;
         link.progress.receiving.set(false);
         moved.map_err(|broken| match broken {
             Broken::Sender(None) => Kind::ResponseTruncated.into(),
@@ -311,13 +290,14 @@ impl Body<'_, '_> {
         })
     }
 
-    /// Chunk framing passes through as it is, or is taken off for an HTTP/1.0 client.
+    /// Chunk framing passes through as it is, or is taken off for a client that is not of HTTP/1.1.
     async fn chunked(&mut self, upstream: &mut Reader, decodes: bool) -> Result<(), Error> {
         let mut decoder = ChunkedDecoder::new(self.link.bounds.chunk_limits);
-        let mut payload = Vec::new();
+        const LINE_END: usize = 2;
+        let (mut payload, mut trailers) = (Vec::new(), Vec::new());
         let mut turn = Turn::default();
         loop {
-            let before = decoder.payload_bytes();
+            let (before, trailers_before) = (decoder.payload_bytes(), decoder.trailer_bytes());
             payload.clear();
             let advance = decoder.advance(upstream.bytes(), |piece| {
                 if decodes {
@@ -325,19 +305,24 @@ impl Body<'_, '_> {
                 }
             });
             let advance = advance.map_err(|error| Error::with_source(Kind::ResponseTruncated, error))?;
+            let lines_end = advance.consumed - if advance.complete { LINE_END } else { 0 };
+            let lines = lines_end - (decoder.trailer_bytes() - trailers_before)..lines_end;
+            trailers.extend_from_slice(&upstream.bytes()[lines]);
+            let is_last = advance.complete && trailers.is_empty();
             match decodes {
-                true => self.send(&payload).await?,
-                false => self.send(&upstream.bytes()[..advance.consumed]).await?,
+                true => self.send(&payload, is_last).await?,
+                false => self.send(&upstream.bytes()[..advance.consumed], is_last).await?,
             }
             self.link.sent(decoder.payload_bytes() - before);
             upstream.consume(advance.consumed);
             if advance.complete {
+                self.link.client.end_with(&trailers);
                 return Ok(());
             }
             // All that was received is sent, so that the rest of a large chunk needs no look.
             let left = decoder.chunk_bytes_left();
-            if self.link.may_splice(upstream, left) {
-                decoder.pass(left - self.splice(upstream, left).await?);
+            if let Some(client) = self.link.may_splice(upstream, left) {
+                decoder.pass(left - self.splice(upstream, client, left).await?);
             }
             self.receive(upstream, &mut turn).await?.ok_or(Kind::ResponseTruncated)?;
         }
@@ -352,9 +337,9 @@ impl Body<'_, '_> {
                 self.head.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
                 self.head.extend_from_slice(piece);
                 self.head.extend_from_slice(b"\r\n");
-                self.send(&[]).await?;
+                self.send(&[], false).await?;
             } else {
-                self.send(piece).await?;
+                self.send(piece, false).await?;
             }
             let count = upstream.bytes().len();
             self.link.sent(count as u64);
@@ -364,27 +349,18 @@ impl Body<'_, '_> {
                 if self.link.progress.upload_failed.get() {
                     return Err(Error::with_source(Kind::ResponseTruncated, "the upstream reset the upload"));
                 }
-                return if encodes { self.send(b"0\r\n\r\n").await } else { Ok(()) };
+                return self.send(if encodes { b"0\r\n\r\n" } else { b"" }, true).await;
             }
         }
     }
 
-    /// Sends what waits in `head`, and `piece` behind it.
-    async fn send(&mut self, piece: &[u8]) -> Result<(), Error> {
-        self.link.exchange.facts.answered.set(true);
-        if self.head.is_empty() {
-            return self.link.to_client(piece).await;
-        }
-        // One copy of a small piece is cheaper than a second element of a vectored send.
-        const COPIED_BYTES_MAX: usize = 4096;
-        if piece.len() <= COPIED_BYTES_MAX {
-            self.head.extend_from_slice(piece);
-            self.link.to_client(&self.head).await?;
-        } else {
-            self.link.both_to_client(&self.head, piece).await?;
-        }
-        self.head.clear();
-        Ok(())
+    /// Sends what waits in `head`, and `piece` behind it; the clock runs only while the client takes nothing. `is_last`: the
+    /// body ends with it.
+    async fn send(&mut self, piece: &[u8], is_last: bool) -> Result<(), Error> {
+        let link = self.link;
+        link.exchange.facts.answered.set(true);
+        let sent = link.client.send(&mut self.head, piece, is_last, || link.client_is_slow()).await;
+        sent.map_err(|error| Error::with_source(Kind::ClientClosed, error))
     }
 
     /// More of the body; `None` at the upstream's FIN. Not cut at the body's end: bytes behind it unmask an

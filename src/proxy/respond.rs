@@ -4,7 +4,6 @@
 use std::pin::pin;
 
 use crate::error::{Error, Kind};
-use crate::http::h1_conn::write_all;
 use crate::http::head::{Framing, Method};
 
 use super::client::{After, Client};
@@ -69,39 +68,38 @@ pub async fn send(
     body: &[u8],
 ) -> Result<After, Error> {
     let keep_alive = may_keep_alive(exchange) && exchange.head.framing == Framing::None;
-    let mut out = exchange.core.take_scratch();
-    out.clear();
-    out.extend_from_slice(b"HTTP/1.1 ");
-    status::append_code(status, &mut out);
-    out.push(b' ');
-    out.extend_from_slice(status::reason(status).as_bytes());
-    out.extend_from_slice(b"\r\n");
+    let mut head = exchange.core.take_scratch();
+    head.clear();
+    head.extend_from_slice(b"HTTP/1.1 ");
+    status::append_code(status, &mut head);
+    head.push(b' ');
+    head.extend_from_slice(status::reason(status).as_bytes());
+    head.extend_from_slice(b"\r\n");
     // 204 and 304 have no body, and 204 may not even say a length (RFC 9110 §8.6).
     let has_body = !matches!(status, 204 | 304);
     if has_body {
-        field(&mut out, b"content-length", body.len().to_string().as_bytes());
+        field(&mut head, b"content-length", body.len().to_string().as_bytes());
         if !content_type.is_empty() {
-            field(&mut out, b"content-type", content_type.as_bytes());
+            field(&mut head, b"content-type", content_type.as_bytes());
         }
     }
-    field(&mut out, b"x-request-id", exchange.id.as_bytes());
-    out.extend_from_slice(extra);
-    connection_field(exchange, keep_alive, &mut out);
-    out.extend_from_slice(b"\r\n");
-    if has_body && exchange.head.method != Method::Head {
-        out.extend_from_slice(body);
-        exchange.facts.response_bytes.set(body.len() as u64);
-    }
+    field(&mut head, b"x-request-id", exchange.id.as_bytes());
+    head.extend_from_slice(extra);
+    connection_field(exchange, keep_alive, &mut head);
+    head.extend_from_slice(b"\r\n");
+    let body = if has_body && exchange.head.method != Method::Head { body } else { b"" };
+    exchange.facts.response_bytes.set(body.len() as u64);
     exchange.facts.status.set(status);
     exchange.facts.answered.set(true);
-    let Client { reader, deadline, .. } = client;
+    let Client { end, deadline, .. } = client;
     deadline.bound_request(None);
     deadline.start(Kind::ClientStalled, ANSWER_STALL);
+    let outlet = end.outlet();
     let sent = async {
-        let sent = write_all(&reader.stream, &out, || {}).await;
+        let sent = outlet.send(&mut head, body, true, || {}).await;
         sent.map_err(|error| Error::with_source(Kind::ClientClosed, error))
     };
     let sent = bounded(pin!(sent), deadline).await;
-    exchange.core.give_back_scratch(out);
+    exchange.core.give_back_scratch(head);
     sent.map(|()| if keep_alive { After::KeepAlive } else { After::Close })
 }

@@ -216,7 +216,7 @@ fn forwarded_field(exchange: &Exchange, trusted: bool, out: &mut Vec<u8>) {
 #[derive(Debug, Clone, Copy)]
 pub struct Answer {
     pub framing: Framing,
-    /// Chunk framing is taken off for an HTTP/1.0 client.
+    /// Chunk framing is taken off for a client that is not of HTTP/1.1.
     pub decodes_chunks: bool,
     /// A body that ends with its connection gets chunk framing for an HTTP/1.1 client.
     pub encodes_chunks: bool,
@@ -232,8 +232,8 @@ impl Answer {
         let keep_alive = may_keep_alive(exchange) && upload_done && !ends_with_connection;
         Answer {
             framing,
-            decodes_chunks: http10 && framing == Framing::Chunked,
-            encodes_chunks: !http10 && framing == Framing::Close,
+            decodes_chunks: (http10 || exchange.is_http2) && framing == Framing::Chunked,
+            encodes_chunks: !http10 && !exchange.is_http2 && framing == Framing::Close,
             switched,
             keep_alive,
         }

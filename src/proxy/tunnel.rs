@@ -16,6 +16,7 @@ use crate::runtime::turns::Turns;
 
 use super::client::Client;
 use super::deadline::bounded;
+use super::end::End;
 use super::exchange::Exchange;
 use super::turn::Turn;
 
@@ -37,7 +38,9 @@ pub async fn run(
 ) {
     exchange.let_go_of_snapshot();
     let _open = Open::count(exchange);
-    let Client { reader, deadline, .. } = client;
+    let Client { end, deadline, .. } = client;
+    // No stream changes its protocol.
+    let End::Http1(reader) = end else { return };
     deadline.bound_request(bounds.age);
     let restart = || deadline.start(Kind::IdleTimeout, bounds.idle);
     restart();

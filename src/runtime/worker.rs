@@ -385,12 +385,12 @@ fn begin(core: &Rc<Core>, accepting: &Accepting, socket: Socket, peer: SocketAdd
         listener: known.name.clone(),
         listener_index,
         listener_open: accepting.open.clone(),
-        is_secure: matches!(&known.serves, Serves::Http { tls: Some(_) }),
+        is_secure: matches!(&known.serves, Serves::Http { tls: Some(_), .. }),
     });
     let connected = Connected::count(core, &info);
     match &known.serves {
-        Serves::Http { tls } => {
-            let begin = client::Begin { expects_header, tls: tls.clone() };
+        Serves::Http { tls, http2 } => {
+            let begin = client::Begin { expects_header, tls: tls.clone(), http2: *http2 };
             spawn_connection(connected, client::serve(core.clone(), stream, info, begin));
         }
         Serves::Tcp(plan) => {

@@ -7,6 +7,7 @@
 pub mod backend;
 pub mod client;
 pub mod gateway;
+pub mod http2;
 pub mod process;
 pub mod prom;
 pub mod tls;

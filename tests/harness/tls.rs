@@ -180,6 +180,11 @@ impl TlsClient {
         &mut self.wire.source
     }
 
+    /// For another protocol than HTTP/1.
+    pub fn into_stream(self) -> StreamOwned<ClientConnection, TcpStream> {
+        self.wire.source
+    }
+
     pub fn request(&mut self, method: &str, raw: &[u8]) -> Result<Response, Fault> {
         use std::io::Write;
         self.stream().write_all(raw)?;

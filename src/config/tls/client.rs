@@ -121,7 +121,7 @@ fn configs(
     };
     config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
     let bytes = Arc::new(config.clone());
-    config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
+    config.alpn_protocols = vec![ALPN[1].to_vec()];
     Ok(Arc::new(Configs { http: Arc::new(config), bytes }))
 }
 

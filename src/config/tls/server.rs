@@ -28,7 +28,7 @@ pub struct ListenerTls {
 }
 
 /// The TLS of the listener whose `tls` table this is. `None`: something is wrong, and reported.
-pub fn server(section: &Section<'_>, directory: &Path) -> Option<Arc<ListenerTls>> {
+pub fn server(section: &Section<'_>, directory: &Path, http2: bool) -> Option<Arc<ListenerTls>> {
     let first = stapled_pair(section, directory);
     let more = section.nodes("certificates").iter().map(|node| {
         let table = section.table_of("certificates", node)?;
@@ -52,7 +52,7 @@ pub fn server(section: &Section<'_>, directory: &Path) -> Option<Arc<ListenerTls
     let mut config = builder.with_cert_resolver(Arc::new(certificates));
     // By our order: nearly all clients put AES-256 first, for no reason of theirs.
     config.ignore_client_order = true;
-    config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
+    config.alpn_protocols = ALPN[usize::from(!http2)..].iter().map(|name| name.to_vec()).collect();
     // Tickets alone: a store would have to be shared between cores.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     if let Some(tickets) = admission.tickets {

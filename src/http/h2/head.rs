@@ -1,0 +1,332 @@
+//! Owns what the fields of an HTTP/2 message have to be (RFC 9113 §8) before anybody acts on them, and their form as an
+//! HTTP/1.1 head, which the same parser judges as every other: no request means one thing here and another there.
+//! Decodes no HPACK (`hpack` does) and knows no streams.
+
+use std::ops::Range;
+
+use super::hpack::{FieldLine, Sink, TooLarge};
+use crate::http::h1_body::is_forbidden_in_trailers;
+use crate::http::head::{Name, Recognised};
+use crate::http::scan::{Portable, Scan, TOKEN, VALUE};
+
+/// The field lines of one header block, as HPACK gives them: each as an HTTP/1 line, end to end.
+#[derive(Debug, Default)]
+pub struct Lines {
+    text: Vec<u8>,
+    lines: Vec<Line>,
+    /// By the lengths of names and values, and 32 bytes for each (RFC 9113 §6.5.2).
+    bytes: usize,
+    limits: Limits,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub bytes_max: usize,
+    pub fields_max: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Line {
+    name: Range<usize>,
+    value: Range<usize>,
+}
+
+/// A stream error of type PROTOCOL_ERROR (RFC 9113 §8.1.1), in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+/// What a request says besides its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Request {
+    /// Of its content-length.
+    pub length: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { bytes_max: 32 * 1024, fields_max: 100 }
+    }
+}
+
+impl Sink for Lines {
+    fn text(&mut self) -> &mut Vec<u8> {
+        &mut self.text
+    }
+
+    fn field(&mut self, line: FieldLine) -> Result<(), TooLarge> {
+        let FieldLine { name, value, .. } = line;
+        self.bytes += name.len() + value.len() + 32;
+        if self.bytes > self.limits.bytes_max || self.lines.len() == self.limits.fields_max {
+            return Err(TooLarge);
+        }
+        self.lines.push(Line { name, value });
+        Ok(())
+    }
+}
+
+impl Lines {
+    pub fn new(limits: Limits) -> Lines {
+        Lines { limits, ..Lines::default() }
+    }
+
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.lines.clear();
+        self.bytes = 0;
+    }
+
+    /// Frees what an unusual block needed.
+    pub fn shrink(&mut self) {
+        self.clear();
+        self.text.shrink_to(0);
+        self.lines.shrink_to(0);
+    }
+
+    /// Appends the request as an HTTP/1.1 head to `out`. `is_whole`: no content follows.
+    pub fn request(&self, is_whole: bool, out: &mut Vec<u8>) -> Result<Request, Malformed> {
+        let pseudo = self.pseudo_fields()?;
+        let regular = &self.lines[pseudo.count..];
+        let scan = self.regular_fields(regular)?;
+        pseudo.write_request_line(self, out)?;
+        let host = scan.host.map(|line| self.value(line));
+        match (pseudo.authority.map(|line| self.value(line)), host) {
+            (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+                return Err(Malformed("host differs from :authority"));
+            }
+            (Some(host), _) | (None, Some(host)) => field(out, b"host", host),
+            (None, None) => {}
+        }
+        self.copy_fields(regular, out);
+        if scan.cookies > 1 {
+            self.join_cookies(regular, out);
+        }
+        match scan.length {
+            Some(1..) if is_whole => return Err(Malformed("content-length, and no content")),
+            // What follows CONNECT is a tunnel's.
+            None if !is_whole && !pseudo.is_connect(self) => {
+                out.extend_from_slice(b"transfer-encoding: chunked\r\n")
+            }
+            _ => {}
+        }
+        out.extend_from_slice(b"\r\n");
+        Ok(Request { length: scan.length })
+    }
+
+    /// Appends trailers as HTTP/1.1 lines to `out`.
+    pub fn trailers(&self, out: &mut Vec<u8>) -> Result<(), Malformed> {
+        for line in &self.lines {
+            if self.name(line).first() == Some(&b':') {
+                return Err(Malformed("a pseudo-header field in trailers"));
+            }
+            self.check(line)?;
+            if is_forbidden_in_trailers(self.name(line)) {
+                return Err(Malformed("a field that must not be in trailers"));
+            }
+            out.extend_from_slice(&self.text[line.name.start..line.value.end + 2]);
+        }
+        Ok(())
+    }
+
+    fn pseudo_fields(&self) -> Result<Pseudo<'_>, Malformed> {
+        let mut pseudo = Pseudo::default();
+        for line in &self.lines {
+            let place = match self.name(line) {
+                b":method" => &mut pseudo.method,
+                b":scheme" => &mut pseudo.scheme,
+                b":authority" => &mut pseudo.authority,
+                b":path" => &mut pseudo.path,
+                [b':', ..] => return Err(Malformed("an unknown pseudo-header field")),
+                _ => break,
+            };
+            if place.replace(line).is_some() {
+                return Err(Malformed("a pseudo-header field twice"));
+            }
+            pseudo.count += 1;
+        }
+        Ok(pseudo)
+    }
+
+    fn regular_fields<'l>(&self, lines: &'l [Line]) -> Result<Regular<'l>, Malformed> {
+        let mut seen = Regular::default();
+        for line in lines {
+            self.check(line)?;
+            let value = self.value(line);
+            match self.name(line) {
+                b"connection" | b"proxy-connection" | b"keep-alive" | b"transfer-encoding" | b"upgrade" => {
+                    return Err(Malformed("a field of HTTP/1.1 connections"));
+                }
+                b"te" if !value.eq_ignore_ascii_case(b"trailers") => {
+                    return Err(Malformed("te with more than trailers"));
+                }
+                b"host" if seen.host.is_some() => return Err(Malformed("host twice")),
+                b"host" => seen.host = Some(line),
+                b"cookie" => seen.cookies += 1,
+                b"content-length" => {
+                    let length = decimal(value).ok_or(Malformed("content-length is no number"))?;
+                    if seen.length.replace(length).is_some() {
+                        return Err(Malformed("content-length twice"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Nothing that would be another line, another field or an end in HTTP/1.1 (RFC 9113 §8.2.1).
+    fn check(&self, line: &Line) -> Result<(), Malformed> {
+        let (name, value) = (self.name(line), self.value(line));
+        if name.first() == Some(&b':') {
+            return Err(Malformed("a pseudo-header field behind others"));
+        }
+        let is_token = !name.is_empty() && Portable.class_end::<TOKEN>(name, 0) == name.len();
+        if !is_token || name.iter().any(u8::is_ascii_uppercase) {
+            return Err(Malformed("a field name with forbidden characters"));
+        }
+        let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+        if is_space(value.first()) || is_space(value.last()) {
+            return Err(Malformed("a field value that begins or ends with space"));
+        }
+        if Portable.class_end::<VALUE>(value, 0) != value.len() {
+            return Err(Malformed("a field value with forbidden characters"));
+        }
+        Ok(())
+    }
+
+    /// In runs as long as possible, without what is written otherwise.
+    fn copy_fields(&self, lines: &[Line], out: &mut Vec<u8>) {
+        let cookies = lines.iter().filter(|line| self.name(line) == b"cookie").count();
+        let mut run = 0..0;
+        for line in lines {
+            let stays = match self.name(line) {
+                b"host" => false,
+                b"cookie" => cookies == 1,
+                _ => true,
+            };
+            let whole = line.name.start..line.value.end + 2;
+            if stays && run.end == whole.start {
+                run.end = whole.end;
+            } else {
+                out.extend_from_slice(&self.text[run]);
+                run = if stays { whole } else { 0..0 };
+            }
+        }
+        out.extend_from_slice(&self.text[run]);
+    }
+
+    /// RFC 9113 §8.2.3.
+    fn join_cookies(&self, lines: &[Line], out: &mut Vec<u8>) {
+        let mut prefix: &[u8] = b"cookie: ";
+        for line in lines.iter().filter(|line| self.name(line) == b"cookie") {
+            out.extend_from_slice(prefix);
+            out.extend_from_slice(self.value(line));
+            prefix = b"; ";
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn name(&self, line: &Line) -> &[u8] {
+        &self.text[line.name.clone()]
+    }
+
+    fn value(&self, line: &Line) -> &[u8] {
+        &self.text[line.value.clone()]
+    }
+}
+
+/// What the regular fields of a request say.
+#[derive(Default)]
+struct Regular<'l> {
+    host: Option<&'l Line>,
+    cookies: usize,
+    length: Option<u64>,
+}
+
+/// RFC 9113 §8.3.1.
+#[derive(Default)]
+struct Pseudo<'l> {
+    method: Option<&'l Line>,
+    scheme: Option<&'l Line>,
+    authority: Option<&'l Line>,
+    path: Option<&'l Line>,
+    /// How many lines these are.
+    count: usize,
+}
+
+impl Pseudo<'_> {
+    fn is_connect(&self, lines: &Lines) -> bool {
+        self.method.is_some_and(|line| lines.value(line) == b"CONNECT")
+    }
+
+    fn write_request_line(&self, lines: &Lines, out: &mut Vec<u8>) -> Result<(), Malformed> {
+        let method = self.method.map(|line| lines.value(line)).ok_or(Malformed("no :method"))?;
+        if method.is_empty() || Portable.class_end::<TOKEN>(method, 0) != method.len() {
+            return Err(Malformed(":method is no token"));
+        }
+        if let Some(authority) = self.authority.map(|line| lines.value(line)) {
+            is_graphic(authority, "a malformed :authority")?;
+        }
+        let target = if self.is_connect(lines) {
+            if self.scheme.is_some() || self.path.is_some() {
+                return Err(Malformed("CONNECT with :scheme or :path"));
+            }
+            self.authority.map(|line| lines.value(line)).ok_or(Malformed("CONNECT without :authority"))?
+        } else {
+            let scheme = self.scheme.map(|line| lines.value(line)).ok_or(Malformed("no :scheme"))?;
+            if !matches!(scheme, b"http" | b"https") {
+                return Err(Malformed("an unknown :scheme"));
+            }
+            let path = self.path.map(|line| lines.value(line)).ok_or(Malformed("no :path"))?;
+            let is_all = path == b"*" && method == b"OPTIONS";
+            if path.first() != Some(&b'/') && !is_all {
+                return Err(Malformed(":path does not begin with a slash"));
+            }
+            path
+        };
+        is_graphic(target, "a malformed :path")?;
+        out.extend_from_slice(method);
+        out.push(b' ');
+        out.extend_from_slice(target);
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        Ok(())
+    }
+}
+
+/// Nothing that would end a part of a request line.
+fn is_graphic(text: &[u8], otherwise: &'static str) -> Result<(), Malformed> {
+    if text.iter().all(u8::is_ascii_graphic) { Ok(()) } else { Err(Malformed(otherwise)) }
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    if is_number { std::str::from_utf8(digits).ok()?.parse().ok() } else { None }
+}
+
+fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The fields of HTTP/1.1 lines that are valid already, without those that are a connection's own.
+pub fn each_field(text: &[u8], mut visit: impl FnMut(&[u8], &[u8])) {
+    for line in text.split(|&byte| byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let is_connections = matches!(
+            Name::recognise(name),
+            Recognised::Name(
+                Name::Connection
+                    | Name::KeepAlive
+                    | Name::ProxyConnection
+                    | Name::TransferEncoding
+                    | Name::Upgrade
+            )
+        );
+        if !is_connections {
+            visit(name, value);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Owns the state of one HTTP/2 stream (RFC 9113 §5.1), its flow-control windows, and what was received on it and not yet
+//! taken. Writes no frames.
+
+use super::frame::{Code, WINDOW_MAX};
+use crate::runtime::buffer::Buffer;
+
+/// A stream that a client opened. Idle ones are no more than numbers, and no stream is ever pushed.
+///
+/// ```text
+///                 HEADERS                HEADERS with END_STREAM
+///   idle ────────────────────► Open      ──────────────► HalfClosedRemote
+///                                │  their END_STREAM           ▲   │
+///                                ├─────────────────────────────┘   │ our END_STREAM
+///                our END_STREAM  ▼                                 ▼
+///                         HalfClosedLocal ──────────────────────► Closed
+///                                           their END_STREAM
+///   any state: RST_STREAM of either side ──► Reset
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Open,
+    /// The client has said all.
+    HalfClosedRemote,
+    /// We have.
+    HalfClosedLocal,
+    Closed,
+    Reset(Code),
+}
+
+impl State {
+    pub fn may_receive(self) -> bool {
+        matches!(self, State::Open | State::HalfClosedLocal)
+    }
+
+    pub fn may_send(self) -> bool {
+        matches!(self, State::Open | State::HalfClosedRemote)
+    }
+
+    fn after_their_end(self) -> State {
+        match self {
+            State::Open => State::HalfClosedRemote,
+            State::HalfClosedLocal => State::Closed,
+            other => other,
+        }
+    }
+
+    fn after_our_end(self) -> State {
+        match self {
+            State::Open => State::HalfClosedLocal,
+            State::HalfClosedRemote => State::Closed,
+            other => other,
+        }
+    }
+}
+
+pub struct Stream {
+    pub id: u32,
+    pub state: State,
+    /// What we may still send; negative after the peer has reduced its windows (RFC 9113 §6.9.2).
+    pub send_window: i64,
+    /// What the peer may still send.
+    pub receive_window: u32,
+    /// Taken by whoever reads, and not yet returned to the peer's window.
+    pub taken: u32,
+    /// Of the content-length, what is still to come.
+    pub expected: Option<u64>,
+    /// Payload that nobody has taken.
+    pub received: Option<Buffer>,
+    /// Lines of trailers, once they have come.
+    pub trailers: Vec<u8>,
+    /// Waits for room: in its own window, the connection's, or among the frames that are to be sent.
+    pub waits: bool,
+}
+
+impl Stream {
+    pub fn new(id: u32, state: State, send_window: u32, receive_window: u32) -> Stream {
+        Stream {
+            id,
+            state,
+            send_window: i64::from(send_window),
+            receive_window,
+            taken: 0,
+            expected: None,
+            received: None,
+            trailers: Vec::new(),
+            waits: false,
+        }
+    }
+
+    /// Notes `count` bytes of payload, and the end; false if that contradicts the content-length.
+    pub fn count(&mut self, count: u64, is_end: bool) -> bool {
+        if let Some(expected) = &mut self.expected {
+            let Some(rest) = expected.checked_sub(count) else { return false };
+            *expected = rest;
+            return !is_end || rest == 0;
+        }
+        true
+    }
+
+    pub fn they_end(&mut self) {
+        self.state = self.state.after_their_end();
+    }
+
+    pub fn we_end(&mut self) {
+        self.state = self.state.after_our_end();
+    }
+
+    /// False if the window would exceed what is possible.
+    pub fn widen(&mut self, by: i64) -> bool {
+        self.send_window += by;
+        self.send_window <= i64::from(WINDOW_MAX)
+    }
+}

@@ -1,0 +1,152 @@
+//! Owns the client's end of an exchange: an HTTP/1 connection, which serves one request after the other, or one stream of an
+//! HTTP/2 connection. What both can do stands here; what only one can, with whoever does it.
+
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+
+use crate::http::h1_conn::{Reader, write_all, write_both_now, write_now};
+use crate::net::tcp::Stream;
+
+use super::http2::Http2Stream;
+
+pub enum End {
+    Http1(Reader),
+    Http2(Rc<Http2Stream>),
+}
+
+/// Where an answer goes.
+pub enum Outlet {
+    Http1(Stream),
+    Http2(Rc<Http2Stream>),
+}
+
+impl End {
+    /// The connection that it is, or is on.
+    pub fn socket(&self) -> &Stream {
+        match self {
+            End::Http1(reader) => &reader.stream,
+            End::Http2(stream) => stream.socket(),
+        }
+    }
+
+    pub fn outlet(&self) -> Outlet {
+        match self {
+            End::Http1(reader) => Outlet::Http1(reader.stream.clone()),
+            End::Http2(stream) => Outlet::Http2(stream.clone()),
+        }
+    }
+
+    /// Appends the first `count` bytes of the request's body as they arrived; as many have.
+    pub fn copy_arrived(&self, count: usize, out: &mut Vec<u8>) {
+        match self {
+            End::Http1(reader) => out.extend_from_slice(&reader.bytes()[..count]),
+            End::Http2(stream) => stream.copy_arrived(count, out),
+        }
+    }
+
+    /// They are not needed any more.
+    pub fn consume(&mut self, count: usize) {
+        match self {
+            End::Http1(reader) => reader.consume(count),
+            // What is left of a stream goes with it.
+            End::Http2(_) => {}
+        }
+    }
+
+    /// Resolves when nobody is there any more to be answered.
+    pub async fn gone(&mut self) {
+        match self {
+            End::Http1(reader) => reader.gone().await,
+            End::Http2(stream) => stream.gone().await,
+        }
+    }
+}
+
+impl Outlet {
+    /// Whether bytes may pass from there to here by splice(2).
+    pub fn may_splice_from(&self, from: &Stream) -> Option<&Stream> {
+        match self {
+            Outlet::Http1(stream) => Some(stream).filter(|stream| from.may_splice_to(stream)),
+            Outlet::Http2(_) => None,
+        }
+    }
+
+    /// Sends a whole informational head. `slow` is called before each wait.
+    pub async fn inform(&self, head: &[u8], slow: impl Fn()) -> io::Result<()> {
+        match self {
+            Outlet::Http1(stream) => write_all(stream, head, slow).await,
+            Outlet::Http2(stream) => {
+                stream.send_head(head, false);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends a body with these lines of trailers, if there are any, where they have not been sent as they came.
+    pub fn end_with(&self, trailers: &[u8]) {
+        if let Outlet::Http2(stream) = self
+            && !trailers.is_empty()
+        {
+            stream.send_trailers(trailers);
+        }
+    }
+
+    /// Sends `head`, or what is left of it, and a piece of the body behind it. `is_last`: the body ends with it.
+    pub async fn send(
+        &self,
+        head: &mut Vec<u8>,
+        piece: &[u8],
+        is_last: bool,
+        slow: impl Fn(),
+    ) -> io::Result<()> {
+        match self {
+            Outlet::Http1(stream) => send_http1(stream, head, piece, slow).await,
+            Outlet::Http2(stream) => {
+                if !head.is_empty() {
+                    stream.send_head(head, is_last && piece.is_empty());
+                    head.clear();
+                }
+                match stream.try_send(piece, is_last)? {
+                    (_, true) => Ok(()),
+                    (count, false) => Box::pin(stream.send(&piece[count..], is_last, slow)).await,
+                }
+            }
+        }
+    }
+}
+
+async fn send_http1(stream: &Stream, head: &mut Vec<u8>, piece: &[u8], slow: impl Fn()) -> io::Result<()> {
+    // One copy of a small piece is cheaper than a second element of a vectored send.
+    const COPIED_BYTES_MAX: usize = 4096;
+    if head.is_empty() {
+        return write_rest(stream, piece, slow).await;
+    }
+    let is_copied = piece.len() <= COPIED_BYTES_MAX;
+    let mut rest = piece;
+    if is_copied {
+        head.extend_from_slice(piece);
+        rest = &[];
+        write_rest(stream, head, &slow).await?;
+    } else {
+        let count = write_both_now(stream, head, piece)?;
+        match count.checked_sub(head.len()) {
+            Some(of_piece) => rest = &piece[of_piece..],
+            None => write_rest(stream, &head[count..], &slow).await?,
+        }
+    }
+    head.clear();
+    write_rest(stream, rest, slow).await
+}
+
+/// Apart from the wait, since most pieces leave at once and need no room for one.
+async fn write_rest(stream: &Stream, bytes: &[u8], slow: impl Fn()) -> io::Result<()> {
+    match write_now(stream, bytes)? {
+        count if count == bytes.len() => Ok(()),
+        count => Box::pin(write_all(stream, &bytes[count..], slow)).await,
+    }
+}
+
+/// The error of a client that has gone.
+pub fn gone() -> io::Error {
+    ErrorKind::ConnectionAborted.into()
+}

@@ -1,0 +1,240 @@
+//! Owns the life of one HTTP/2 connection of a client: its socket, read and written by one task, and a task for each stream,
+//! which takes its request through the same pipeline as any other. Frames and windows are `http::h2`'s.
+
+mod request;
+mod stream;
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use crate::error::Kind;
+use crate::http::h1_conn::Reader;
+use crate::http::h2::conn::{Connection, Event, Key, Opened};
+use crate::http::h2::head::Limits;
+use crate::net::tcp::Stream;
+use crate::runtime::core::Core;
+
+use super::client::DRAIN_IDLE_GRACE;
+use super::deadline::Deadline;
+use super::exchange::ClientInfo;
+
+pub use stream::{Http2Stream, Input};
+
+/// Streams that a client may have open at once: as many as nginx allows.
+const STREAMS_MAX: u32 = 128;
+/// Receptions in a row, before others have their turn.
+const RECEPTIONS_PER_TURN: u32 = 16;
+
+/// What the tasks of a connection share.
+struct Shared {
+    core: Rc<Core>,
+    info: Rc<ClientInfo>,
+    socket: Stream,
+    connection: RefCell<Connection>,
+    /// By the places of the streams.
+    tasks: RefCell<Vec<Option<Waker>>>,
+    /// The task that reads and writes the socket.
+    driver: RefCell<Option<Waker>>,
+    /// Nothing is read or written any more.
+    is_closed: Cell<bool>,
+}
+
+/// Serves a connection whose client speaks HTTP/2 until it ends. True if it said all that was to say: the end may be an
+/// orderly one.
+pub async fn serve(core: &Rc<Core>, info: &Rc<ClientInfo>, reader: &mut Reader, deadline: &Deadline) -> bool {
+    let settings = core.snapshot();
+    let limits = Limits {
+        bytes_max: settings.settings.head_limits.head_bytes_max,
+        fields_max: settings.settings.head_limits.fields_max,
+    };
+    drop(settings);
+    let connection = Connection::new(core.buffers.clone(), limits, STREAMS_MAX, core.timers.now());
+    let shared = Rc::new(Shared {
+        core: core.clone(),
+        info: info.clone(),
+        socket: reader.stream.clone(),
+        connection: RefCell::new(connection),
+        tasks: RefCell::default(),
+        driver: RefCell::default(),
+        is_closed: Cell::new(false),
+    });
+    let mut driver = Driver { shared: &shared, reader, deadline, phase: Phase::Fresh };
+    driver.take_in();
+    let is_orderly = poll_fn(|context| driver.poll(context)).await;
+    shared.is_closed.set(true);
+    shared.tasks.borrow_mut().iter_mut().filter_map(Option::take).for_each(Waker::wake);
+    is_orderly
+}
+
+/// Which clock runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Fresh,
+    /// Until the client's SETTINGS.
+    Beginning,
+    Idle,
+    Busy,
+    /// No new streams for a moment, then none at all.
+    Ending,
+}
+
+struct Driver<'a> {
+    shared: &'a Rc<Shared>,
+    reader: &'a mut Reader,
+    deadline: &'a Deadline,
+    phase: Phase,
+}
+
+impl Driver<'_> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        self.shared.driver.replace(Some(context.waker().clone()));
+        for _ in 0..RECEPTIONS_PER_TURN {
+            self.tell_tasks();
+            let Ok(is_written) = self.write(context) else { return Poll::Ready(false) };
+            if is_written && self.shared.connection.borrow().is_over() {
+                return Poll::Ready(true);
+            }
+            self.keep_time();
+            if self.deadline.poll(context).is_ready() {
+                self.time_is_over();
+                continue;
+            }
+            // Who does not take our answers is not asked for more questions.
+            if !self.shared.connection.borrow().has_room() {
+                return Poll::Pending;
+            }
+            match self.read(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Poll::Ready(false),
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// False at the client's end.
+    fn read(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        if self.reader.is_full() && (self.reader.is_large() || self.reader.grow().is_err()) {
+            return Poll::Ready(false);
+        }
+        let Poll::Ready(filled) = self.reader.poll_fill(context) else { return Poll::Pending };
+        if !matches!(filled, Ok(1..)) {
+            return Poll::Ready(false);
+        }
+        self.take_in();
+        Poll::Ready(true)
+    }
+
+    fn take_in(&mut self) {
+        let shared = self.shared;
+        let received = shared.connection.borrow_mut().receive(self.reader.bytes(), shared.core.timers.now());
+        // A connection error has been queued as a GOAWAY, behind which nothing counts.
+        let count = received.unwrap_or(self.reader.bytes().len());
+        self.reader.consume(count);
+    }
+
+    /// Whether everything is written.
+    fn write(&mut self, context: &mut Context<'_>) -> Result<bool, ()> {
+        let mut connection = self.shared.connection.borrow_mut();
+        while !connection.output().is_empty() {
+            match self.shared.socket.try_write(connection.output()) {
+                Ok(count) => connection.sent(count),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.shared.socket.poll_writable(context).is_pending() {
+                        return Ok(false);
+                    }
+                }
+                Err(_) => return Err(()),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Wakes those for whom something has changed, and begins what is new.
+    fn tell_tasks(&mut self) {
+        loop {
+            let event = self.shared.connection.borrow_mut().next_event();
+            match event {
+                None => return,
+                Some(Event::Request(key, opened)) => self.begin(key, opened),
+                Some(Event::Input(key) | Event::Room(key)) => self.shared.wake(key),
+            }
+        }
+    }
+
+    fn begin(&mut self, key: Key, opened: Opened) {
+        if !self.shared.info.listener_open.get() {
+            self.shared.connection.borrow_mut().end();
+        }
+        let stream = Http2Stream::new(self.shared.clone(), key);
+        monoio::spawn(request::contained(stream, opened));
+    }
+
+    /// Starts the clock of the phase that has begun, if it is another one.
+    fn keep_time(&mut self) {
+        let core = &self.shared.core;
+        let phase = {
+            let connection = self.shared.connection.borrow();
+            match self.phase {
+                Phase::Ending => Phase::Ending,
+                _ if core.draining.get() => Phase::Ending,
+                _ if !connection.has_begun() => Phase::Beginning,
+                _ if connection.open_streams() == 0 => Phase::Idle,
+                _ => Phase::Busy,
+            }
+        };
+        if phase == self.phase {
+            return;
+        }
+        self.phase = phase;
+        let timeouts = &core.snapshot().settings.client_timeouts;
+        match phase {
+            Phase::Beginning => self.deadline.start(Kind::HeaderTimeout, timeouts.header),
+            Phase::Idle => self.deadline.start(Kind::HeaderTimeout, timeouts.idle),
+            Phase::Busy | Phase::Fresh => self.deadline.pause(),
+            Phase::Ending => {
+                self.shared.connection.borrow_mut().announce_end();
+                self.shared.wake_driver();
+                self.deadline.start(Kind::HeaderTimeout, DRAIN_IDLE_GRACE);
+            }
+        }
+    }
+
+    /// An idle connection ends, and one that drains takes no more streams.
+    fn time_is_over(&mut self) {
+        self.shared.connection.borrow_mut().end();
+        self.phase = Phase::Ending;
+        self.deadline.pause();
+    }
+}
+
+impl Shared {
+    fn wake(&self, key: Key) {
+        if let Some(Some(task)) = self.tasks.borrow().get(key.0 as usize) {
+            task.wake_by_ref();
+        }
+    }
+
+    /// There is something to write, or an end to see.
+    fn wake_driver(&self) {
+        if let Some(driver) = &*self.driver.borrow() {
+            driver.wake_by_ref();
+        }
+    }
+
+    fn wait(&self, key: Key, context: &mut Context<'_>) {
+        let mut tasks = self.tasks.borrow_mut();
+        let place = key.0 as usize;
+        if tasks.len() <= place {
+            tasks.resize(place + 1, None);
+        }
+        if !tasks[place].as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+            tasks[place] = Some(context.waker().clone());
+        }
+    }
+}
