@@ -6,6 +6,8 @@ mod chunked;
 mod client_hello;
 mod config;
 mod heads;
+mod hpack;
+mod http2;
 mod paths;
 mod proxy_protocol;
 mod tls_records;
@@ -16,6 +18,8 @@ pub use chunked::chunked;
 pub use client_hello::client_hello;
 pub use config::config;
 pub use heads::{request_head, response_head};
+pub use hpack::hpack;
+pub use http2::http2;
 pub use paths::paths;
 pub use proxy_protocol::proxy_protocol;
 pub use tls_records::tls_records;
@@ -37,6 +41,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "paths", check: paths },
     Target { name: "proxy_protocol", check: proxy_protocol },
     Target { name: "client_hello", check: client_hello },
+    Target { name: "hpack", check: hpack },
+    Target { name: "http2", check: http2 },
     Target { name: "tls_records", check: tls_records },
     Target { name: "udp_flows", check: udp_flows },
     Target { name: "websocket", check: websocket },
