@@ -377,3 +377,75 @@ fn rapid_reset_costs_the_one_who_tries() {
         (gateway.metrics().sum("tidegate_connections_active", &[]) <= 1.0).then_some(())
     });
 }
+
+/// A client with room for all of it says nothing more: whoever waits for the connection's socket is told when there is room.
+#[test]
+fn a_client_with_wide_windows_gets_all_without_a_word() {
+    let large = bytes(3_000_000);
+    let answer = large.clone();
+    let origin = Backend::serve(move |_, conn| drop(conn.write(&backend::ok(&answer))));
+    let gateway = Gateway::before(&[origin.address]);
+    let mut raw = Raw::connect(gateway.web());
+    raw.send(&frame(http2::SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]));
+    raw.send(&frame(http2::WINDOW_UPDATE, 0, 0, &0x7fff_0000u32.to_be_bytes()));
+    raw.send(&request(1, "GET", "/", http2::END_STREAM));
+    let began = Instant::now();
+    let mut body = Vec::new();
+    loop {
+        let frame = raw.frame().expect("the stream's end");
+        if frame.kind == http2::DATA {
+            body.extend_from_slice(&frame.payload);
+        }
+        if frame.ends_stream() {
+            break;
+        }
+    }
+    assert!(body == large, "{} bytes", body.len());
+    assert!(began.elapsed() < Duration::from_secs(9), "no clock had to wake it");
+}
+
+/// What is opened and given up in one breath reaches no backend, least of all as a request with less content than it had.
+#[test]
+fn a_request_that_is_given_up_at_once_reaches_nobody() {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = requests.clone();
+    let origin = Backend::serve(move |request, conn| {
+        if request.method != "GET" {
+            counted.fetch_add(1, SeqCst);
+        }
+        let _ = conn.write(&backend::ok(b"here"));
+    });
+    let gateway = Gateway::before(&[origin.address]);
+    // So that there is a pooled connection to send it on.
+    assert_eq!(gateway.get("/").text(), "here");
+    for ending in [
+        frame(http2::RST_STREAM, 0, 1, &[0, 0, 0, 8]),
+        frame(http2::WINDOW_UPDATE, 0, 1, &[0; 4]),
+        frame(http2::PING, 0, 0, &[0; 7]),
+    ] {
+        let mut raw = Raw::connect(gateway.web());
+        raw.until(http2::SETTINGS);
+        let put = [request(1, "PUT", "/", 0), frame(http2::DATA, 0, 1, b"half"), ending];
+        raw.send(&put.concat());
+        raw.send(&request(3, "GET", "/", http2::END_STREAM));
+        let _ = std::iter::from_fn(|| raw.frame()).find(|frame| frame.ends_stream());
+    }
+    assert_eq!(gateway.get("/").text(), "here");
+    assert_eq!(requests.load(SeqCst), 0);
+}
+
+/// Who is told the end and takes nothing of it is not waited for.
+#[test]
+fn last_words_are_bounded() {
+    let config = "[listen.web]\naddress = \"@web@\"\n[timeouts]\nidle = \"100ms\"\nwrite = \"300ms\"\n[[route]]\nto = \"main\"\n[service.main]\nendpoints = [\"@origin@\"]\n";
+    let answer = vec![b'x'; 60_000];
+    let origin = Backend::serve(move |_, conn| drop(conn.write(&backend::ok(&answer))));
+    let gateway = Setup::new().with("origin", origin.address).start(config);
+    let mut raw = Raw::connect(gateway.web());
+    raw.send(&frame(http2::WINDOW_UPDATE, 0, 0, &0x7fff_0000u32.to_be_bytes()));
+    // More than the kernel's buffers hold, and not one byte of it is read.
+    for n in 0..200 {
+        raw.send(&request(2 * n + 1, "GET", "/", http2::END_STREAM));
+    }
+    until("it is given up", || gateway.metrics().sum("tidegate_connections_active", &[]) == 0.0);
+}

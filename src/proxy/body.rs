@@ -14,7 +14,7 @@ use crate::net::tcp::Stream;
 
 use super::bounds::Bounds;
 use super::client::Client;
-use super::deadline::{Deadline, bounded};
+use super::deadline::{Deadline, bounded, supervised};
 use super::end::End;
 use super::exchange::Exchange;
 use super::http2::{Http2Stream, Input};
@@ -239,6 +239,7 @@ impl Uplink<'_> {
     ) -> Result<(), Error> {
         let is_chunked = self.exchange.head.framing == Framing::Chunked;
         let total = &self.exchange.facts.request_bytes;
+        const COPIED_BYTES_MAX: usize = 8 * 1024;
         let mut framed = Vec::new();
         loop {
             self.client_is_silent(deadline);
@@ -260,17 +261,39 @@ impl Uplink<'_> {
             if total.get() > self.bounds.body_bytes_max {
                 return Err(Kind::BodyTooLarge.into());
             }
+            framed.clear();
             if is_chunked {
-                framed.clear();
                 framed.extend_from_slice(format!("{:x}\r\n", bytes.len()).as_bytes());
+            }
+            // One copy of a small piece is cheaper than two more sends.
+            if is_chunked && bytes.len() <= COPIED_BYTES_MAX {
                 framed.extend_from_slice(bytes);
                 framed.extend_from_slice(b"\r\n");
-                self.send(upstream, &framed, deadline).await?;
+                self.send_or_gone(client, upstream, &framed, deadline).await?;
             } else {
-                self.send(upstream, bytes, deadline).await?;
+                self.send_or_gone(client, upstream, &framed, deadline).await?;
+                self.send_or_gone(client, upstream, bytes, deadline).await?;
+                let end: &[u8] = if is_chunked { b"\r\n" } else { b"" };
+                self.send_or_gone(client, upstream, end, deadline).await?;
             }
             client.credit(bytes.len());
         }
+    }
+
+    /// `send`, which ends with the client too: its stream may be reset while the upstream takes nothing.
+    async fn send_or_gone(
+        &self,
+        client: &Http2Stream,
+        upstream: &Stream,
+        bytes: &[u8],
+        deadline: &Deadline,
+    ) -> Result<(), Error> {
+        let left = async {
+            client.gone().await;
+            Kind::ClientClosed.into()
+        };
+        // Its clock is restarted with each step by `send` itself.
+        supervised(pin!(self.send(upstream, bytes, deadline)), pin!(left), deadline).await
     }
 
     /// Whether what is still to come may pass from socket to socket.

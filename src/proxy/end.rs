@@ -76,7 +76,10 @@ impl Outlet {
         match self {
             Outlet::Http1(stream) => write_all(stream, head, slow).await,
             Outlet::Http2(stream) => {
-                stream.send_head(head, false);
+                // It is only a hint: who does not read even answers gets none.
+                if stream.has_room() {
+                    stream.send_head(head, false);
+                }
                 Ok(())
             }
         }

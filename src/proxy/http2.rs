@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use crate::config::snapshot::Settings;
 use crate::error::Kind;
 use crate::http::h1_conn::Reader;
 use crate::http::h2::conn::{Connection, Event, Key, Opened};
@@ -45,12 +46,7 @@ struct Shared {
 /// Serves a connection whose client speaks HTTP/2 until it ends. True if it said all that was to say: the end may be an
 /// orderly one.
 pub async fn serve(core: &Rc<Core>, info: &Rc<ClientInfo>, reader: &mut Reader, deadline: &Deadline) -> bool {
-    let settings = core.snapshot();
-    let limits = Limits {
-        bytes_max: settings.settings.head_limits.head_bytes_max,
-        fields_max: settings.settings.head_limits.fields_max,
-    };
-    drop(settings);
+    let limits = limits(&core.snapshot().settings);
     let connection = Connection::new(core.buffers.clone(), limits, STREAMS_MAX, core.timers.now());
     let shared = Rc::new(Shared {
         core: core.clone(),
@@ -61,24 +57,62 @@ pub async fn serve(core: &Rc<Core>, info: &Rc<ClientInfo>, reader: &mut Reader, 
         driver: RefCell::default(),
         is_closed: Cell::new(false),
     });
+    let _closed = CloseOnDrop(&shared);
     let mut driver = Driver { shared: &shared, reader, deadline, phase: Phase::Fresh };
     driver.take_in();
-    let is_orderly = poll_fn(|context| driver.poll(context)).await;
-    shared.is_closed.set(true);
-    shared.tasks.borrow_mut().iter_mut().filter_map(Option::take).for_each(Waker::wake);
-    is_orderly
+    loop {
+        match poll_fn(|context| driver.poll(context)).await {
+            Step::GiveWay => core.turns.give_way().await,
+            Step::Over => return true,
+            Step::Cut => {
+                shared.socket.shutdown_both();
+                return false;
+            }
+        }
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        bytes_max: settings.head_limits.head_bytes_max,
+        fields_max: settings.head_limits.fields_max,
+        trailer_bytes_max: settings.chunk_limits.trailer_bytes_max,
+        trailer_fields_max: settings.chunk_limits.trailer_fields_max,
+    }
+}
+
+/// Tells the tasks of the streams that nothing is read or written any more, however that came about.
+struct CloseOnDrop<'a>(&'a Rc<Shared>);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.is_closed.set(true);
+        self.0.tasks.borrow_mut().iter_mut().filter_map(Option::take).for_each(Waker::wake);
+    }
+}
+
+/// How a turn of the driver ended.
+enum Step {
+    /// Others are to have their turn.
+    GiveWay,
+    /// All is said.
+    Over,
+    /// The client has gone, or takes nothing.
+    Cut,
 }
 
 /// Which clock runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Fresh,
-    /// Until the client's SETTINGS.
-    Beginning,
+    /// Until the client's SETTINGS, and within a frame or a field block.
+    Receiving,
     Idle,
     Busy,
     /// No new streams for a moment, then none at all.
     Ending,
+    /// Only last words are left.
+    Leaving,
 }
 
 struct Driver<'a> {
@@ -89,16 +123,21 @@ struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         self.shared.driver.replace(Some(context.waker().clone()));
         for _ in 0..RECEPTIONS_PER_TURN {
             self.tell_tasks();
-            let Ok(is_written) = self.write(context) else { return Poll::Ready(false) };
+            let Ok(is_written) = self.write(context) else { return Poll::Ready(Step::Cut) };
+            // What was written makes room.
+            self.tell_tasks();
             if is_written && self.shared.connection.borrow().is_over() {
-                return Poll::Ready(true);
+                return Poll::Ready(Step::Over);
             }
             self.keep_time();
             if self.deadline.poll(context).is_ready() {
+                if self.phase == Phase::Leaving {
+                    return Poll::Ready(Step::Cut);
+                }
                 self.time_is_over();
                 continue;
             }
@@ -109,11 +148,10 @@ impl Driver<'_> {
             match self.read(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(true) => {}
-                Poll::Ready(false) => return Poll::Ready(false),
+                Poll::Ready(false) => return Poll::Ready(Step::Cut),
             }
         }
-        context.waker().wake_by_ref();
-        Poll::Pending
+        Poll::Ready(Step::GiveWay)
     }
 
     /// False at the client's end.
@@ -172,6 +210,10 @@ impl Driver<'_> {
             self.shared.connection.borrow_mut().end();
         }
         let stream = Http2Stream::new(self.shared.clone(), key);
+        if stream.is_gone() {
+            // Opened and given up in one breath: nobody is bothered with it.
+            return;
+        }
         monoio::spawn(request::contained(stream, opened));
     }
 
@@ -181,9 +223,11 @@ impl Driver<'_> {
         let phase = {
             let connection = self.shared.connection.borrow();
             match self.phase {
+                _ if connection.is_over() => Phase::Leaving,
                 Phase::Ending => Phase::Ending,
                 _ if core.draining.get() => Phase::Ending,
-                _ if !connection.has_begun() => Phase::Beginning,
+                _ if !connection.has_begun() => Phase::Receiving,
+                _ if connection.is_within_block() || !self.reader.bytes().is_empty() => Phase::Receiving,
                 _ if connection.open_streams() == 0 => Phase::Idle,
                 _ => Phase::Busy,
             }
@@ -194,8 +238,9 @@ impl Driver<'_> {
         self.phase = phase;
         let timeouts = &core.snapshot().settings.client_timeouts;
         match phase {
-            Phase::Beginning => self.deadline.start(Kind::HeaderTimeout, timeouts.header),
+            Phase::Receiving => self.deadline.start(Kind::HeaderTimeout, timeouts.header),
             Phase::Idle => self.deadline.start(Kind::HeaderTimeout, timeouts.idle),
+            Phase::Leaving => self.deadline.start(Kind::ClientStalled, timeouts.write),
             Phase::Busy | Phase::Fresh => self.deadline.pause(),
             Phase::Ending => {
                 self.shared.connection.borrow_mut().announce_end();
@@ -205,9 +250,13 @@ impl Driver<'_> {
         }
     }
 
-    /// An idle connection ends, and one that drains takes no more streams.
+    /// An idle connection ends, and one that drains takes no more streams; one that is in the middle of something is given up.
     fn time_is_over(&mut self) {
-        self.shared.connection.borrow_mut().end();
+        let mut connection = self.shared.connection.borrow_mut();
+        match self.phase {
+            Phase::Receiving if connection.has_begun() => connection.give_up(),
+            _ => connection.end(),
+        }
         self.phase = Phase::Ending;
         self.deadline.pause();
     }

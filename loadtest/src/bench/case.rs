@@ -17,6 +17,12 @@ pub enum Load {
         path: &'static str,
         headers: &'static [&'static str],
     },
+    /// HTTP/2, so many streams at once on each connection.
+    H2load {
+        connections: usize,
+        streams: usize,
+        path: &'static str,
+    },
     Download {
         connections: usize,
         body_bytes: u64,
@@ -113,6 +119,7 @@ impl Metric {
 
 const SMALL: &[Metric] =
     &[Metric::CpuUsPerRequest, Metric::RequestsPerSecond, Metric::P50Us, Metric::P99Us, Metric::CorePercent];
+const COUNTED: &[Metric] = &[Metric::CpuUsPerRequest, Metric::RequestsPerSecond, Metric::CorePercent];
 const BULK: &[Metric] = &[Metric::CpuSecondsPerGb, Metric::GbPerSecond, Metric::CorePercent];
 const BODY_BYTES: u64 = 1 << 20;
 
@@ -240,6 +247,9 @@ pub const ALL: &[Case] = &[
         load: Load::Echo { sockets: 64, message_bytes: 100 },
         metrics: SMALL,
     },
+    http2("h2", "HTTP/2 without TLS: GET, 1 KiB, 8 connections of 32 streams", 8, 32, "/"),
+    http2("h2one", "HTTP/2 without TLS: GET, 1 KiB, 64 connections of one stream", 64, 1, "/"),
+    http2("h2body64k", "HTTP/2 without TLS: GET, 64 KiB, 8 connections of 8 streams", 8, 8, "/bytes/65536"),
     Case {
         name: "l4small",
         title: "L4: small messages (GET of 1 KiB), 64 connections",
@@ -266,18 +276,26 @@ const fn small(
     Case { name, title, layer: Layer::Http, load: Load::Wrk { connections, path, headers }, metrics: SMALL }
 }
 
+const fn http2(
+    name: &'static str,
+    title: &'static str,
+    connections: usize,
+    streams: usize,
+    path: &'static str,
+) -> Case {
+    let load = Load::H2load { connections, streams, path };
+    Case { name, title, layer: Layer::Http2, load, metrics: COUNTED }
+}
+
 impl Case {
     /// The peers of this case in their order: large bodies add the variants that are made for them.
     pub fn lineup(&self, peers: &[Peer]) -> Vec<Peer> {
         let is_large = self.metrics == BULK;
         let mut lineup = Vec::new();
-        let speaks_tls = |peer: &Peer| {
-            !matches!(peer, Peer::Forwarder | Peer::ForwarderSplice | Peer::HaproxySplice | Peer::Direct)
-        };
-        for &peer in peers.iter().filter(|peer| self.layer != Layer::Https || speaks_tls(peer)) {
+        for &peer in peers.iter().filter(|peer| peer.speaks(self.layer)) {
             lineup.push(peer);
             let variant = peer.for_large_bodies().filter(|variant| is_large && !peers.contains(variant));
-            lineup.extend(variant.filter(|variant| self.layer != Layer::Https || speaks_tls(variant)));
+            lineup.extend(variant.filter(|variant| variant.speaks(self.layer)));
         }
         lineup
     }

@@ -12,7 +12,7 @@ use super::machine::{self, Watch};
 use super::pulse::Pulse;
 use crate::client::exchange::Request;
 use crate::client::stream::Stream;
-use crate::client::{self, Outcome, echo, events, handshakes, idle, open_loop, transfer, wrk};
+use crate::client::{self, Outcome, echo, events, h2load, handshakes, idle, open_loop, transfer, wrk};
 use crate::peers::{Layer, Peer, Programs, Running, Setup};
 
 /// After readiness, before the first figure is read.
@@ -120,6 +120,9 @@ impl Bench<'_> {
                 let scheme = if case.layer == Layer::Https { "https" } else { "http" };
                 let load = wrk::Load { scheme, connections, path, headers };
                 wrk::run(address, &load, duration, self.load_core, self.dir)
+            }
+            Load::H2load { connections, streams, path } => {
+                h2load::run(address, connections, streams, path, duration, self.load_core)
             }
             Load::Download { connections, body_bytes } => {
                 let request = Request::get(address, &format!("/bytes/{body_bytes}"));

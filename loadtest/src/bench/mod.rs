@@ -108,6 +108,10 @@ impl Options {
         if needs_wrk && options.programs.wrk.is_none() {
             return Err("wrk is missing: apt-get install wrk".to_owned());
         }
+        let needs_h2load = options.cases.iter().any(|case| matches!(case.load, Load::H2load { .. }));
+        if needs_h2load && options.programs.h2load.is_none() {
+            return Err("h2load is missing: apt-get install nghttp2-client".to_owned());
+        }
         Ok(options)
     }
 }

@@ -1,9 +1,10 @@
-//! The load generators: `wrk` for small requests, and our own where wrk cannot measure.
+//! The load generators: `wrk` for small requests, `h2load` for those of HTTP/2, and our own where they cannot measure.
 //! All run on the caller's core and end by themselves; what they return is what they saw, errors included.
 
 pub mod echo;
 pub mod events;
 pub mod exchange;
+pub mod h2load;
 pub mod handshakes;
 pub mod idle;
 pub mod open_loop;

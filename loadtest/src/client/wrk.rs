@@ -19,7 +19,7 @@ done = function(summary, latency, requests)
     e.connect + e.read + e.write + e.status + e.timeout, latency:percentile(50), latency:percentile(99)))
 end
 ";
-/// How much longer than asked wrk may run.
+/// How much longer than asked a generator may run.
 const OVERTIME: Duration = Duration::from_secs(10);
 
 pub struct Load<'a> {
@@ -50,21 +50,27 @@ pub fn run(
     command.arg(format!("{}://{address}{}", load.scheme, load.path));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     sys::bind_child(&mut command, &[core], SIGKILL);
+    let text = output_within(command, duration)?;
+    parse(&text).ok_or_else(|| io::Error::other(format!("wrk said:\n{text}")))
+}
+
+/// What a generator says that is to end within this. It writes less than fits its pipe, so it may be waited for first and read
+/// afterwards.
+pub fn output_within(mut command: Command, duration: Duration) -> io::Result<String> {
     let mut child = command.spawn()?;
     wait_at_most(&mut child, duration + OVERTIME)?;
     let mut text = String::new();
     child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?.read_to_string(&mut text)?;
-    parse(&text).ok_or_else(|| io::Error::other(format!("wrk said:\n{text}")))
+    Ok(text)
 }
 
-/// wrk writes a few hundred bytes, which fit its pipe, so it may be waited for first and read afterwards.
 fn wait_at_most(child: &mut Child, limit: Duration) -> io::Result<()> {
     let begin = Instant::now();
     while child.try_wait()?.is_none() {
         if begin.elapsed() > limit {
             child.kill()?;
             child.wait()?;
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "wrk did not end"));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the generator did not end"));
         }
         thread::sleep(Duration::from_millis(20));
     }

@@ -28,6 +28,8 @@ pub fn command(
         Peer::Haproxy => haproxy(setup, dir, address, false),
         Peer::HaproxySplice => haproxy(setup, dir, address, true),
         Peer::Envoy => envoy(setup, dir, address),
+        Peer::H2o => h2o(setup, address),
+        Peer::Nghttpx => String::new(),
         Peer::Forwarder | Peer::ForwarderSplice | Peer::Direct => String::new(),
     };
     fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -39,6 +41,8 @@ pub fn command(
         Peer::Nginx | Peer::NginxTuned => found(&programs.nginx)?,
         Peer::Haproxy | Peer::HaproxySplice => found(&programs.haproxy)?,
         Peer::Envoy => found(&programs.envoy)?,
+        Peer::Nghttpx => found(&programs.nghttpx)?,
+        Peer::H2o => found(&programs.h2o)?,
         Peer::Forwarder | Peer::ForwarderSplice | Peer::Direct => {
             Command::new(std::env::current_exe().map_err(|error| error.to_string())?)
         }
@@ -53,6 +57,8 @@ pub fn command(
             let fixed = ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart", "-c"];
             command.args(fixed).arg(&file)
         }
+        Peer::H2o => command.arg("-c").arg(&file),
+        Peer::Nghttpx => command.args(nghttpx(setup, address)),
         Peer::Forwarder | Peer::ForwarderSplice | Peer::Direct => {
             command.args(["forwarder", "--listen", &address.to_string(), "--to", &setup.backend.to_string()])
         }
@@ -68,7 +74,7 @@ fn tidegate(setup: &Setup, dir: &Path, address: SocketAddr, workers: usize) -> R
     let log = if setup.access_log { dir.join("access.log").display().to_string() } else { "off".to_owned() };
     const ROUTE: &str = "\n[[route]]\nname = \"all\"\nmatch = { path = \"/**\" }\nto = \"backend\"\n";
     let (listener, route) = match setup.layer {
-        Layer::Http => ("", ROUTE),
+        Layer::Http | Layer::Http2 => ("", ROUTE),
         Layer::Https => {
             ("protocol = \"https\"\ntls = { certificate = \"edge.pem\", key = \"edge.key\" }\n", ROUTE)
         }
@@ -153,6 +159,7 @@ stream {{
                 "ssl_certificate {dir}/edge.pem; ssl_certificate_key {dir}/edge.key; ssl_protocols TLSv1.2 TLSv1.3;"
             ),
         ),
+        Layer::Http2 => (" http2", String::new()),
         Layer::Http | Layer::Tcp => ("", String::new()),
     };
     Ok(format!(
@@ -193,11 +200,44 @@ http {{
     ))
 }
 
+fn h2o(setup: &Setup, address: SocketAddr) -> String {
+    let (host, port, backend) = (address.ip(), address.port(), setup.backend);
+    // It drops to nobody otherwise, which is as good, where there is such a user.
+    let user = if sys::is_root() { "user: root" } else { "" };
+    format!(
+        "num-threads: 1
+{user}
+listen:
+  host: {host}
+  port: {port}
+hosts:
+  default:
+    paths:
+      \"/\":
+        proxy.reverse.url: \"http://{backend}/\"
+        proxy.timeout.keepalive: 300000
+"
+    )
+}
+
+fn nghttpx(setup: &Setup, address: SocketAddr) -> Vec<String> {
+    let (front, back) = (address, setup.backend);
+    vec![
+        "--conf=/dev/null".to_owned(),
+        "--workers=1".to_owned(),
+        "--single-process".to_owned(),
+        format!("--frontend={},{};no-tls", front.ip(), front.port()),
+        format!("--backend={},{}", back.ip(), back.port()),
+        "--backend-connections-per-host=512".to_owned(),
+        "--errorlog-file=/dev/stderr".to_owned(),
+    ]
+}
+
 fn haproxy(setup: &Setup, dir: &Path, address: SocketAddr, splice: bool) -> String {
     let (dir, backend) = (dir.display(), setup.backend);
     let (log, log_format) = match (setup.access_log, setup.layer) {
         (false, _) => ("", ""),
-        (true, Layer::Http | Layer::Https) => {
+        (true, Layer::Http | Layer::Http2 | Layer::Https) => {
             ("log stdout format raw local0", "log global\n  option httplog")
         }
         (true, Layer::Tcp) => ("log stdout format raw local0", "log global\n  option tcplog"),
@@ -210,10 +250,14 @@ fn haproxy(setup: &Setup, dir: &Path, address: SocketAddr, splice: bool) -> Stri
     // Without it HAProxy 2.6 holds events back for 80 ms and more, which is cheap and useless.
     let no_delay = if setup.events { "option http-no-delay" } else { "" };
     let (mode, reuse) = match setup.layer {
-        Layer::Http | Layer::Https => ("http", "http-reuse always"),
+        Layer::Http | Layer::Http2 | Layer::Https => ("http", "http-reuse always"),
         Layer::Tcp => ("tcp", ""),
     };
-    let ssl = if setup.layer == Layer::Https { format!("ssl crt {dir}/both.pem") } else { String::new() };
+    let ssl = match setup.layer {
+        Layer::Https => format!("ssl crt {dir}/both.pem"),
+        Layer::Http2 => "proto h2".to_owned(),
+        Layer::Http | Layer::Tcp => String::new(),
+    };
     // Each connection needs two descriptors, and each pipe two more.
     let connections = (setup.open_files / 2).saturating_sub(1200).min(8000);
     format!(
@@ -257,7 +301,7 @@ fn envoy(setup: &Setup, dir: &Path, address: SocketAddr) -> String {
               "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
               "stat_prefix": "web", "cluster": "backend"{log}}}}}"#
         ),
-        Layer::Http | Layer::Https => format!(
+        Layer::Http | Layer::Http2 | Layer::Https => format!(
             r#"{{"name": "http", "typed_config": {{
               "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
               "stat_prefix": "web", "generate_request_id": false{log},
@@ -277,7 +321,7 @@ fn envoy(setup: &Setup, dir: &Path, address: SocketAddr) -> String {
                 "certificate_chain": {{"filename": "{0}/edge.pem"}}, "private_key": {{"filename": "{0}/edge.key"}}}}]}}}}}}"#,
             dir.display()
         ),
-        Layer::Http | Layer::Tcp => String::new(),
+        Layer::Http | Layer::Http2 | Layer::Tcp => String::new(),
     };
     format!(
         r#"{{"static_resources": {{

@@ -36,6 +36,9 @@ pub enum Peer {
     Haproxy,
     HaproxySplice,
     Envoy,
+    /// nghttp2's proxy and h2o: for HTTP/2.
+    Nghttpx,
+    H2o,
     Forwarder,
     ForwarderSplice,
     /// No proxy: the load goes to the backend itself and shows what generator and backend can do.
@@ -43,7 +46,7 @@ pub enum Peer {
 }
 
 impl Peer {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Tidegate,
         Self::TidegateTwo,
         Self::Nginx,
@@ -51,6 +54,8 @@ impl Peer {
         Self::Haproxy,
         Self::HaproxySplice,
         Self::Envoy,
+        Self::Nghttpx,
+        Self::H2o,
         Self::Forwarder,
         Self::ForwarderSplice,
         Self::Direct,
@@ -65,6 +70,8 @@ impl Peer {
             Self::Haproxy => "haproxy",
             Self::HaproxySplice => "haproxy-splice",
             Self::Envoy => "envoy",
+            Self::Nghttpx => "nghttpx",
+            Self::H2o => "h2o",
             Self::Forwarder => "forwarder",
             Self::ForwarderSplice => "forwarder-splice",
             Self::Direct => "direct",
@@ -73,6 +80,16 @@ impl Peer {
 
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|peer| peer.name() == name)
+    }
+
+    /// Whether it can be measured there.
+    pub fn speaks(self, layer: Layer) -> bool {
+        let is_bare = matches!(self, Self::Forwarder | Self::ForwarderSplice | Self::Direct);
+        match layer {
+            Layer::Http2 => !is_bare,
+            Layer::Https => !is_bare && !matches!(self, Self::HaproxySplice | Self::Nghttpx | Self::H2o),
+            Layer::Http | Layer::Tcp => !matches!(self, Self::Nghttpx | Self::H2o),
+        }
     }
 
     /// The variant of this peer that matters for large bodies only.
@@ -91,6 +108,8 @@ pub enum Layer {
     Http,
     /// HTTP through TLS towards the client.
     Https,
+    /// HTTP/2 without TLS towards the client, HTTP/1.1 towards the backend.
+    Http2,
     Tcp,
 }
 
@@ -180,9 +199,9 @@ impl Running {
             if let Some(status) = ended {
                 return Err(format!("{} ended at start ({status}): {}", self.peer.name(), self.complaint()));
             }
-            // Of TLS, that it listens has to do: what it says is seen by the load.
+            // Of what is not HTTP/1, that it listens has to do: what it says is seen by the load.
             let answered = match self.layer {
-                Layer::Https => TcpStream::connect(self.address).map(drop),
+                Layer::Https | Layer::Http2 => TcpStream::connect(self.address).map(drop),
                 Layer::Http | Layer::Tcp => client::get(self.address, "/").map(drop),
             };
             match answered {

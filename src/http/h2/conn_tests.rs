@@ -543,7 +543,13 @@ fn fields_that_contradict_others_reach_nobody() {
         1,
     );
     let crumbs = vec![("cookie", "a=b"); 200];
-    table.case("too many fields", &[headers(1, END_STREAM, &with(&GET, &crumbs))], TooLarge);
+    table.requests("a cookie of many crumbs", &[headers(1, END_STREAM, &with(&GET, &crumbs))], 1);
+    let fields = vec![("x-a", "b"); 101];
+    table.case("too many fields", &[headers(1, END_STREAM, &with(&GET, &fields))], TooLarge);
+    let crumbs = vec![("cookie", "a=b"); 900];
+    let crumbs = block(&with(&GET, &crumbs));
+    let large = [frame(HEADERS, END_STREAM | END_HEADERS, 1, &crumbs[..crumbs.len().min(16_384)])];
+    table.case("crumbs beyond the bound of bytes", &large, TooLarge);
     let long = "x".repeat(200);
     let much: Vec<(&str, &str)> =
         (0..90).map(|_| ("x-much", &*long)).chain([("x-more", &*long); 60]).collect();
@@ -572,8 +578,14 @@ fn floods_are_answered_with_calm() {
     table.breaks("padding alone", &after_post(frame(DATA, PADDED, 1, &[0])), calm);
     let rapid = (0..120).flat_map(|n| [get(2 * n + 1), frame(RST_STREAM, 0, 2 * n + 1, &[0, 0, 0, 8])]);
     table.breaks("rapid reset", &rapid.collect::<Vec<_>>(), calm);
+    let knows = frame(SETTINGS, ACK, 0, &[]);
     let made = (0..120).flat_map(|n| [post(2 * n + 1), frame(WINDOW_UPDATE, 0, 2 * n + 1, &[0; 4])]);
-    table.breaks("streams that we have to reset", &made.collect::<Vec<_>>(), calm);
+    table.breaks(
+        "streams that we have to reset",
+        &std::iter::once(knows).chain(made).collect::<Vec<_>>(),
+        calm,
+    );
+    table.breaks("more streams than ours", &(0..2_600).map(|n| get(2 * n + 1)).collect::<Vec<_>>(), calm);
     check(&table);
 }
 
@@ -616,4 +628,92 @@ fn what_was_on_its_way_to_a_stream_that_we_reset_harms_nobody() {
     let (seen, text) = outcome(&mut connection, &late, usize::MAX);
     assert_eq!(seen, Outcome::Stream(1, Code::Cancel));
     assert_eq!(text, "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n");
+}
+
+/// A request that is opened while the end is on its way is not served, and what comes for it harms nobody.
+#[test]
+fn what_comes_behind_our_end_is_passed_over() {
+    let mut connection = connection();
+    outcome(&mut connection, &[beginning(), post(1)].concat(), usize::MAX);
+    connection.end();
+    let late =
+        [post(3), frame(DATA, 0, 3, b"late"), headers(3, END_STREAM, &[("x", "y")]), frame(DATA, 0, 1, b"x")];
+    let (_, text) = outcome_of(&mut connection, &late.concat());
+    assert!(text.is_empty() && !connection.is_broken(), "{text}");
+    assert_eq!(connection.received(Key(0)), b"x");
+    connection.release(Key(0), Code::NoError);
+    assert!(connection.is_over());
+}
+
+/// What `receive` makes of it, where a GOAWAY of ours has been said already.
+fn outcome_of(connection: &mut Connection, input: &[u8]) -> (bool, String) {
+    let received = connection.receive(input, Instant::now());
+    let mut texts = String::new();
+    while let Some(event) = connection.next_event() {
+        if let Event::Request(_, Opened::Head(text)) = event {
+            texts.push_str(&String::from_utf8_lossy(text.filled()));
+        }
+    }
+    (received.is_ok(), texts)
+}
+
+/// Takes all that waits to be sent; the streams of its DATA frames, in order.
+fn sent_data(connection: &mut Connection) -> Vec<u32> {
+    let output = connection.output().to_vec();
+    connection.sent(output.len());
+    let (mut rest, mut streams) = (&output[..], Vec::new());
+    while let Some(header) = Header::parse(rest) {
+        streams.extend((header.kind == Kind::Data).then_some(header.stream));
+        rest = &rest[HEADER_BYTES + header.length..];
+    }
+    streams
+}
+
+#[test]
+fn streams_that_wait_have_their_turns() {
+    let mut connection = connection();
+    let wide = [
+        frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]),
+        frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xfe, 0, 0]),
+    ];
+    outcome(&mut connection, &[beginning(), wide.concat(), get(1), get(3), get(5)].concat(), usize::MAX);
+    let keys = [Key(0), Key(1), Key(2)];
+    keys.iter().for_each(|key| connection.send_head(*key, 200, b"", false));
+    let payload = vec![b'x'; 1 << 20];
+    // All ask as long as they are given anything, the first one first; then as they are told of room.
+    let ask = |connection: &mut Connection, key| while connection.send_data(key, &payload, false) > 0 {};
+    keys.iter().for_each(|key| ask(&mut connection, *key));
+    sent_data(&mut connection);
+    let mut frames = [0; 3];
+    for _ in 0..50 {
+        while let Some(event) = connection.next_event() {
+            if let Event::Room(key) = event {
+                ask(&mut connection, key);
+            }
+        }
+        for stream in sent_data(&mut connection) {
+            frames[(stream / 2) as usize] += 1;
+        }
+    }
+    let (most, least) = (frames.iter().max().unwrap(), frames.iter().min().unwrap());
+    assert!(*least > 100 && most - least <= 2, "{frames:?}");
+}
+
+#[test]
+fn what_is_sent_is_not_held() {
+    let mut connection = connection();
+    let wide = [
+        frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]),
+        frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xfe, 0, 0]),
+    ];
+    outcome(&mut connection, &[beginning(), wide.concat(), get(1)].concat(), usize::MAX);
+    connection.send_head(Key(0), 200, b"", false);
+    let payload = vec![b'x'; 16_384];
+    for _ in 0..10_000 {
+        while connection.send_data(Key(0), &payload, false) > 0 {}
+        // The client takes a little at a time: never is there nothing left.
+        connection.sent(10_000);
+        while connection.next_event().is_some() {}
+    }
+    assert!(connection.out.capacity() <= 4 * OUT_BYTES_MAX, "{}", connection.out.capacity());
 }

@@ -16,6 +16,8 @@ pub struct Lines {
     lines: Vec<Line>,
     /// By the lengths of names and values, and 32 bytes for each (RFC 9113 §6.5.2).
     bytes: usize,
+    /// All cookies count as none.
+    fields: usize,
     limits: Limits,
 }
 
@@ -23,7 +25,13 @@ pub struct Lines {
 pub struct Limits {
     pub bytes_max: usize,
     pub fields_max: usize,
+    /// Of a request's trailers, all lines together.
+    pub trailer_bytes_max: usize,
+    pub trailer_fields_max: usize,
 }
+
+/// Room for a block's text that is kept.
+const TEXT_BYTES_KEPT: usize = 4096;
 
 #[derive(Debug, Clone)]
 struct Line {
@@ -44,7 +52,12 @@ pub struct Request {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { bytes_max: 32 * 1024, fields_max: 100 }
+        Limits {
+            bytes_max: 32 * 1024,
+            fields_max: 100,
+            trailer_bytes_max: 16 * 1024,
+            trailer_fields_max: 100,
+        }
     }
 }
 
@@ -56,7 +69,11 @@ impl Sink for Lines {
     fn field(&mut self, line: FieldLine) -> Result<(), TooLarge> {
         let FieldLine { name, value, .. } = line;
         self.bytes += name.len() + value.len() + 32;
-        if self.bytes > self.limits.bytes_max || self.lines.len() == self.limits.fields_max {
+        // Browsers send each cookie in a field of its own (RFC 9113 §8.2.3).
+        if &self.text[name.clone()] != b"cookie" {
+            self.fields += 1;
+        }
+        if self.bytes > self.limits.bytes_max || self.fields > self.limits.fields_max {
             return Err(TooLarge);
         }
         self.lines.push(Line { name, value });
@@ -72,14 +89,11 @@ impl Lines {
     pub fn clear(&mut self) {
         self.text.clear();
         self.lines.clear();
-        self.bytes = 0;
-    }
-
-    /// Frees what an unusual block needed.
-    pub fn shrink(&mut self) {
-        self.clear();
-        self.text.shrink_to(0);
-        self.lines.shrink_to(0);
+        (self.bytes, self.fields) = (0, 0);
+        if self.text.capacity() > TEXT_BYTES_KEPT {
+            // What an unusual block needed.
+            (self.text, self.lines) = (Vec::new(), Vec::new());
+        }
     }
 
     /// Appends the request as an HTTP/1.1 head to `out`. `is_whole`: no content follows.
@@ -114,6 +128,11 @@ impl Lines {
 
     /// Appends trailers as HTTP/1.1 lines to `out`.
     pub fn trailers(&self, out: &mut Vec<u8>) -> Result<(), Malformed> {
+        if self.text.len() > self.limits.trailer_bytes_max
+            || self.lines.len() > self.limits.trailer_fields_max
+        {
+            return Err(Malformed("trailers that are too large"));
+        }
         for line in &self.lines {
             if self.name(line).first() == Some(&b':') {
                 return Err(Malformed("a pseudo-header field in trailers"));

@@ -68,8 +68,12 @@ pub struct Stream {
     pub received: Option<Buffer>,
     /// Lines of trailers, once they have come.
     pub trailers: Vec<u8>,
-    /// Waits for room: in its own window, the connection's, or among the frames that are to be sent.
+    /// Waits for its own window.
     pub waits: bool,
+    /// Waits for the connection's, or for room among the frames that are to be sent.
+    pub is_queued: bool,
+    /// May send a frame before those who have had theirs.
+    pub has_grant: bool,
 }
 
 impl Stream {
@@ -84,6 +88,8 @@ impl Stream {
             received: None,
             trailers: Vec::new(),
             waits: false,
+            is_queued: false,
+            has_grant: false,
         }
     }
 

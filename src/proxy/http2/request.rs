@@ -18,7 +18,7 @@ use super::super::{pipeline, problem};
 use super::Http2Stream;
 
 /// How a request's text ends whose content has no length yet.
-const UNTOLD_LENGTH: &[u8] = b"transfer-encoding: chunked\r\n\r\n";
+const UNTOLD_LENGTH: &[u8] = b"\r\ntransfer-encoding: chunked\r\n\r\n";
 
 /// Serves the stream; a panic ends it alone.
 pub async fn contained(stream: Rc<Http2Stream>, opened: Opened) {
@@ -61,7 +61,7 @@ fn read_head(stream: &Http2Stream, exchange: &mut Exchange, mut text: Buffer) ->
         && text.filled().ends_with(UNTOLD_LENGTH)
     {
         text.truncate(text.len() - UNTOLD_LENGTH.len());
-        text.append(format!("content-length: {length}\r\n\r\n").as_bytes());
+        text.append(format!("\r\ncontent-length: {length}\r\n\r\n").as_bytes());
     }
     let limits = exchange.snapshot().map(|snapshot| snapshot.settings.head_limits).unwrap_or_default();
     let parsed =

@@ -50,7 +50,8 @@ impl Http2Stream {
     /// How many bytes of the body wait here, and whether those are all that is missing.
     pub fn arrived(&self) -> (usize, bool) {
         let connection = self.shared.connection.borrow();
-        let is_whole = !connection.state(self.key).may_receive() && connection.trailers(self.key).is_empty();
+        let has_ended = matches!(connection.state(self.key), State::HalfClosedRemote | State::Closed);
+        let is_whole = has_ended && connection.trailers(self.key).is_empty();
         (connection.received(self.key).len(), is_whole)
     }
 
@@ -96,9 +97,17 @@ impl Http2Stream {
         .await
     }
 
-    fn is_gone(&self) -> bool {
-        let is_reset = || matches!(self.shared.connection.borrow().state(self.key), State::Reset(_));
-        self.shared.is_closed.get() || is_reset()
+    /// Whether nobody waits for its answer any more.
+    pub fn is_gone(&self) -> bool {
+        let connection = self.shared.connection.borrow();
+        self.shared.is_closed.get()
+            || connection.is_broken()
+            || matches!(connection.state(self.key), State::Reset(_))
+    }
+
+    /// Whether what is sent now would soon be on its way.
+    pub fn has_room(&self) -> bool {
+        self.shared.connection.borrow().has_room()
     }
 
     /// Sends a head that was rendered for HTTP/1.1.
@@ -130,18 +139,24 @@ impl Http2Stream {
         Ok((count, is_over))
     }
 
-    /// Sends a piece of the body as the client's windows allow. `slow` is called before each wait.
+    /// Sends a piece of the body as the client's windows allow. `slow` is called before each wait that follows progress.
     pub async fn send(&self, mut piece: &[u8], is_last: bool, slow: impl Fn()) -> io::Result<()> {
+        let mut has_moved = true;
         poll_fn(|context| {
             loop {
                 match self.try_send(piece, is_last) {
                     Ok((_, true)) => return Poll::Ready(Ok(())),
                     Ok((0, false)) => {
-                        slow();
+                        if std::mem::take(&mut has_moved) {
+                            slow();
+                        }
                         self.shared.wait(self.key, context);
                         return Poll::Pending;
                     }
-                    Ok((count, false)) => piece = &piece[count..],
+                    Ok((count, false)) => {
+                        piece = &piece[count..];
+                        has_moved = true;
+                    }
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }

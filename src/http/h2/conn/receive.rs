@@ -161,10 +161,10 @@ impl Connection {
         }
         let is_end = header.has(frame::END_STREAM);
         let to = self.data_goes_to(header, payload, is_end)?;
-        if payload > 0 {
-            self.calm.useful();
-        } else if !is_end {
-            self.useless()?;
+        match payload {
+            1.. if to.is_some() => self.calm.useful(),
+            _ if is_end && to.is_some() => {}
+            _ => self.useless()?,
         }
         self.reading = Reading::Data { to, payload, padding, is_end };
         self.data(&[]);
@@ -197,6 +197,7 @@ impl Connection {
             self.stream_error(id, Code::Protocol)?;
             return Ok(None);
         }
+        self.credit(key, 0);
         Ok(Some(key))
     }
 
@@ -229,6 +230,9 @@ impl Connection {
         if !piece.is_empty() {
             let buffer = stream.received.get_or_insert_with(|| buffers.take());
             let appended = buffer.append(piece);
+            if appended < piece.len() && buffers.is_exhausted() {
+                return self.drop_for_memory(key);
+            }
             if appended < piece.len() {
                 // A window is no more than a large buffer.
                 let mut larger = buffers.take_large();
@@ -245,7 +249,16 @@ impl Connection {
                 self.calm.completed();
             }
         }
-        self.events.push_back(Event::Input(key));
+        self.input(key);
+    }
+
+    /// Memory is for those who need little to end. No fault of the peer's.
+    fn drop_for_memory(&mut self, key: Key) {
+        let Some(stream) = self.stream_mut(key) else { return };
+        (stream.state, stream.received) = (State::Reset(Code::EnhanceYourCalm), None);
+        let id = stream.id;
+        self.input(key);
+        self.write_reset(id, Code::EnhanceYourCalm);
     }
 
     fn headers(&mut self, header: Header, payload: &[u8]) -> Done {
@@ -272,11 +285,9 @@ impl Connection {
         if header.stream.is_multiple_of(2) {
             return Err(self.break_off(Code::Protocol, "a client's stream has an odd number"));
         }
-        if self.is_idle(header.stream) || self.place(header.stream).is_some() {
-            self.calm.useful();
-        } else {
+        if !self.is_idle(header.stream) && self.place(header.stream).is_none() {
             match self.ending(header.stream) {
-                Some(Ending::ResetByUs) => {}
+                Some(Ending::ResetByUs) => self.useless()?,
                 Some(Ending::Other) => {
                     return Err(self.break_off(Code::StreamClosed, "HEADERS on a closed stream"));
                 }
@@ -324,12 +335,14 @@ impl Connection {
             self.last_stream = self.last_stream.max(id);
             return self.stream_error(id, Code::Protocol);
         }
-        match self.place(id) {
+        let done = match self.place(id) {
             Some(key) => self.trailers_of(key, block.ends_stream, is_too_large),
             None if self.is_idle(id) => self.open(id, block.ends_stream, is_too_large),
             // Reset by us a moment ago.
             None => Ok(()),
-        }
+        };
+        self.lines.clear();
+        done
     }
 
     fn open(&mut self, id: u32, is_whole: bool, is_too_large: bool) -> Done {
@@ -339,7 +352,12 @@ impl Connection {
             return Ok(());
         }
         if self.open_streams() >= self.streams_max as usize {
-            return self.stream_error(id, Code::RefusedStream);
+            if self.knows_limits {
+                return self.stream_error(id, Code::RefusedStream);
+            }
+            // It cannot know better yet.
+            self.write_reset(id, Code::RefusedStream);
+            return self.useless();
         }
         let mut stream = Stream::new(id, State::Open, self.peer.initial_window, STREAM_WINDOW);
         let opened = if is_too_large {
@@ -359,6 +377,7 @@ impl Connection {
             stream.they_end();
         }
         let key = self.insert(stream);
+        self.calm.useful();
         self.events.push_back(Event::Request(key, opened));
         Ok(())
     }
@@ -366,7 +385,11 @@ impl Connection {
     fn buffered(&self, text: &[u8]) -> Option<Buffer> {
         let mut buffer =
             if text.len() <= BUFFER_BYTES { self.buffers.take() } else { self.buffers.take_large() };
-        (buffer.append(text) == text.len()).then_some(buffer)
+        let is_whole = buffer.append(text) == text.len();
+        if self.buffers.is_scarce() {
+            buffer.fit();
+        }
+        is_whole.then_some(buffer)
     }
 
     fn trailers_of(&mut self, key: Key, is_end: bool, is_too_large: bool) -> Done {
@@ -394,8 +417,7 @@ impl Connection {
                 stream.state = State::Reset(Code::of(be_u32(payload)));
                 stream.received = None;
             }
-            self.events.push_back(Event::Input(key));
-            self.events.push_back(Event::Room(key));
+            self.input(key);
         }
         match self.calm.allows_reset() {
             true => Ok(()),
@@ -406,6 +428,7 @@ impl Connection {
     fn settings(&mut self, header: Header, payload: &[u8]) -> Done {
         self.needs_connection(header)?;
         if header.has(frame::ACK) {
+            self.knows_limits = true;
             return self.needs_length(header, 0);
         }
         if !payload.len().is_multiple_of(6) {
@@ -467,9 +490,7 @@ impl Connection {
             if self.send_window > i64::from(WINDOW_MAX) {
                 return Err(self.break_off(Code::FlowControl, "the connection's window is too large"));
             }
-            if self.has_room() {
-                self.wake_waiting();
-            }
+            self.wake_waiting();
             return self.useless();
         }
         self.needs_used_stream(header)?;

@@ -3,7 +3,7 @@
 use super::super::frame::{self, Code, HEADER_BYTES, Kind, WINDOW_MAX};
 use super::super::head::each_field;
 use super::super::stream::State;
-use super::{Broken, Connection, Ending, Event, Key, STREAM_WINDOW};
+use super::{Broken, Connection, Ending, Key, STREAM_WINDOW};
 
 impl Connection {
     /// Queues a response's head: `fields` are HTTP/1 lines, without those that are an HTTP/1 connection's own. Nothing
@@ -64,34 +64,37 @@ impl Connection {
     /// Queues as much of `payload` as windows and room allow, at most one frame; returns how much that was. `is_end`: nothing
     /// follows it. 0 of more means that an `Event::Room` will come, or that the stream has ended.
     pub fn send_data(&mut self, key: Key, payload: &[u8], is_end: bool) -> usize {
-        let has_room = self.has_room();
-        let most = self.peer.frame_bytes_max.min(usize::try_from(self.send_window).unwrap_or(0));
+        let (has_room, others_come_first) = (self.has_room(), self.grants > 0);
+        let window = usize::try_from(self.send_window).unwrap_or(0);
+        let frame_bytes_max = self.peer.frame_bytes_max;
         let Some(Some(stream)) = self.streams.get_mut(key.0 as usize) else { return 0 };
         if !stream.state.may_send() || self.is_broken {
             return 0;
         }
-        let most = most.min(usize::try_from(stream.send_window).unwrap_or(0));
-        let count = if has_room { payload.len().min(most) } else { 0 };
-        let is_whole = count == payload.len();
-        if !is_whole && count == 0 || payload.is_empty() && !has_room {
-            stream.waits = true;
-            if stream.send_window > 0 || payload.is_empty() {
-                self.waiting.push_back(key);
-            }
-            return 0;
-        }
-        let id = stream.id;
-        let ends = is_end && is_whole;
-        stream.send_window -= count as i64;
-        self.send_window -= count as i64;
+        let own_window = usize::try_from(stream.send_window).unwrap_or(0);
+        let is_its_turn = stream.has_grant || !others_come_first;
+        let shared = if has_room && is_its_turn { frame_bytes_max.min(window) } else { 0 };
+        let count = payload.len().min(own_window).min(shared);
+        let ends = is_end && count == payload.len() && has_room && is_its_turn;
         if count > 0 || ends {
-            let flags = if ends { frame::END_STREAM } else { 0 };
+            let (id, flags) = (stream.id, if ends { frame::END_STREAM } else { 0 });
+            stream.send_window -= count as i64;
+            self.send_window -= count as i64;
             frame::begin(&mut self.out, count, Kind::Data, flags, id);
             self.out.extend_from_slice(&payload[..count]);
             self.calm.useful();
+        } else if own_window == 0 && !payload.is_empty() {
+            stream.waits = true;
+        } else if !stream.is_queued {
+            stream.is_queued = true;
+            self.waiting.push_back(key);
         }
         if ends {
             self.we_end(key);
+        }
+        self.give_up_grant(key);
+        if self.send_window > 0 {
+            self.wake_waiting();
         }
         count
     }
@@ -125,7 +128,13 @@ impl Connection {
     /// Its owner is done with the stream. What of it is not over is reset: `code` says why, where it is not that the answer
     /// is complete (RFC 9113 §8.1).
     pub fn release(&mut self, key: Key, code: Code) {
+        self.give_up_grant(key);
         let Some(stream) = self.streams.get_mut(key.0 as usize).and_then(Option::take) else { return };
+        if stream.is_queued {
+            // The place's next owner waits for nothing.
+            self.waiting.retain(|waiting| *waiting != key);
+        }
+        self.wake_waiting();
         self.free.push(key.0);
         match stream.state {
             State::Closed | State::Reset(_) => {}
@@ -149,8 +158,7 @@ impl Connection {
                 stream.state = State::Reset(code);
                 stream.received = None;
             }
-            self.events.push_back(Event::Input(key));
-            self.events.push_back(Event::Room(key));
+            self.input(key);
         }
         self.write_reset(id, code);
         if self.calm.allows_reset() {
@@ -163,9 +171,16 @@ impl Connection {
     /// A connection error: says so, and nothing more.
     pub(super) fn break_off(&mut self, code: Code, reason: &'static str) -> Broken {
         if !std::mem::replace(&mut self.is_broken, true) {
-            frame::go_away(&mut self.out, self.last_stream, code, reason.as_bytes());
+            // Never more than was said before (RFC 9113 §6.8).
+            let last = self.ends_with.unwrap_or(self.last_stream);
+            frame::go_away(&mut self.out, last, code, reason.as_bytes());
         }
         Broken { code, reason }
+    }
+
+    /// The peer has taken too long to complete what it began.
+    pub fn give_up(&mut self) {
+        self.break_off(Code::EnhanceYourCalm, "a frame or a field block that never ends");
     }
 
     /// Tells the peer to open no more streams; those that it has opened before it hears of that are served.
