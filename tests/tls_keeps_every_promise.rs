@@ -667,6 +667,35 @@ fn a_cut_tunnel_is_no_ended_one() {
     edge.gateway.until_metric("tidegate_tunnels_active", &[], 0.0);
 }
 
+/// Nor does one that the endpoint has cut look ended to the client.
+#[test]
+fn a_tunnel_that_its_endpoint_cuts_is_no_ended_one() {
+    let origin = Backend::start(|conn| {
+        let Ok(request) = conn.read_request() else { return };
+        let _ =
+            conn.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nhi");
+        let _ = conn.wire.fill();
+        if request.target == "/cut" {
+            conn.reset();
+        }
+    });
+    let edge = Edge::start(&origin, "", "");
+    for (path, is_cut) in [("/end", false), ("/cut", true)] {
+        let mut client = edge.connect();
+        let upgrade = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+        assert_eq!(client.request("GET", upgrade.as_bytes()).expect("an answer").status, 101);
+        client.stream().write_all(b"go").expect("it is sent");
+        let mut room = [0; 16];
+        let ended = loop {
+            match client.stream().read(&mut room) {
+                Ok(1..) => {}
+                ended => break ended,
+            }
+        };
+        assert_eq!(ended.is_err(), is_cut, "{path}: {ended:?}");
+    }
+}
+
 #[test]
 fn upstreams_and_templates_learn_the_scheme_and_http_is_sent_to_https() {
     let origin = Backend::describing("origin");

@@ -62,6 +62,33 @@ fn is_close_to_endpoint(frame: &[u8]) -> bool {
     matches!(frame, [0x88, 0x82, a, b, _, _, high, low] if [high ^ a, low ^ b] == [0x03, 0xe9])
 }
 
+/// An endpoint that has said why and closes while the client still sends: its kernel resets, and what it said arrives.
+#[test]
+fn last_words_arrive_although_the_rest_is_refused() {
+    const TOO_BIG: [u8; 4] = [0x88, 2, 0x03, 0xf1];
+    let origin = Backend::start(|conn: &mut Conn| {
+        if conn.read_request().is_err() || conn.write(SWITCHED).is_err() {
+            return;
+        }
+        let _ = conn.wire.fill();
+        let _ = conn.write(&TOO_BIG);
+        conn.close();
+    });
+    let gateway = gateway(&origin, "");
+    let frame = [&[0x82, 0xff, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0][..], &[0; 1 << 20]].concat();
+    for _ in 0..30 {
+        let mut client = open(&gateway, UPGRADE);
+        client.send_all(&frame);
+        let mut seen = Vec::new();
+        while let Ok(true) = client.wire.fill() {
+            seen.append(&mut client.wire.buffer);
+        }
+        seen.append(&mut client.wire.buffer);
+        assert_eq!(seen, TOO_BIG);
+    }
+    gateway.until_metric("tidegate_tunnels_active", &[], 0.0);
+}
+
 #[test]
 fn silence_ends_with_a_close_on_both_sides_and_nothing_before_it() {
     let (origin, received) = endpoint(b"");

@@ -129,8 +129,8 @@ impl Attempt<'_> {
                 let timeouts = &bounds.client_timeouts;
                 let tunnel_bounds = tunnel::Bounds { idle: timeouts.tunnel, age: timeouts.tunnel_age };
                 let is_websocket = transform::asks_for_websocket(exchange);
-                Box::pin(tunnel::run(exchange, client, upstream, tunnel_bounds, is_websocket)).await;
-                Ok(Tried::Finished(After::Closed))
+                let tunnel = tunnel::run(exchange, client, upstream, tunnel_bounds, is_websocket);
+                Ok(Tried::Finished(Box::pin(tunnel).await))
             }
             Err(error) => {
                 // The upstream learns at once that nobody waits any more.

@@ -31,3 +31,4 @@ pub mod transform;
 pub mod tunnel;
 mod turn;
 pub mod udp;
+mod ways;

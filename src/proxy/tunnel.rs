@@ -3,7 +3,7 @@
 //! that we end is told so in its own words, on both sides.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -14,11 +14,12 @@ use crate::http::websocket::{self, Frames};
 use crate::net::tcp::Stream;
 use crate::runtime::turns::Turns;
 
-use super::client::Client;
+use super::client::{After, Client};
 use super::deadline::bounded;
 use super::end::End;
 use super::exchange::Exchange;
 use super::turn::Turn;
+use super::ways::{Broken, Ends, Failed, both};
 
 /// How long a tunnel may be.
 #[derive(Debug, Clone, Copy)]
@@ -35,12 +36,12 @@ pub async fn run(
     mut upstream: Reader,
     bounds: Bounds,
     is_websocket: bool,
-) {
+) -> After {
     exchange.let_go_of_snapshot();
     let _open = Open::count(exchange);
     let Client { end, deadline, .. } = client;
     // No stream changes its protocol.
-    let End::Http1(reader) = end else { return };
+    let End::Http1(reader) = end else { return After::Abort };
     deadline.bound_request(bounds.age);
     let restart = || deadline.start(Kind::IdleTimeout, bounds.idle);
     restart();
@@ -49,14 +50,17 @@ pub async fn run(
     let core = &exchange.core;
     let (to_upstream, to_client) = (Direction::new(is_websocket), Direction::new(is_websocket));
     let ended = {
-        let up = copy(reader, &upstream_stream, &core.turns, &to_upstream, |count| {
+        let broken = Broken::default();
+        let (ends_up, ends_down) = broken.ends();
+        let up = copy(reader, &upstream_stream, &core.turns, &to_upstream, ends_up, |count| {
             restart();
             facts.request_bytes.set(facts.request_bytes.get() + count);
         });
-        let down = copy(&mut upstream, &client_stream, &core.turns, &to_client, |count| {
+        let down = copy(&mut upstream, &client_stream, &core.turns, &to_client, ends_down, |count| {
             restart();
             facts.response_bytes.set(facts.response_bytes.get() + count);
         });
+        let (up, down) = (pin!(up), pin!(down));
         let mut both = pin!(both(up, down));
         let mut knows_of_drain = false;
         poll_fn(|context| {
@@ -81,7 +85,7 @@ pub async fn run(
         Err(Error { kind: Kind::ClientClosed, .. }) => {
             upstream_stream.reset_on_close();
             client_stream.reset_on_close();
-            return;
+            return After::Abort;
         }
         Err(_) => {
             let mask = exchange.core.request_ids.make().mask();
@@ -94,6 +98,7 @@ pub async fn run(
     }
     upstream_stream.shutdown_both();
     client_stream.shutdown_both();
+    After::Closed
 }
 
 /// For the end to be heard of on both sides, before what they still send would make a reset of it.
@@ -169,49 +174,34 @@ async fn copy(
     to: &Stream,
     turns: &Turns,
     direction: &Direction,
+    ends: Ends<'_>,
     moved: impl Fn(u64),
-) -> Result<(), Error> {
+) -> Result<(), Failed<Error>> {
+    let closed = |error| Error::with_source(Kind::ClientClosed, error);
     let mut turn = Turn::default();
     loop {
         let count = from.bytes().len();
         if count > 0 {
             direction.sends();
             let sent = write_all(to, from.bytes(), || {}).await;
-            sent.map_err(|error| Error::with_source(Kind::ClientClosed, error))?;
+            sent.map_err(|error| {
+                ends.receiver_broke();
+                Failed::Writing(closed(error))
+            })?;
             direction.sent(from.bytes());
             from.consume(count);
             moved(count as u64);
         }
         turn.end_if_over(turns).await;
         match turn.fill(from, usize::MAX).await {
+            Ok(0) if !ends.is_end(&from.stream) => return Err(Failed::Reading(Kind::ClientClosed.into())),
             Ok(0) => {
                 to.say_end().await;
                 to.shutdown_write();
                 return Ok(());
             }
             Ok(_) => {}
-            Err(error) => return Err(Error::with_source(Kind::ClientClosed, error)),
+            Err(error) => return Err(Failed::Reading(closed(error))),
         }
     }
-}
-
-/// Ends when both have, or when one fails.
-async fn both(
-    one: impl Future<Output = Result<(), Error>>,
-    other: impl Future<Output = Result<(), Error>>,
-) -> Result<(), Error> {
-    let (mut one, mut other) = (pin!(one), pin!(other));
-    let (mut one_ended, mut other_ended) = (false, false);
-    poll_fn(|context| {
-        if !one_ended && let Poll::Ready(result) = one.as_mut().poll(context) {
-            result?;
-            one_ended = true;
-        }
-        if !other_ended && let Poll::Ready(result) = other.as_mut().poll(context) {
-            result?;
-            other_ended = true;
-        }
-        if one_ended && other_ended { Poll::Ready(Ok(())) } else { Poll::Pending }
-    })
-    .await
 }

@@ -2,10 +2,8 @@
 //! reset ends both. Small messages go through a pooled buffer; a direction that keeps filling large ones goes on
 //! by splice(2). A direction that waits holds neither buffer nor pipe. Opens no connection.
 
-use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use crate::config::snapshot::SplicePolicy;
@@ -15,9 +13,10 @@ use crate::net::tcp::Stream;
 use crate::runtime::buffer::LARGE_BUFFER_BYTES;
 use crate::runtime::core::Core;
 
-use super::super::deadline::Deadline;
+use super::super::deadline::{Deadline, bounded};
 use super::super::splice::{self, Course};
 use super::super::turn::Turn;
+use super::super::ways::{Broken, Ends, Failed, both};
 use super::observed::Observed;
 
 /// What a connection keeps of the configuration that it began under.
@@ -37,30 +36,15 @@ pub async fn run(
     let core = &*observed.core;
     let (client_stream, upstream_stream) = (client.stream.clone(), upstream.stream.clone());
     let (received, sent) = (|bytes| observed.received(bytes), |bytes| observed.sent(bytes));
-    let up =
-        Way { core, deadline, bounds, from: Kind::ClientClosed, to: Kind::UpstreamClosed, moved: received };
-    let down =
-        Way { core, deadline, bounds, from: Kind::UpstreamClosed, to: Kind::ClientClosed, moved: sent };
+    let broken = Broken::default();
+    let (ends_up, ends_down) = broken.ends();
+    let (from, to) = (Kind::ClientClosed, Kind::UpstreamClosed);
+    let up = Way { core, deadline, bounds, from, to, ends: ends_up, moved: received };
+    let down = Way { core, deadline, bounds, from: to, to: from, ends: ends_down, moved: sent };
     up.restart_clock();
-    // Pinned here, not handed on: a future that is moved into another has its room twice.
-    let mut going_up = pin!(up.pump(client, &upstream_stream));
-    let mut going_down = pin!(down.pump(upstream, &client_stream));
-    let (mut up_ended, mut down_ended) = (false, false);
-    poll_fn(|context| {
-        if !up_ended && let Poll::Ready(result) = going_up.as_mut().poll(context) {
-            result?;
-            up_ended = true;
-        }
-        if !down_ended && let Poll::Ready(result) = going_down.as_mut().poll(context) {
-            result?;
-            down_ended = true;
-        }
-        match up_ended && down_ended {
-            true => Poll::Ready(Ok(())),
-            false => deadline.poll(context).map(Err),
-        }
-    })
-    .await
+    let going_up = pin!(up.pump(client, &upstream_stream));
+    let going_down = pin!(down.pump(upstream, &client_stream));
+    bounded(pin!(both(going_up, going_down)), deadline).await
 }
 
 /// One direction.
@@ -71,6 +55,7 @@ struct Way<'a, M: Fn(u64)> {
     /// Whose failure it is when reading fails, and when writing does.
     from: Kind,
     to: Kind,
+    ends: Ends<'a>,
     moved: M,
 }
 
@@ -85,7 +70,7 @@ enum Piece {
 
 impl<M: Fn(u64)> Way<'_, M> {
     /// Moves bytes until the sender's FIN, which is passed on.
-    async fn pump(&self, from: &mut Reader, to: &Stream) -> Result<(), Error> {
+    async fn pump(&self, from: &mut Reader, to: &Stream) -> Result<(), Failed<Error>> {
         let may_splice = from.stream.may_splice_to(to);
         let mut pace = Pace::default();
         let mut turn = Turn::default();
@@ -96,6 +81,9 @@ impl<M: Fn(u64)> Way<'_, M> {
                 false => self.copy(from, to, &mut turn).await?,
             };
             match piece {
+                Piece::End if !self.ends.is_end(&from.stream) => {
+                    return Err(Failed::Reading(self.from.into()));
+                }
                 Piece::End => {
                     to.say_end().await;
                     to.shutdown_write();
@@ -112,7 +100,7 @@ impl<M: Fn(u64)> Way<'_, M> {
         }
     }
 
-    async fn copy(&self, from: &mut Reader, to: &Stream, turn: &mut Turn) -> Result<Piece, Error> {
+    async fn copy(&self, from: &mut Reader, to: &Stream, turn: &mut Turn) -> Result<Piece, Failed<Error>> {
         // Bytes behind a PROXY header are here already.
         if from.bytes().is_empty() {
             let filled = turn.fill(from, usize::MAX).await;
@@ -134,7 +122,7 @@ impl<M: Fn(u64)> Way<'_, M> {
         to: &Stream,
         turn: &mut Turn,
         pace: &mut Pace,
-    ) -> Result<Piece, Error> {
+    ) -> Result<Piece, Failed<Error>> {
         turn.readable(from).await;
         let Some(mut pipe) = self.core.pipes.take(self.bounds.splice.pipes_max) else {
             pace.copy_again();
@@ -164,12 +152,13 @@ impl<M: Fn(u64)> Way<'_, M> {
         self.deadline.start(Kind::IdleTimeout, self.bounds.idle_timeout);
     }
 
-    fn sender_failed(&self, error: io::Error) -> Error {
-        Error::with_source(self.from, error)
+    fn sender_failed(&self, error: io::Error) -> Failed<Error> {
+        Failed::Reading(Error::with_source(self.from, error))
     }
 
-    fn receiver_failed(&self, error: io::Error) -> Error {
-        Error::with_source(self.to, error)
+    fn receiver_failed(&self, error: io::Error) -> Failed<Error> {
+        self.ends.receiver_broke();
+        Failed::Writing(Error::with_source(self.to, error))
     }
 }
 
