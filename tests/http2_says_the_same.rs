@@ -371,6 +371,9 @@ fn rapid_reset_costs_the_one_who_tries() {
     let end = raw.rest().into_iter().rfind(|frame| frame.kind == http2::GOAWAY);
     assert!(end.is_none_or(|end| end.code() == 11), "ENHANCE_YOUR_CALM, unless a reset has overtaken it");
     assert_eq!(gateway.get("/").text(), "here");
+    gateway.until_metric("tidegate_http2_errors_total", &[("code", "enhance_your_calm")], 1.0);
+    let streams = gateway.metrics().sum("tidegate_http2_streams_total", &[]);
+    assert!((100.0..300.0).contains(&streams), "{streams} streams were seen");
     let seen = requests.load(SeqCst);
     assert!(seen <= 200, "{seen} of 10,000 reached the backend");
     eventually("it is gone", || {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::config::id_hash::IdHash;
 use crate::config::snapshot::StableId;
 use crate::error::Kind;
+use crate::http::h2::frame::Code;
 use crate::observe::histogram::Latency;
 pub use crate::observe::report::CoreReport;
 use crate::observe::report::{
@@ -145,6 +146,21 @@ impl CoreMetrics {
     /// A TLS handshake with a client ended so.
     pub fn handshake(&self, listener: ListenerIndex, ended: Handshake) {
         self.on_listener(listener, |counts| counts.handshakes.count(ended));
+    }
+
+    /// A connection speaks HTTP/2.
+    pub fn http2_begun(&self, listener: ListenerIndex) {
+        self.on_listener(listener, |counts| counts.http2.connections += 1);
+    }
+
+    /// A stream was opened on one.
+    pub fn http2_stream(&self, listener: ListenerIndex) {
+        self.on_listener(listener, |counts| counts.http2.streams += 1);
+    }
+
+    /// One was broken off with this code.
+    pub fn http2_broke_off(&self, listener: ListenerIndex, code: Code) {
+        self.on_listener(listener, |counts| counts.http2.broke_off(code));
     }
 
     /// Connections open on this core now, all listeners together.

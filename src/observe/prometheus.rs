@@ -201,6 +201,19 @@ fn connections(page: &mut Page, totals: &Totals) {
             page.sample(&[("listener", name), ("result", ended.word())], counts.handshakes.of(ended));
         }
     }
+    page.counter("tidegate_http2_connections_total", "Client connections that spoke HTTP/2.");
+    by_listener(page, |counts| counts.http2.connections);
+    page.counter("tidegate_http2_streams_total", "Streams that clients opened: requests over HTTP/2.");
+    by_listener(page, |counts| counts.http2.streams);
+    page.counter(
+        "tidegate_http2_errors_total",
+        "HTTP/2 connections that were broken off for what the client did, by the error code that it was given.",
+    );
+    for (name, counts) in &totals.listeners {
+        for (code, count) in counts.http2.broken().filter(|(_, count)| *count > 0) {
+            page.sample(&[("listener", name), ("code", code.word())], count);
+        }
+    }
     page.counter("tidegate_tunnels_total", "Upgrade and CONNECT tunnels opened.");
     page.sample(&[], totals.tunnels_total);
     page.gauge("tidegate_tunnels_active", "Upgrade and CONNECT tunnels open now.");

@@ -2,6 +2,7 @@
 //! of what the cores share. Plain data by id: names come in with `observe::names`, text with
 //! `observe::prometheus`.
 
+use crate::http::h2::frame::Code;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -66,6 +67,33 @@ pub struct ConnectionCounts {
     pub accept_failed: u64,
     pub proxy_header_failed: u64,
     pub handshakes: HandshakeCounts,
+    pub http2: Http2Counts,
+}
+
+/// What came over HTTP/2.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Http2Counts {
+    pub connections: u64,
+    pub streams: u64,
+    /// Connections that we broke off, by the error code that we gave.
+    broken: [u64; Code::ALL.len()],
+}
+
+impl Http2Counts {
+    pub fn broke_off(&mut self, code: Code) {
+        self.broken[code as usize] += 1;
+    }
+
+    /// Each code that was given, and how often.
+    pub fn broken(&self) -> impl Iterator<Item = (Code, u64)> {
+        Code::ALL.into_iter().zip(self.broken)
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.streams += other.streams;
+        self.broken.iter_mut().zip(other.broken).for_each(|(ours, theirs)| *ours += theirs);
+    }
 }
 
 /// How TLS handshakes ended.
@@ -263,6 +291,7 @@ impl ConnectionCounts {
         for (ours, theirs) in self.handshakes.0.iter_mut().zip(other.handshakes.0) {
             *ours += theirs;
         }
+        self.http2.add(&other.http2);
     }
 }
 

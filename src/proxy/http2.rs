@@ -58,6 +58,7 @@ pub async fn serve(core: &Rc<Core>, info: &Rc<ClientInfo>, reader: &mut Reader, 
         is_closed: Cell::new(false),
     });
     let _closed = CloseOnDrop(&shared);
+    core.metrics.http2_begun(info.listener_index);
     let mut driver = Driver { shared: &shared, reader, deadline, phase: Phase::Fresh };
     driver.take_in();
     loop {
@@ -87,6 +88,9 @@ struct CloseOnDrop<'a>(&'a Rc<Shared>);
 impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
         self.0.is_closed.set(true);
+        if let Some(code) = self.0.connection.borrow().broken() {
+            self.0.core.metrics.http2_broke_off(self.0.info.listener_index, code);
+        }
         self.0.tasks.borrow_mut().iter_mut().filter_map(Option::take).for_each(Waker::wake);
     }
 }
@@ -210,6 +214,7 @@ impl Driver<'_> {
             self.shared.connection.borrow_mut().end();
         }
         let stream = Http2Stream::new(self.shared.clone(), key);
+        self.shared.core.metrics.http2_stream(self.shared.info.listener_index);
         if stream.is_gone() {
             // Opened and given up in one breath: nobody is bothered with it.
             return;

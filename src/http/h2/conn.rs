@@ -96,7 +96,8 @@ pub struct Connection {
     /// Streams beyond this one are not served any more.
     ends_with: Option<u32>,
     calm: Calm,
-    is_broken: bool,
+    /// The connection error that has ended it.
+    broken: Option<Code>,
 }
 
 /// How a stream ended.
@@ -174,7 +175,7 @@ impl Connection {
             out_at: 0,
             ends_with: None,
             calm: Calm::new(now),
-            is_broken: false,
+            broken: None,
         }
     }
 
@@ -188,9 +189,9 @@ impl Connection {
         self.block.is_some()
     }
 
-    /// Whether a connection error has ended it.
-    pub fn is_broken(&self) -> bool {
-        self.is_broken
+    /// The connection error that has ended it.
+    pub fn broken(&self) -> Option<Code> {
+        self.broken
     }
 
     pub fn next_event(&mut self) -> Option<Event> {

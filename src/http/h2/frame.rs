@@ -101,25 +101,46 @@ pub enum Code {
 }
 
 impl Code {
+    /// By their numbers.
+    pub const ALL: [Code; 14] = [
+        Code::NoError,
+        Code::Protocol,
+        Code::Internal,
+        Code::FlowControl,
+        Code::SettingsTimeout,
+        Code::StreamClosed,
+        Code::FrameSize,
+        Code::RefusedStream,
+        Code::Cancel,
+        Code::Compression,
+        Code::Connect,
+        Code::EnhanceYourCalm,
+        Code::InadequateSecurity,
+        Code::Http11Required,
+    ];
+
     pub fn of(number: u32) -> Code {
-        use Code::*;
-        const CODES: [Code; 14] = [
-            NoError,
-            Protocol,
-            Internal,
-            FlowControl,
-            SettingsTimeout,
-            StreamClosed,
-            FrameSize,
-            RefusedStream,
-            Cancel,
-            Compression,
-            Connect,
-            EnhanceYourCalm,
-            InadequateSecurity,
-            Http11Required,
-        ];
-        CODES.get(number as usize).copied().unwrap_or(Internal)
+        Code::ALL.get(number as usize).copied().unwrap_or(Code::Internal)
+    }
+
+    /// As the RFC has it, for metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Code::NoError => "no_error",
+            Code::Protocol => "protocol_error",
+            Code::Internal => "internal_error",
+            Code::FlowControl => "flow_control_error",
+            Code::SettingsTimeout => "settings_timeout",
+            Code::StreamClosed => "stream_closed",
+            Code::FrameSize => "frame_size_error",
+            Code::RefusedStream => "refused_stream",
+            Code::Cancel => "cancel",
+            Code::Compression => "compression_error",
+            Code::Connect => "connect_error",
+            Code::EnhanceYourCalm => "enhance_your_calm",
+            Code::InadequateSecurity => "inadequate_security",
+            Code::Http11Required => "http_1_1_required",
+        }
     }
 }
 

@@ -101,7 +101,7 @@ impl Http2Stream {
     pub fn is_gone(&self) -> bool {
         let connection = self.shared.connection.borrow();
         self.shared.is_closed.get()
-            || connection.is_broken()
+            || connection.broken().is_some()
             || matches!(connection.state(self.key), State::Reset(_))
     }
 

@@ -25,7 +25,7 @@ impl Connection {
     pub fn receive(&mut self, input: &[u8], now: Instant) -> Result<usize, Broken> {
         self.calm.turn(now);
         let mut at = 0;
-        while !self.is_broken {
+        while self.broken.is_none() {
             let taken = self.receive_one(&input[at..])?;
             if taken == 0 {
                 break;

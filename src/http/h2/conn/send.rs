@@ -20,7 +20,7 @@ impl Connection {
     fn send_fields(&mut self, key: Key, status: Option<u16>, fields: &[u8], is_end: bool) {
         let Some(stream) = self.stream(key) else { return };
         let id = stream.id;
-        if !stream.state.may_send() || self.is_broken {
+        if !stream.state.may_send() || self.broken.is_some() {
             return;
         }
         let begin = self.out.len();
@@ -68,7 +68,7 @@ impl Connection {
         let window = usize::try_from(self.send_window).unwrap_or(0);
         let frame_bytes_max = self.peer.frame_bytes_max;
         let Some(Some(stream)) = self.streams.get_mut(key.0 as usize) else { return 0 };
-        if !stream.state.may_send() || self.is_broken {
+        if !stream.state.may_send() || self.broken.is_some() {
             return 0;
         }
         let own_window = usize::try_from(stream.send_window).unwrap_or(0);
@@ -144,7 +144,7 @@ impl Connection {
     }
 
     pub(super) fn write_reset(&mut self, id: u32, code: Code) {
-        if self.is_broken {
+        if self.broken.is_some() {
             return;
         }
         frame::reset_stream(&mut self.out, id, code);
@@ -170,7 +170,8 @@ impl Connection {
 
     /// A connection error: says so, and nothing more.
     pub(super) fn break_off(&mut self, code: Code, reason: &'static str) -> Broken {
-        if !std::mem::replace(&mut self.is_broken, true) {
+        if self.broken.is_none() {
+            self.broken = Some(code);
             // Never more than was said before (RFC 9113 §6.8).
             let last = self.ends_with.unwrap_or(self.last_stream);
             frame::go_away(&mut self.out, last, code, reason.as_bytes());
@@ -185,14 +186,14 @@ impl Connection {
 
     /// Tells the peer to open no more streams; those that it has opened before it hears of that are served.
     pub fn announce_end(&mut self) {
-        if !self.is_broken && self.ends_with.is_none() {
+        if self.broken.is_none() && self.ends_with.is_none() {
             frame::go_away(&mut self.out, WINDOW_MAX, Code::NoError, b"");
         }
     }
 
     /// No stream beyond those seen so far is served.
     pub fn end(&mut self) {
-        if !self.is_broken && self.ends_with.is_none() {
+        if self.broken.is_none() && self.ends_with.is_none() {
             self.ends_with = Some(self.last_stream);
             frame::go_away(&mut self.out, self.last_stream, Code::NoError, b"");
         }
@@ -200,6 +201,6 @@ impl Connection {
 
     /// Whether nothing is to be done any more, once all is sent.
     pub fn is_over(&self) -> bool {
-        self.is_broken || (self.ends_with.is_some() && self.open_streams() == 0)
+        self.broken.is_some() || (self.ends_with.is_some() && self.open_streams() == 0)
     }
 }
