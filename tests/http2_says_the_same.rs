@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use harness::http2::{self, Http2, Raw, Reason, frame, request};
 use harness::process::Directory;
 use harness::tls::{BOTH, Certificate, Trust};
+use harness::tls_front::{Manner, TlsFront};
 use harness::{Backend, Ended, Gateway, PATIENCE, Random, Setup, backend, eventually, until};
 use http::HeaderMap;
 
@@ -451,4 +452,49 @@ fn last_words_are_bounded() {
         raw.send(&request(2 * n + 1, "GET", "/", http2::END_STREAM));
     }
     until("it is given up", || gateway.metrics().sum("tidegate_connections_active", &[]) == 0.0);
+}
+
+#[test]
+fn endpoints_may_be_reached_through_tls() {
+    let origin = echo();
+    let endpoint = Certificate::new(&["models.test"]);
+    let directory = Directory::new();
+    let (roots, _) = endpoint.write(&directory, "endpoint");
+    let front = TlsFront::start(origin.address, &Manner::of(&endpoint));
+    let config = format!(
+        "[listen.web]\naddress = \"@web@\"\n[[route]]\nto = \"main\"\n\
+         [service.main]\nendpoints = [\"{}\"]\ntls = {{ roots = {roots:?}, server_name = \"models.test\" }}\n",
+        front.address
+    );
+    let gateway = Gateway::start(&config, &[]);
+    let client = Http2::connect(gateway.web());
+    for length in [0, 20_000, 1_000_000] {
+        assert!(client.post("/", &bytes(length)).unwrap().body == bytes(length), "{length} bytes");
+    }
+}
+
+/// Events of a stream come one by one: the next is made when the client has seen the last.
+#[test]
+fn events_come_as_they_are_made() {
+    let (seen, was_seen) = mpsc::channel::<()>();
+    let was_seen = std::sync::Mutex::new(was_seen);
+    let origin = Backend::serve(move |_, conn| {
+        let head =
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+        conn.write(head).unwrap();
+        for n in 0..20 {
+            let event = format!("data: {n}\n\n");
+            conn.write(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes()).unwrap();
+            was_seen.lock().unwrap().recv_timeout(PATIENCE).expect("the client saw it");
+        }
+        let _ = conn.write(b"0\r\n\r\n");
+    });
+    let gateway = Gateway::before(&[origin.address]);
+    let mut raw = Raw::connect(gateway.web());
+    raw.send(&request(1, "GET", "/", http2::END_STREAM));
+    for n in 0..20 {
+        assert_eq!(raw.until(http2::DATA).payload, format!("data: {n}\n\n").as_bytes());
+        seen.send(()).unwrap();
+    }
+    assert!(raw.body(1).is_empty());
 }
