@@ -69,6 +69,13 @@ impl BufferPool {
         self.hand_out(data)
     }
 
+    /// One that holds these bytes and has no room for more: for what is kept long.
+    pub fn holding(self: &Rc<Self>, bytes: &[u8]) -> Buffer {
+        let mut buffer = self.hand_out(bytes.into());
+        buffer.end = buffer.data.len();
+        buffer
+    }
+
     pub fn take_large(self: &Rc<Self>) -> Buffer {
         let data = self.large.borrow_mut().pop();
         let data = data.unwrap_or_else(|| vec![0; LARGE_BUFFER_BYTES].into_boxed_slice());
@@ -186,9 +193,7 @@ impl Buffer {
 
     /// Gives back all but the filled bytes, for who keeps them long.
     pub fn fit(&mut self) {
-        let mut fitting = self.pool.hand_out(self.filled().into());
-        fitting.end = fitting.data.len();
-        *self = fitting;
+        *self = self.pool.holding(self.filled());
     }
 
     /// Copies as much of `bytes` as fits; returns how much that was.

@@ -11,7 +11,6 @@ use super::super::stream::{State, Stream};
 use super::{
     Block, Broken, CONNECTION_WINDOW, Connection, Ending, Event, Key, Opened, Reading, STREAM_WINDOW,
 };
-use crate::runtime::buffer::{BUFFER_BYTES, Buffer};
 
 /// Encoded field blocks are bounded, too: nobody needs more to say what fits into the decoded bound.
 const BLOCK_BYTES_MAX: usize = 64 * 1024;
@@ -368,10 +367,8 @@ impl Connection {
                 Ok(request) => stream.expected = request.length,
                 Err(_) => return self.stream_error(id, Code::Protocol),
             }
-            match self.buffered(&text) {
-                Some(head) => Opened::Head(head),
-                None => Opened::TooLarge,
-            }
+            // A stream may last for hours.
+            Opened::Head(self.buffers.holding(&text))
         };
         if is_whole {
             stream.they_end();
@@ -380,16 +377,6 @@ impl Connection {
         self.calm.useful();
         self.events.push_back(Event::Request(key, opened));
         Ok(())
-    }
-
-    fn buffered(&self, text: &[u8]) -> Option<Buffer> {
-        let mut buffer =
-            if text.len() <= BUFFER_BYTES { self.buffers.take() } else { self.buffers.take_large() };
-        let is_whole = buffer.append(text) == text.len();
-        if self.buffers.is_scarce() {
-            buffer.fit();
-        }
-        is_whole.then_some(buffer)
     }
 
     fn trailers_of(&mut self, key: Key, is_end: bool, is_too_large: bool) -> Done {
