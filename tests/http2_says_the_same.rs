@@ -388,12 +388,12 @@ fn a_client_with_wide_windows_gets_all_without_a_word() {
     let large = bytes(3_000_000);
     let answer = large.clone();
     let origin = Backend::serve(move |_, conn| drop(conn.write(&backend::ok(&answer))));
-    let gateway = Gateway::before(&[origin.address]);
+    // No clock may be what wakes it.
+    let gateway = Gateway::before_with(&[origin.address], "[timeouts]\nwrite = \"600s\"\n", "");
     let mut raw = Raw::connect(gateway.web());
     raw.send(&frame(http2::SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]));
     raw.send(&frame(http2::WINDOW_UPDATE, 0, 0, &0x7fff_0000u32.to_be_bytes()));
     raw.send(&request(1, "GET", "/", http2::END_STREAM));
-    let began = Instant::now();
     let mut body = Vec::new();
     loop {
         let frame = raw.frame().expect("the stream's end");
@@ -405,7 +405,6 @@ fn a_client_with_wide_windows_gets_all_without_a_word() {
         }
     }
     assert!(body == large, "{} bytes", body.len());
-    assert!(began.elapsed() < Duration::from_secs(9), "no clock had to wake it");
 }
 
 /// What is opened and given up in one breath reaches no backend, least of all as a request with less content than it had.
