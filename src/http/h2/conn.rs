@@ -133,6 +133,7 @@ enum Reading {
 struct Block {
     stream: u32,
     ends_stream: bool,
+    depends_on_itself: bool,
     fragments: Vec<u8>,
     continuations: u32,
 }

@@ -35,20 +35,19 @@ pub enum Kind {
 
 impl Kind {
     fn of(byte: u8) -> Kind {
-        use Kind::*;
-        const KINDS: [Kind; 10] = [
-            Data,
-            Headers,
-            Priority,
-            ResetStream,
-            Settings,
-            PushPromise,
-            Ping,
-            GoAway,
-            WindowUpdate,
-            Continuation,
-        ];
-        KINDS.get(usize::from(byte)).copied().unwrap_or(Unknown)
+        match byte {
+            0 => Kind::Data,
+            1 => Kind::Headers,
+            2 => Kind::Priority,
+            3 => Kind::ResetStream,
+            4 => Kind::Settings,
+            5 => Kind::PushPromise,
+            6 => Kind::Ping,
+            7 => Kind::GoAway,
+            8 => Kind::WindowUpdate,
+            9 => Kind::Continuation,
+            _ => Kind::Unknown,
+        }
     }
 }
 
@@ -155,11 +154,16 @@ pub mod setting {
     pub const ENABLE_CONNECT_PROTOCOL: u16 = 8;
 }
 
-/// Appends the nine bytes of a frame.
-pub fn begin(out: &mut Vec<u8>, length: usize, kind: Kind, flags: u8, stream: u32) {
+/// The nine bytes of a frame.
+pub fn header(length: usize, kind: Kind, flags: u8, stream: u32) -> [u8; HEADER_BYTES] {
     let length = (length as u32).to_be_bytes();
     let [a, b, c, d] = stream.to_be_bytes();
-    out.extend_from_slice(&[length[1], length[2], length[3], kind as u8, flags, a, b, c, d]);
+    [length[1], length[2], length[3], kind as u8, flags, a, b, c, d]
+}
+
+/// Appends the nine bytes of a frame.
+pub fn begin(out: &mut Vec<u8>, length: usize, kind: Kind, flags: u8, stream: u32) {
+    out.extend_from_slice(&header(length, kind, flags, stream));
 }
 
 pub fn settings(out: &mut Vec<u8>, settings: &[(u16, u32)]) {

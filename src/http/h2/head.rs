@@ -110,7 +110,7 @@ impl Lines {
             (Some(host), _) | (None, Some(host)) => field(out, b"host", host),
             (None, None) => {}
         }
-        self.copy_fields(regular, out);
+        self.copy_fields(regular, scan.cookies, out);
         if scan.cookies > 1 {
             self.join_cookies(regular, out);
         }
@@ -213,8 +213,7 @@ impl Lines {
     }
 
     /// In runs as long as possible, without what is written otherwise.
-    fn copy_fields(&self, lines: &[Line], out: &mut Vec<u8>) {
-        let cookies = lines.iter().filter(|line| self.name(line) == b"cookie").count();
+    fn copy_fields(&self, lines: &[Line], cookies: usize, out: &mut Vec<u8>) {
         let mut run = 0..0;
         for line in lines {
             let stays = match self.name(line) {

@@ -294,13 +294,19 @@ impl Connection {
                 None => return Err(self.break_off(Code::Protocol, "streams are opened in ascending order")),
             }
         }
+        let (stream, ends_stream) = (header.stream, header.has(frame::END_STREAM));
+        let fragment = &fragment[..length];
+        if header.has(frame::END_HEADERS) {
+            return self.finish_block(stream, ends_stream, fragment, depends_on_itself);
+        }
         self.block = Some(Block {
-            stream: header.stream,
-            ends_stream: header.has(frame::END_STREAM),
-            fragments: fragment[..length].to_vec(),
+            stream,
+            ends_stream,
+            depends_on_itself,
+            fragments: fragment.to_vec(),
             continuations: 0,
         });
-        if header.has(frame::END_HEADERS) { self.finish_block(depends_on_itself) } else { Ok(()) }
+        Ok(())
     }
 
     fn continuation(&mut self, header: Header, payload: &[u8]) -> Done {
@@ -313,15 +319,24 @@ impl Connection {
             return Err(self.break_off(Code::EnhanceYourCalm, "a field block without end"));
         }
         block.fragments.extend_from_slice(payload);
-        if header.has(frame::END_HEADERS) { self.finish_block(false) } else { Ok(()) }
+        match self.block.take() {
+            Some(Block { stream, ends_stream, depends_on_itself, fragments, .. })
+                if header.has(frame::END_HEADERS) =>
+            {
+                self.finish_block(stream, ends_stream, &fragments, depends_on_itself)
+            }
+            unfinished => {
+                self.block = unfinished;
+                Ok(())
+            }
+        }
     }
 
     /// The block is whole. It is decoded whatever becomes of its stream: the tables have to stay in step.
-    fn finish_block(&mut self, depends_on_itself: bool) -> Done {
-        let Some(block) = self.block.take() else { return Ok(()) };
+    fn finish_block(&mut self, id: u32, ends_stream: bool, block: &[u8], depends_on_itself: bool) -> Done {
         self.lines.clear();
         let Connection { decoder, lines, .. } = self;
-        let decoded = decoder.decode(&block.fragments, lines);
+        let decoded = decoder.decode(block, lines);
         let is_too_large = match decoded {
             Ok(fields) => fields.is_err(),
             Err(BlockError::Malformed(reason)) => return Err(self.break_off(Code::Compression, reason)),
@@ -329,14 +344,13 @@ impl Connection {
                 return Err(self.break_off(Code::EnhanceYourCalm, "a field block that grows"));
             }
         };
-        let id = block.stream;
         if depends_on_itself {
             self.last_stream = self.last_stream.max(id);
             return self.stream_error(id, Code::Protocol);
         }
         let done = match self.place(id) {
-            Some(key) => self.trailers_of(key, block.ends_stream, is_too_large),
-            None if self.is_idle(id) => self.open(id, block.ends_stream, is_too_large),
+            Some(key) => self.trailers_of(key, ends_stream, is_too_large),
+            None if self.is_idle(id) => self.open(id, ends_stream, is_too_large),
             // Reset by us a moment ago.
             None => Ok(()),
         };

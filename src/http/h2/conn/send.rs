@@ -44,8 +44,7 @@ impl Connection {
         let block = self.out.len() - begin - HEADER_BYTES;
         let end_flag = if is_end { frame::END_STREAM } else { 0 };
         if block <= most {
-            let mut header = Vec::with_capacity(HEADER_BYTES);
-            frame::begin(&mut header, block, Kind::Headers, end_flag | frame::END_HEADERS, id);
+            let header = frame::header(block, Kind::Headers, end_flag | frame::END_HEADERS, id);
             self.out[begin..begin + HEADER_BYTES].copy_from_slice(&header);
             return;
         }
