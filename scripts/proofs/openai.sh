@@ -26,5 +26,4 @@ if ! [ -e "$venv/ready" ]; then
   "${install[@]}" openai==3.57.0 httpx==0.28.1
   touch "$venv/ready"
 fi
-# -I: this folder is not on Python's path, since openai.py is the proof there and not the client.
-exec "$venv/bin/python" -I -u "$here/openai.py"
+exec "$venv/bin/python" -u "$here/openai_client.py"

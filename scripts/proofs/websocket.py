@@ -33,6 +33,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import Event
 from wsproto.extensions import PerMessageDeflate
 
+from authority import certificates
 from websocket_cases import CLOSE, FIN, HEAD, LONGEST, RST, TORN, Case, all_cases, text
 
 HERE = Path(os.environ["PROOF_DIR"])
@@ -61,23 +62,6 @@ def free_port():
         if port not in GIVEN:
             GIVEN.add(port)
             return port
-
-
-def certificates():
-    """An authority, and a certificate that it has signed, for the gateway and for the server alike."""
-    def openssl(*arguments):
-        done = subprocess.run(["openssl", *arguments], cwd=HERE, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    openssl("req", "-x509", *key, "-days", "365", "-subj", "/CN=authority of this proof",
-            "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", "ca.key", "-out", "ca.pem")
-    openssl("req", *key, "-subj", "/CN=localhost", "-keyout", "edge.key", "-out", "edge.csr")
-    (HERE / "edge.ext").write_text(
-        "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\n"
-        "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\nsubjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    openssl("x509", "-req", "-in", "edge.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "90",
-            "-extfile", "edge.ext", "-out", "edge.pem")
 
 
 # ------------------------------------------------------------------------------------------------ the server
@@ -480,7 +464,7 @@ def difference(expected, seen):
 
 
 def main():
-    certificates()
+    certificates(HERE)
     plain, secure = free_port(), free_port()
     server = start([sys.executable, "-u", __file__, "serve", str(plain), str(secure)], stdin=subprocess.PIPE,
                    stdout=subprocess.PIPE, text=True)

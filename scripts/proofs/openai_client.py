@@ -26,6 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
+from authority import certificates
+
 HERE = Path(os.environ["PROOF_DIR"])
 TIDEGATE = os.environ["TIDEGATE"]
 STREAMS = 8
@@ -111,23 +113,6 @@ def end(process, how=signal.SIGTERM, patience_s=20):
         process.wait()
 
 
-def certificates():
-    """An authority, and a certificate that it has signed, for the gateway and for the relay alike."""
-    def openssl(*arguments):
-        done = subprocess.run(["openssl", *arguments], cwd=HERE, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    openssl("req", "-x509", *key, "-days", "365", "-subj", "/CN=authority of this proof",
-            "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", "ca.key", "-out", "ca.pem")
-    openssl("req", *key, "-subj", "/CN=localhost", "-keyout", "edge.key", "-out", "edge.csr")
-    (HERE / "edge.ext").write_text(
-        "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\n"
-        "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\nsubjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    openssl("x509", "-req", "-in", "edge.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "90",
-            "-extfile", "edge.ext", "-out", "edge.pem")
-
-
 def serve(port):
     """llama.cpp's own server, in this process, until standard input ends."""
     import xllamacpp
@@ -156,7 +141,7 @@ class Model:
         self.start()
 
     def start(self):
-        self.process = spawn("model", [sys.executable, "-I", "-u", __file__, "serve", self.port], stdin=subprocess.PIPE)
+        self.process = spawn("model", [sys.executable, "-u", __file__, "serve", self.port], stdin=subprocess.PIPE)
         wait_until("the model is ready", 60, lambda: (get(self.port, "/health") or (0,))[0] == 200)
 
     def kill(self):
@@ -621,7 +606,7 @@ def prove_end(gateway, model):
 def main():
     for log in HERE.glob("*.log"):
         log.unlink()
-    certificates()
+    certificates(HERE)
     model = Model()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(HERE / "edge.pem", HERE / "edge.key")
