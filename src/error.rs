@@ -96,6 +96,10 @@ kinds! {
     UpstreamTlsFailed, 502, "upstream_tls_failed", Upstream, Forward, "no TLS connection to the upstream could be agreed on";
     /// The upstream closed or reset before a complete response head.
     UpstreamClosed, 502, "upstream_closed", Upstream, Forward, "the upstream closed the connection before answering";
+    /// Over HTTP/2: the upstream ended the request's stream, and goes on with others.
+    UpstreamReset, 502, "upstream_reset", Upstream, Forward, "the upstream broke off this request";
+    /// Over HTTP/2: the upstream has not looked at the request, and takes no more for now.
+    UpstreamRefused, 503, "upstream_refused", Upstream, Forward, "the upstream takes no more requests for now";
     /// The upstream's head or framing is malformed or ambiguous.
     BadResponse, 502, "bad_response", Upstream, Forward, "the upstream sent a malformed response";
     /// The body ended early or its chunk framing broke after the head was relayed: the client sees an abort.

@@ -28,7 +28,7 @@ pub fn http2(data: &[u8]) {
 /// The requests' texts, in order.
 fn run(input: &[u8], piece: usize, seed: u8) -> Vec<Vec<u8>> {
     let now = Instant::now();
-    let mut connection = Connection::new(Rc::new(BufferPool::default()), Limits::default(), 100, now);
+    let mut connection = Connection::server(Rc::new(BufferPool::default()), Limits::default(), 100, now);
     let mut client = Client::new(input);
     let mut open: Vec<Key> = Vec::new();
     let mut requests = Vec::new();

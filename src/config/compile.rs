@@ -18,8 +18,8 @@ use crate::config::reader;
 use crate::config::registry::Registry;
 use crate::config::route_name::RouteNames;
 use crate::config::snapshot::{
-    Endpoint, Listener, Protocol, ProxyVersion, RetryPolicy, ServerNames, Service, ServiceId, Settings,
-    Snapshot, UdpPolicy, UpstreamTimeouts,
+    Endpoint, HttpVersion, Listener, Protocol, ProxyVersion, RetryPolicy, ServerNames, Service, ServiceId,
+    Settings, Snapshot, UdpPolicy, UpstreamTimeouts,
 };
 use crate::config::tls::{TlsFile, UpstreamTls};
 use crate::config::value::{HostPort, Place};
@@ -54,6 +54,7 @@ struct ServiceBlueprint {
     balance: Balance,
     timeouts: UpstreamTimeouts,
     retry: RetryPolicy,
+    protocol: HttpVersion,
     proxy_protocol: Option<ProxyVersion>,
     tls: Option<UpstreamTls>,
 }
@@ -178,6 +179,7 @@ fn service(entry: ServiceEntry<'_>) -> ServiceBlueprint {
         balance: entry.balance,
         timeouts: entry.timeouts,
         retry: entry.retry,
+        protocol: entry.protocol,
         proxy_protocol: entry.proxy_protocol,
         tls: entry.tls,
     }
@@ -298,6 +300,7 @@ impl ServiceBlueprint {
             endpoints,
             timeouts: self.timeouts,
             retry: self.retry.clone(),
+            protocol: self.protocol,
             proxy_protocol: self.proxy_protocol,
             state,
         }
@@ -310,7 +313,7 @@ impl ServiceBlueprint {
         let mut endpoints = Vec::with_capacity(self.endpoints.len());
         for entry in &self.endpoints {
             let label: Arc<str> = entry.place.to_string().into();
-            let tls = self.tls.as_ref().map(|tls| tls.towards(&entry.place));
+            let tls = self.tls.as_ref().map(|tls| tls.towards(&entry.place, self.protocol));
             // Whom no certificate can be for is never spoken to as if that were not asked for; the check has refused it.
             if matches!(tls, Some(None)) {
                 continue;

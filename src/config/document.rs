@@ -19,8 +19,8 @@ use crate::config::document_route::{self, RouteEntry};
 use crate::config::pattern;
 use crate::config::reader::{Located, Section};
 use crate::config::snapshot::{
-    Cidr, ClientTimeouts, DriverChoice, LogTarget, PoolLimits, ProxyVersion, RetryPolicy, Settings,
-    SplicePolicy, UpstreamTimeouts,
+    Cidr, ClientTimeouts, DriverChoice, HttpVersion, LogTarget, PoolLimits, ProxyVersion, RetryPolicy,
+    Settings, SplicePolicy, UpstreamTimeouts,
 };
 use crate::config::tls::{ListenerTls, UpstreamTls};
 use crate::config::value::{self, Parsed, Place};
@@ -107,6 +107,7 @@ pub struct ServiceEntry<'a> {
     pub hash_by: Option<Range<usize>>,
     pub timeouts: UpstreamTimeouts,
     pub retry: RetryPolicy,
+    pub protocol: HttpVersion,
     pub proxy_protocol: Option<ProxyVersion>,
     pub tls: Option<UpstreamTls>,
 }
@@ -462,6 +463,7 @@ fn service<'a>(
             .table("timeouts")
             .map_or(upstream, |timeouts| service_timeouts(&timeouts, upstream)),
         retry: retry(&section.table_or_empty("retry")),
+        protocol: spoken(section, tls.is_some()),
         proxy_protocol: section
             .optional("proxy_protocol", value::word(PROXY_VERSIONS))
             .map(|found| found.value),
@@ -469,6 +471,24 @@ fn service<'a>(
         tls,
         name,
     }
+}
+
+const HTTP_VERSIONS: &[(&str, HttpVersion)] =
+    &[("http1", HttpVersion::Http1), ("h2", HttpVersion::Http2), ("auto", HttpVersion::Agreed)];
+
+fn spoken(section: &Section<'_>, has_tls: bool) -> HttpVersion {
+    let spoken = section.value("protocol", value::word(HTTP_VERSIONS));
+    let span = || section.key_span("protocol");
+    if spoken == HttpVersion::Agreed && !has_tls && !section.has("tls") {
+        let problem = Problem::new("without `tls` nothing is there that HTTP/2 could be agreed on in");
+        section.error(span(), "protocol", problem.help("write `protocol = \"h2\"`, or add `tls`"));
+    }
+    if spoken != HttpVersion::Http1 && section.has("proxy_protocol") {
+        let problem = Problem::new("a PROXY header names one client, and an HTTP/2 connection carries many");
+        let help = "remove `proxy_protocol`: `x-forwarded-for` names the client of each request";
+        section.error(section.key_span("proxy_protocol"), "proxy_protocol", problem.help(help));
+    }
+    spoken
 }
 
 const PROXY_VERSIONS: &[(&str, ProxyVersion)] = &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
@@ -494,7 +514,7 @@ fn endpoints(section: &Section<'_>, tls: Option<&UpstreamTls>) -> Vec<EndpointEn
     let read = nodes.iter().filter_map(|node| {
         let (place, weight) = endpoint(section, node)?;
         let line = section.report().source.position(place.span.start).0;
-        if tls.is_some_and(|tls| tls.towards(&place.value).is_none()) {
+        if tls.is_some_and(|tls| !tls.can_name(&place.value)) {
             let problem = Problem::new(format!("no certificate can be for \"{}\"", place.value));
             let help = "say whose it is: `tls = { server_name = \"models.internal\" }`";
             section.error(place.span.clone(), "endpoints", problem.help(help));

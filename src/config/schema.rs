@@ -448,6 +448,12 @@ pub const SECTIONS: &[Section] = &[
                 "What `balance = \"hash\"` hashes: equal values go to the same endpoint, unless it is overloaded.",
             ),
             key(
+                "protocol",
+                "`\"http1\"`, `\"h2\"`, `\"auto\"`",
+                "\"http1\"",
+                "What HTTP is spoken as. `h2`: HTTP/2, with prior knowledge where there is no `tls`; gRPC needs it. `auto`: HTTP/2 with endpoints that agree on it in TLS, HTTP/1.1 with others. Over HTTP/2 the requests of all clients share connections, new ones are made when their streams run out.",
+            ),
+            key(
                 "proxy_protocol",
                 "`\"v1\"`, `\"v2\"`",
                 "none",
@@ -698,7 +704,6 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("service.*", "concurrency", "concurrency limits and the wait queue"),
     ("service.*", "queue", "concurrency limits and the wait queue"),
     ("service.*", "slow_start", "slow start of new endpoints"),
-    ("service.*", "protocol", "HTTP/2 and gRPC towards endpoints"),
     ("service.*.endpoints", "priority", "zones and priorities"),
     ("service.*.endpoints", "zone", "zones and priorities"),
     ("route", "auth", "identity by JWT, API key or client certificate"),

@@ -257,10 +257,21 @@ pub enum ProxyVersion {
     V2,
 }
 
+/// What is spoken with a service's endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpVersion {
+    Http1,
+    /// By ALPN where there is TLS, by prior knowledge where there is none.
+    Http2,
+    /// HTTP/2 where an endpoint agrees on it, HTTP/1.1 where it does not.
+    Agreed,
+}
+
 #[derive(Debug)]
 pub struct Service {
     pub name: Arc<str>,
     pub id: StableId,
+    pub protocol: HttpVersion,
     pub endpoints: Vec<Arc<Endpoint>>,
     pub picker: Picker,
     pub timeouts: UpstreamTimeouts,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::balance::in_flight::InFlight;
 use crate::balance::pick::{HashKey, sticky_hash};
-use crate::config::snapshot::{Endpoint, Service};
+use crate::config::snapshot::{Endpoint, HttpVersion, Service};
 use crate::error::{Error, Kind, Sent};
 use crate::http::h1_conn::Reader;
 use crate::http::head::Method;
@@ -21,6 +21,7 @@ use crate::runtime::limits;
 use super::client::Client;
 use super::deadline::supervised;
 use super::exchange::{ClientInfo, Exchange};
+use super::http2::{self, Connecting, Links, Shared, Turned};
 use super::input;
 use super::path::query_values;
 use super::proxy_header;
@@ -71,7 +72,15 @@ pub fn hash_of_address(address: IpAddr) -> u64 {
     }
 }
 
-/// Takes a pooled connection or opens one within the connect timeout; says whether it was used before. A client that
+/// A connection to an endpoint.
+pub enum Upstream {
+    /// For this request alone.
+    Http1(Reader),
+    /// With room for a stream, as long as nobody waits.
+    Http2(Rc<Shared>),
+}
+
+/// Takes a connection that is there or opens one within the connect timeout; says whether it was used before. A client that
 /// leaves ends the wait.
 pub async fn connect(
     exchange: &Exchange,
@@ -79,17 +88,26 @@ pub async fn connect(
     service: &Service,
     endpoint: &Endpoint,
     fresh: bool,
-) -> Result<(Reader, bool), Error> {
+) -> Result<(Upstream, bool), Error> {
     let core = &exchange.core;
-    let kept = match service.proxy_protocol {
-        None => pooled(core, endpoint, exchange.head.method, fresh),
-        Some(_) => bound(client, endpoint, exchange.head.method, fresh),
+    let kept = match (service.protocol, service.proxy_protocol) {
+        (HttpVersion::Http1, None) => {
+            pooled(core, endpoint, exchange.head.method, fresh).map(Upstream::Http1)
+        }
+        (HttpVersion::Http1, Some(_)) => {
+            bound(client, endpoint, exchange.head.method, fresh).map(Upstream::Http1)
+        }
+        (HttpVersion::Http2, _) => core.links.find(endpoint.id, towards(endpoint)).map(Upstream::Http2),
+        (HttpVersion::Agreed, _) => {
+            let link = core.links.find(endpoint.id, towards(endpoint)).map(Upstream::Http2);
+            link.or_else(|| pooled(core, endpoint, exchange.head.method, fresh).map(Upstream::Http1))
+        }
     };
-    if let Some(reader) = kept {
+    if let Some(upstream) = kept {
         core.metrics.upstream_reused();
-        return Ok((reader, true));
+        return Ok((upstream, true));
     }
-    // Apart, since most requests find a pooled one and need no room for this.
+    // Apart, since most requests find one and need no room for this.
     Ok((Box::pin(open(core, client, service, endpoint)).await?, false))
 }
 
@@ -98,26 +116,79 @@ async fn open(
     client: &mut Client,
     service: &Service,
     endpoint: &Endpoint,
-) -> Result<Reader, Error> {
+) -> Result<Upstream, Error> {
     let Client { end, deadline, .. } = client;
     deadline.start(Kind::ConnectTimeout, service.timeouts.connect);
     let client_stream = end.socket().clone();
-    let connected = connect_to(core, &client.info, &client_stream, service, endpoint, towards(endpoint));
+    let connected = async {
+        let connecting = match service.protocol {
+            HttpVersion::Http1 => None,
+            HttpVersion::Http2 | HttpVersion::Agreed => match turn(core, endpoint).await? {
+                Ok(link) => return Ok(Upstream::Http2(link)),
+                Err(connecting) => connecting,
+            },
+        };
+        match connect_to(core, &client.info, &client_stream, service, endpoint, towards(endpoint)).await {
+            Ok(stream) => speak(core, service, endpoint, stream, connecting),
+            Err(error) => {
+                connecting.into_iter().for_each(|connecting| connecting.failed(error.kind));
+                Err(error)
+            }
+        }
+    };
     let left = async {
         end.gone().await;
         Kind::ClientClosed.into()
     };
-    match supervised(pin!(connected), pin!(left), deadline).await {
-        Ok(stream) => {
-            core.timers.now();
-            core.metrics.upstream_connected(endpoint.id);
-            Ok(Reader::new(stream, core.buffers.clone()))
-        }
-        Err(error) => {
-            note_connect_error(core, endpoint, &error);
-            Err(error)
+    let connected = supervised(pin!(connected), pin!(left), deadline).await;
+    match &connected {
+        Ok(_) => _ = core.timers.now(),
+        Err(error) => note_connect_error(core, endpoint, error),
+    }
+    connected
+}
+
+/// Waits for an HTTP/2 connection that somebody makes already; or it is this request's turn to make one, for others too if
+/// HTTP/2 may come of it.
+async fn turn(core: &Rc<Core>, endpoint: &Endpoint) -> Result<Result<Rc<Shared>, Option<Connecting>>, Error> {
+    loop {
+        match Links::turn(core, endpoint.id, towards(endpoint)) {
+            Turned::Link(link) => return Ok(Ok(link)),
+            Turned::Connect(connecting) => return Ok(Err(Some(connecting))),
+            Turned::Http1 => return Ok(Err(None)),
+            Turned::Wait(attempt) => {
+                if let Some(kind) = attempt.over().await {
+                    return Err(kind.into());
+                }
+            }
         }
     }
+}
+
+/// Speaks what is agreed on.
+fn speak(
+    core: &Rc<Core>,
+    service: &Service,
+    endpoint: &Endpoint,
+    stream: Stream,
+    connecting: Option<Connecting>,
+) -> Result<Upstream, Error> {
+    core.metrics.upstream_connected(endpoint.id);
+    let is_known = stream.is_plain() && service.protocol == HttpVersion::Http2;
+    if is_known || stream.speaks_http2() {
+        let link = http2::begin(core, stream);
+        connecting.into_iter().for_each(|connecting| connecting.connected(&link));
+        return Ok(Upstream::Http2(link));
+    }
+    if service.protocol == HttpVersion::Http2 {
+        let error = "it does not agree on HTTP/2";
+        let line = || format!("service {}: endpoint {}: {error}", service.name, endpoint.label);
+        core.complaints.say(core.timers.lately(), line);
+        connecting.into_iter().for_each(|connecting| connecting.failed(Kind::UpstreamTlsFailed));
+        return Err(Error::with_source(Kind::UpstreamTlsFailed, error));
+    }
+    connecting.into_iter().for_each(Connecting::speaks_http1);
+    Ok(Upstream::Http1(Reader::new(stream, core.buffers.clone())))
 }
 
 /// Connects, and says and shakes what the service's endpoints want before the first byte of a client's: a PROXY header for

@@ -22,6 +22,10 @@ use super::rule::Route;
 use super::splice::{self, Broken, Course};
 use super::turn::Turn;
 
+mod to_stream;
+
+pub use to_stream::Whole;
+
 /// The body of a request at the moment its route is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upload {
@@ -87,6 +91,13 @@ pub struct Progress {
     pub told_to_go_on: Cell<bool>,
 }
 
+/// Where a body goes.
+pub enum Outgoing<'a> {
+    Http1(&'a Stream),
+    /// With what is left to send of a body that was all there.
+    Http2(&'a Http2Stream, Option<Whole>),
+}
+
 /// The client's direction of a try.
 pub struct Uplink<'a> {
     pub exchange: &'a Exchange,
@@ -99,8 +110,8 @@ pub struct Uplink<'a> {
 
 impl Uplink<'_> {
     /// Relays the body, then watches the client. Ends only with what ends the exchange.
-    pub async fn run(&self, client: &mut End, upstream: &Stream) -> Error {
-        if self.upload == Upload::Stream
+    pub async fn run(&self, client: &mut End, upstream: &Outgoing<'_>) -> Error {
+        if (self.upload == Upload::Stream || matches!(upstream, Outgoing::Http2(_, Some(_))))
             // Apart, since most requests have no body to make room for.
             && let Err(error) = Box::pin(self.stream(client, upstream)).await
         {
@@ -110,7 +121,7 @@ impl Uplink<'_> {
         Kind::ClientClosed.into()
     }
 
-    async fn stream(&self, client: &mut End, upstream: &Stream) -> Result<(), Error> {
+    async fn stream(&self, client: &mut End, upstream: &Outgoing<'_>) -> Result<(), Error> {
         poll_fn(|_| if self.progress.head_sent.get() { Poll::Ready(()) } else { Poll::Pending }).await;
         match self.relay(client, upstream).await {
             Ok(()) => self.progress.upload_done.set(true),
@@ -137,8 +148,13 @@ impl Uplink<'_> {
         self.exchange.head.expect_continue && !begun
     }
 
-    async fn relay(&self, client: &mut End, upstream: &Stream) -> Result<(), Error> {
+    async fn relay(&self, client: &mut End, upstream: &Outgoing<'_>) -> Result<(), Error> {
         let deadline = Deadline::new(self.exchange.core.timers.timer());
+        let upstream = match upstream {
+            Outgoing::Http1(upstream) => *upstream,
+            Outgoing::Http2(stream, Some(whole)) => return self.rest(stream, whole, &deadline).await,
+            Outgoing::Http2(stream, None) => return self.to_stream(client, stream, &deadline).await,
+        };
         let client = match client {
             End::Http1(reader) => reader,
             End::Http2(stream) => return self.relay_http2(stream, upstream, &deadline).await,

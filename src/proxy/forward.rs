@@ -2,20 +2,23 @@
 //! relays the body up and the response down at the same time, and decides what becomes of both connections.
 
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::config::snapshot::{PoolLimits, Service};
 use crate::error::{Error, Kind};
 use crate::http::h1_conn::{Reader, write_all};
+use crate::http::head::{Framing, Method};
 use crate::net::tcp::Stream;
 
-use super::balance::{self, Chosen};
-use super::body::{Progress, Uplink, Upload};
+use super::balance::{self, Chosen, Upstream};
+use super::body::{Outgoing, Progress, Uplink, Upload, Whole};
 use super::bounds::Bounds;
 use super::client::{After, Bound, Client};
 use super::deadline::{Deadline, supervised};
 use super::exchange::Exchange;
-use super::relay::{self, Downlink, Ended};
+use super::http2;
+use super::relay::{self, Answering, Downlink, Ended, Source};
 use super::retry::{Failure, Tries, Verdict};
 use super::routed::Routed;
 use super::{proxy_header, transform, tunnel};
@@ -84,6 +87,14 @@ struct Attempt<'a> {
     was_pooled: bool,
 }
 
+/// An endpoint's end of a try.
+struct Way<'a> {
+    /// The request's, if it is still to be sent.
+    head: Option<Vec<u8>>,
+    outgoing: Outgoing<'a>,
+    source: Source<'a>,
+}
+
 impl Attempt<'_> {
     /// `routed` is taken once the response's head is relayed: a long stream keeps no snapshot.
     async fn run(
@@ -100,9 +111,16 @@ impl Attempt<'_> {
             body_bytes_max: plan.rule().body_bytes_max,
         };
         let fresh = self.tries.fresh_connection;
-        let (mut upstream, was_pooled) =
+        let (upstream, was_pooled) =
             balance::connect(exchange, client, self.service, &chosen.endpoint, fresh).await?;
         self.was_pooled = was_pooled;
+        let mut upstream = match upstream {
+            Upstream::Http1(reader) => reader,
+            // Apart: whoever goes another way needs no room for this.
+            Upstream::Http2(link) => {
+                return Box::pin(self.over_http2(client, routed, &bounds, &link, chosen)).await;
+            }
+        };
 
         let mut head = exchange.core.take_scratch();
         // Before TLS it has gone already.
@@ -115,7 +133,10 @@ impl Attempt<'_> {
         if let Upload::Whole(length) = self.upload {
             client.end.copy_arrived(length, &mut head);
         }
-        let ended = self.converse(client, routed, &bounds, &mut upstream, head, chosen).await;
+        let stream = upstream.stream.clone();
+        let outgoing = Outgoing::Http1(&stream);
+        let way = Way { head: Some(head), outgoing, source: Source::Http1(&mut upstream) };
+        let ended = self.converse(client, routed, &bounds, way, chosen).await;
         match ended {
             Ok(Ended::Complete { upstream_reusable, after }) => {
                 self.finish(client, upstream, upstream_reusable, &bounds.pool, chosen);
@@ -144,20 +165,85 @@ impl Attempt<'_> {
         }
     }
 
+    /// The same on a stream of a connection that others use, too.
+    async fn over_http2(
+        &mut self,
+        client: &mut Client,
+        routed: &mut Option<Routed>,
+        bounds: &Bounds,
+        link: &Rc<http2::Shared>,
+        chosen: &Chosen,
+    ) -> Result<Tried, Error> {
+        let exchange = self.exchange;
+        let Some(plan) = routed.as_ref() else { return Err(Kind::Internal.into()) };
+        if exchange.head.method == Method::Connect {
+            return Err(Kind::MethodNotAllowed.into());
+        }
+        let mut head = exchange.core.take_scratch();
+        transform::request_head(exchange, plan, &mut head);
+        let stream = link.request(&head, self.upload == Upload::None);
+        exchange.core.give_back_scratch(head);
+        // It had room a moment ago.
+        let stream = stream.ok_or(Kind::UpstreamClosed)?;
+        let whole = match self.upload {
+            Upload::Whole(length) => {
+                let mut bytes = Vec::new();
+                client.end.copy_arrived(length, &mut bytes);
+                let is_chunked = exchange.head.framing == Framing::Chunked;
+                Whole::of(bytes, is_chunked, bounds.chunk_limits).begin(&stream)
+            }
+            Upload::None | Upload::Stream => None,
+        };
+        let (deadline, first_byte) = (&client.deadline, bounds.upstream_timeouts.first_byte);
+        match self.upload {
+            Upload::Stream if exchange.head.expect_continue => {
+                deadline.start(Kind::FirstByteTimeout, first_byte);
+            }
+            Upload::Stream => deadline.pause(),
+            Upload::Whole(_) if whole.is_some() => deadline.pause(),
+            Upload::Whole(_) | Upload::None => {
+                self.progress.upload_done.set(true);
+                deadline.start_lately(Kind::FirstByteTimeout, first_byte);
+            }
+        }
+        self.progress.head_sent.set(true);
+        let way = Way {
+            head: None,
+            outgoing: Outgoing::Http2(&stream, whole),
+            source: Source::Http2(Answering { stream: &stream, heads: Vec::new() }),
+        };
+        match self.converse(client, routed, bounds, way, chosen).await {
+            Ok(Ended::Complete { after, .. }) => {
+                if let Upload::Whole(length) = self.upload {
+                    client.end.consume(length);
+                }
+                Ok(Tried::Finished(after))
+            }
+            Ok(Ended::GivenUp) => Ok(Tried::Again),
+            Ok(Ended::Switched) => Err(Kind::BadResponse.into()),
+            Err(error) => {
+                let is_late = matches!(error.kind, Kind::FirstByteTimeout | Kind::RequestTimeout);
+                if is_late && !self.progress.head_received.get() {
+                    stream.doubt();
+                }
+                Err(error)
+            }
+        }
+    }
+
     /// Both directions of one try, side by side in this task.
     async fn converse(
         &mut self,
         client: &mut Client,
         routed: &mut Option<Routed>,
         bounds: &Bounds,
-        upstream: &mut Reader,
-        head: Vec<u8>,
+        way: Way<'_>,
         chosen: &Chosen,
     ) -> Result<Ended, Error> {
+        let Way { head, outgoing, mut source } = way;
         let Self { exchange, service, upload, tries, progress, .. } = self;
         let Client { end, deadline, .. } = client;
         let outlet = end.outlet();
-        let upstream_stream = upstream.stream.clone();
         let uplink = Uplink { exchange, progress, upload: *upload, bounds, response_deadline: deadline };
         let downlink = Downlink {
             exchange,
@@ -169,20 +255,22 @@ impl Attempt<'_> {
             started: exchange.core.timers.lately(),
         };
         let down = async {
-            send_head(&upstream_stream, &head, deadline, &downlink).await?;
-            // Not kept for the answer, which may take its time.
-            exchange.core.give_back_scratch(head);
-            progress.head_sent.set(true);
-            let head = downlink.receive_head(upstream).await?;
+            if let (Some(head), Outgoing::Http1(stream)) = (head, &outgoing) {
+                send_head(stream, &head, deadline, &downlink).await?;
+                // Not kept for the answer, which may take its time.
+                exchange.core.give_back_scratch(head);
+                progress.head_sent.set(true);
+            }
+            let head = downlink.receive_head(&mut source).await?;
             let is_replayable = !progress.upload_begun.get();
             let method = exchange.head.method;
             if tries.again_for_status(head.status, method, is_replayable, chosen.endpoint.id, service) {
                 return Ok(Ended::GivenUp);
             }
             tries.settle();
-            relay::relay(&downlink, routed, upstream, head).await
+            relay::relay(&downlink, routed, &mut source, head).await
         };
-        supervised(pin!(down), pin!(uplink.run(end, &upstream_stream)), deadline).await
+        supervised(pin!(down), pin!(uplink.run(end, &outgoing)), deadline).await
     }
 
     /// The response is complete: both connections may serve again, if nothing is left over on them.

@@ -1,6 +1,9 @@
-//! Owns the life of one HTTP/2 connection of a client: its socket, read and written by one task, and a task for each stream,
-//! which takes its request through the same pipeline as any other. Frames and windows are `http::h2`'s.
+//! Owns the life of one HTTP/2 connection, of a client or to an endpoint: its socket, read and written by one task, for the
+//! tasks of its streams. A client's stream has a task of its own, which takes its request through the same pipeline as any
+//! other; one to an endpoint is driven by the request that is sent on it. Frames and windows are `http::h2`'s.
 
+mod endpoint;
+mod links;
 mod request;
 mod stream;
 
@@ -22,7 +25,9 @@ use super::client::DRAIN_IDLE_GRACE;
 use super::deadline::Deadline;
 use super::exchange::ClientInfo;
 
-pub use stream::{Http2Stream, Input};
+pub use endpoint::begin;
+pub use links::{Connecting, Links, Turned};
+pub use stream::{Failure, Http2Stream, Input};
 
 /// Streams that a client may have open at once: as many as nginx allows.
 const STREAMS_MAX: u32 = 128;
@@ -30,9 +35,8 @@ const STREAMS_MAX: u32 = 128;
 const RECEPTIONS_PER_TURN: u32 = 16;
 
 /// What the tasks of a connection share.
-struct Shared {
+pub struct Shared {
     core: Rc<Core>,
-    info: Rc<ClientInfo>,
     socket: Stream,
     connection: RefCell<Connection>,
     /// By the places of the streams.
@@ -41,36 +45,29 @@ struct Shared {
     driver: RefCell<Option<Waker>>,
     /// Nothing is read or written any more.
     is_closed: Cell<bool>,
+    /// Receptions so far.
+    heard: Cell<u64>,
+    /// A request was not answered in time, and nothing else was heard since it was sent.
+    is_doubted: Cell<bool>,
+}
+
+/// At which end of the connection we are.
+enum Side {
+    Client(Rc<ClientInfo>),
+    Endpoint,
 }
 
 /// Serves a connection whose client speaks HTTP/2 until it ends. True if it said all that was to say: the end may be an
 /// orderly one.
 pub async fn serve(core: &Rc<Core>, info: &Rc<ClientInfo>, reader: &mut Reader, deadline: &Deadline) -> bool {
     let limits = limits(&core.snapshot().settings);
-    let connection = Connection::new(core.buffers.clone(), limits, STREAMS_MAX, core.timers.now());
-    let shared = Rc::new(Shared {
-        core: core.clone(),
-        info: info.clone(),
-        socket: reader.stream.clone(),
-        connection: RefCell::new(connection),
-        tasks: RefCell::default(),
-        driver: RefCell::default(),
-        is_closed: Cell::new(false),
-    });
-    let _closed = CloseOnDrop(&shared);
+    let connection = Connection::server(core.buffers.clone(), limits, STREAMS_MAX, core.timers.now());
+    let shared = Shared::new(core, &reader.stream, connection);
     core.metrics.http2_begun(info.listener_index);
-    let mut driver = Driver { shared: &shared, reader, deadline, phase: Phase::Fresh };
+    let side = Side::Client(info.clone());
+    let mut driver = Driver { shared: &shared, reader, deadline, side, phase: Phase::Fresh };
     driver.take_in();
-    loop {
-        match poll_fn(|context| driver.poll(context)).await {
-            Step::GiveWay => core.turns.give_way().await,
-            Step::Over => return true,
-            Step::Cut => {
-                shared.socket.shutdown_both();
-                return false;
-            }
-        }
-    }
+    driver.run().await
 }
 
 fn limits(settings: &Settings) -> Limits {
@@ -79,19 +76,6 @@ fn limits(settings: &Settings) -> Limits {
         fields_max: settings.head_limits.fields_max,
         trailer_bytes_max: settings.chunk_limits.trailer_bytes_max,
         trailer_fields_max: settings.chunk_limits.trailer_fields_max,
-    }
-}
-
-/// Tells the tasks of the streams that nothing is read or written any more, however that came about.
-struct CloseOnDrop<'a>(&'a Rc<Shared>);
-
-impl Drop for CloseOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.is_closed.set(true);
-        if let Some(code) = self.0.connection.borrow().broken() {
-            self.0.core.metrics.http2_broke_off(self.0.info.listener_index, code);
-        }
-        self.0.tasks.borrow_mut().iter_mut().filter_map(Option::take).for_each(Waker::wake);
     }
 }
 
@@ -123,10 +107,37 @@ struct Driver<'a> {
     shared: &'a Rc<Shared>,
     reader: &'a mut Reader,
     deadline: &'a Deadline,
+    side: Side,
     phase: Phase,
 }
 
+impl Drop for Driver<'_> {
+    /// Tells the tasks of the streams that nothing is read or written any more, however that came about.
+    fn drop(&mut self) {
+        let shared = self.shared;
+        shared.is_closed.set(true);
+        if let (Some(code), Side::Client(info)) = (shared.connection.borrow().broken(), &self.side) {
+            shared.core.metrics.http2_broke_off(info.listener_index, code);
+        }
+        shared.tasks.borrow_mut().iter_mut().filter_map(Option::take).for_each(Waker::wake);
+    }
+}
+
 impl Driver<'_> {
+    /// True once all that was to say is said.
+    async fn run(&mut self) -> bool {
+        loop {
+            match poll_fn(|context| self.poll(context)).await {
+                Step::GiveWay => self.shared.core.turns.give_way().await,
+                Step::Over => return true,
+                Step::Cut => {
+                    self.shared.socket.shutdown_both();
+                    return false;
+                }
+            }
+        }
+    }
+
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         self.shared.driver.replace(Some(context.waker().clone()));
         for _ in 0..RECEPTIONS_PER_TURN {
@@ -145,8 +156,9 @@ impl Driver<'_> {
                 self.time_is_over();
                 continue;
             }
-            // Who does not take our answers is not asked for more questions.
-            if !self.shared.connection.borrow().has_room() {
+            // Who does not take our answers is not asked for more questions. An endpoint that does not take ours may be one
+            // that does the same: somebody has to read.
+            if matches!(self.side, Side::Client(_)) && !self.shared.connection.borrow().has_room() {
                 return Poll::Pending;
             }
             match self.read(context) {
@@ -173,6 +185,8 @@ impl Driver<'_> {
 
     fn take_in(&mut self) {
         let shared = self.shared;
+        shared.heard.set(shared.heard.get() + 1);
+        shared.is_doubted.set(false);
         let received = shared.connection.borrow_mut().receive(self.reader.bytes(), shared.core.timers.now());
         // A connection error has been queued as a GOAWAY, behind which nothing counts.
         let count = received.unwrap_or(self.reader.bytes().len());
@@ -210,27 +224,29 @@ impl Driver<'_> {
     }
 
     fn begin(&mut self, key: Key, opened: Opened) {
-        if !self.shared.info.listener_open.get() {
+        let Side::Client(info) = &self.side else { return };
+        if !info.listener_open.get() {
             self.shared.connection.borrow_mut().end();
         }
         let stream = Http2Stream::new(self.shared.clone(), key);
-        self.shared.core.metrics.http2_stream(self.shared.info.listener_index);
+        self.shared.core.metrics.http2_stream(info.listener_index);
         if stream.is_gone() {
             // Opened and given up in one breath: nobody is bothered with it.
             return;
         }
-        monoio::spawn(request::contained(stream, opened));
+        monoio::spawn(request::contained(stream, info.clone(), opened));
     }
 
     /// Starts the clock of the phase that has begun, if it is another one.
     fn keep_time(&mut self) {
         let core = &self.shared.core;
+        let is_client = matches!(self.side, Side::Client(_));
         let phase = {
             let connection = self.shared.connection.borrow();
             match self.phase {
                 _ if connection.is_over() => Phase::Leaving,
                 Phase::Ending => Phase::Ending,
-                _ if core.draining.get() => Phase::Ending,
+                _ if core.draining.get() && is_client => Phase::Ending,
                 _ if !connection.has_begun() => Phase::Receiving,
                 _ if connection.is_within_block() || !self.reader.bytes().is_empty() => Phase::Receiving,
                 _ if connection.open_streams() == 0 => Phase::Idle,
@@ -241,10 +257,12 @@ impl Driver<'_> {
             return;
         }
         self.phase = phase;
-        let timeouts = &core.snapshot().settings.client_timeouts;
+        let settings = &core.snapshot().settings;
+        let timeouts = &settings.client_timeouts;
+        let idle = if is_client { timeouts.idle } else { settings.pool.idle_timeout };
         match phase {
             Phase::Receiving => self.deadline.start(Kind::HeaderTimeout, timeouts.header),
-            Phase::Idle => self.deadline.start(Kind::HeaderTimeout, timeouts.idle),
+            Phase::Idle => self.deadline.start(Kind::HeaderTimeout, idle),
             Phase::Leaving => self.deadline.start(Kind::ClientStalled, timeouts.write),
             Phase::Busy | Phase::Fresh => self.deadline.pause(),
             Phase::Ending => {
@@ -268,6 +286,19 @@ impl Driver<'_> {
 }
 
 impl Shared {
+    fn new(core: &Rc<Core>, socket: &Stream, connection: Connection) -> Rc<Shared> {
+        Rc::new(Shared {
+            core: core.clone(),
+            socket: socket.clone(),
+            connection: RefCell::new(connection),
+            tasks: RefCell::default(),
+            driver: RefCell::default(),
+            is_closed: Cell::new(false),
+            heard: Cell::new(0),
+            is_doubted: Cell::new(false),
+        })
+    }
+
     fn wake(&self, key: Key) {
         if let Some(Some(task)) = self.tasks.borrow().get(key.0 as usize) {
             task.wake_by_ref();

@@ -17,10 +17,13 @@ use super::client::After;
 use super::deadline::Deadline;
 use super::end::Outlet;
 use super::exchange::Exchange;
+use super::http2::{Failure, Http2Stream};
 use super::routed::Routed;
 use super::splice::{self, Broken, Course};
 use super::transform::{self, Answer};
 use super::turn::Turn;
+
+mod of_stream;
 
 /// Informational responses relayed before the final one; more is an attack or a loop.
 const INFORMATIONAL_MAX: u32 = 32;
@@ -47,7 +50,35 @@ pub enum Ended {
     Switched,
 }
 
-/// A response head with the upstream connection it came from; its spans index the reader's first bytes.
+/// Where a response comes from.
+pub enum Source<'a> {
+    Http1(&'a mut Reader),
+    Http2(Answering<'a>),
+}
+
+/// A stream at an endpoint, and what of its heads has not been used.
+pub struct Answering<'a> {
+    pub stream: &'a Http2Stream,
+    pub heads: Vec<u8>,
+}
+
+impl Source<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Source::Http1(reader) => reader.bytes(),
+            Source::Http2(answering) => &answering.heads,
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        match self {
+            Source::Http1(reader) => reader.consume(count),
+            Source::Http2(answering) => _ = answering.heads.drain(..count),
+        }
+    }
+}
+
+/// A response head with where it came from; its spans index the first bytes there.
 pub struct Received {
     head: Box<ResponseHead>,
     pub status: u16,
@@ -60,10 +91,13 @@ impl Downlink<'_> {
     }
 
     /// The final response head (or 101), relaying informational ones. Leaves the head's bytes in `upstream`.
-    pub async fn receive_head(&self, upstream: &mut Reader) -> Result<Received, Error> {
+    pub async fn receive_head(&self, upstream: &mut Source<'_>) -> Result<Received, Error> {
         let mut head = self.exchange.core.response_heads.take();
         for _ in 0..=INFORMATIONAL_MAX {
-            self.receive_one_head(upstream, &mut head).await?;
+            match upstream {
+                Source::Http1(reader) => self.receive_one_head(reader, &mut head).await?,
+                Source::Http2(answering) => self.take_one_head(answering, &mut head).await?,
+            }
             self.note_first_byte();
             if !is_informational(head.status) {
                 self.progress.head_received.set(true);
@@ -139,6 +173,19 @@ impl Downlink<'_> {
         }
     }
 
+    async fn take_one_head(&self, from: &mut Answering<'_>, head: &mut ResponseHead) -> Result<(), Error> {
+        if from.heads.is_empty() {
+            from.heads = from.stream.heads().await.map_err(failed)?;
+        }
+        let limits = &self.bounds.head_limits;
+        match h1_parse::parse_response(&from.heads, &mut HeadProgress::default(), limits, head) {
+            Ok(true) => Ok(()),
+            // The text is whole: it can only be too long.
+            Ok(false) => Err(bad_response(HeadError::TooLarge)),
+            Err(error) => Err(bad_response(error)),
+        }
+    }
+
     fn note_first_byte(&self) {
         if !self.progress.head_received.get() {
             let now = self.exchange.core.timers.now();
@@ -170,6 +217,17 @@ fn is_informational(status: u16) -> bool {
     (100..200).contains(&status) && status != 101
 }
 
+/// No answer came, for this reason.
+fn failed(failure: Failure) -> Error {
+    match failure {
+        Failure::Unseen => Error::with_source(Kind::UpstreamClosed, "it had not looked at the request"),
+        Failure::Refused => Kind::UpstreamRefused.into(),
+        Failure::Reset(code) => Error::with_source(Kind::UpstreamReset, code.word()).after_sending(),
+        Failure::Malformed => Error::with_source(Kind::BadResponse, "malformed HTTP/2").after_sending(),
+        Failure::Closed => Error::new(Kind::UpstreamClosed).after_sending(),
+    }
+}
+
 fn bad_response(error: HeadError) -> Error {
     Error::with_source(Kind::BadResponse, error).after_sending()
 }
@@ -178,7 +236,7 @@ fn bad_response(error: HeadError) -> Error {
 pub async fn relay(
     link: &Downlink<'_>,
     routed: &mut Option<Routed>,
-    upstream: &mut Reader,
+    upstream: &mut Source<'_>,
     received: Received,
 ) -> Result<Ended, Error> {
     let exchange = link.exchange;
@@ -186,7 +244,10 @@ pub async fn relay(
     let switched = is_switch(link, &head)?;
     let framing =
         if switched { Framing::None } else { h1_parse::response_framing(&head, exchange.head.method) };
-    let answer = Answer::new(exchange, framing, switched, link.progress.upload_done.get());
+    let length = upstream.length_at_hand().filter(|_| matches!(framing, Framing::Chunked | Framing::Close));
+    let framing = length.map_or(framing, Framing::Length);
+    let mut answer = Answer::new(exchange, framing, switched, link.progress.upload_done.get());
+    answer.length = length;
     let mut out = exchange.core.take_scratch();
     if let Some(plan) = routed.as_ref() {
         transform::response_head(exchange, plan, upstream.bytes(), &head, &answer, &mut out);
@@ -197,9 +258,14 @@ pub async fn relay(
     exchange.core.response_heads.give_back(head);
 
     let mut body = Body { link, head: out, routed };
-    if !body.at_once(upstream, framing).await? {
-        // Apart, since most responses are small and need no room for this.
-        Box::pin(body.relay(upstream, framing, &answer)).await?;
+    match upstream {
+        Source::Http1(reader) => {
+            if !body.at_once(reader, framing).await? {
+                // Apart, since most responses are small and need no room for this.
+                Box::pin(body.relay(reader, framing, &answer)).await?;
+            }
+        }
+        Source::Http2(answering) => body.of_stream(answering.stream, framing, &answer).await?,
     }
     let out = std::mem::take(&mut body.head);
     exchange.core.give_back_scratch(out);

@@ -181,7 +181,13 @@ impl Again {
                 Kind::ConnectFailed | Kind::ConnectTimeout | Kind::UpstreamTlsFailed | Kind::UpstreamClosed,
                 Sent::Nothing,
             ) => Again::Unseen,
-            (Kind::UpstreamClosed, Sent::Something) if failure.method.is_idempotent() => Again::Repeated,
+            // It is there, and has too much to do: what is sent to it again counts.
+            (Kind::UpstreamRefused, _) => Again::Repeated,
+            (Kind::UpstreamClosed | Kind::UpstreamReset, Sent::Something)
+                if failure.method.is_idempotent() =>
+            {
+                Again::Repeated
+            }
             (Kind::FirstByteTimeout, _) if failure.method.is_idempotent() => Again::Elsewhere,
             _ => Again::Never,
         }

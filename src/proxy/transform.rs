@@ -223,6 +223,8 @@ pub struct Answer {
     pub switched: bool,
     /// Another request may follow; said in the head.
     pub keep_alive: bool,
+    /// What came from an HTTP/2 endpoint without a length turned out to have this one.
+    pub length: Option<u64>,
 }
 
 impl Answer {
@@ -236,6 +238,7 @@ impl Answer {
             encodes_chunks: !http10 && !exchange.is_http2 && framing == Framing::Close,
             switched,
             keep_alive,
+            length: None,
         }
     }
 }
@@ -270,6 +273,9 @@ pub fn response_head(
     } else {
         if answer.encodes_chunks || (answer.framing == Framing::Chunked && !answer.decodes_chunks) {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        }
+        if let (Some(length), false) = (answer.length, exchange.is_http2) {
+            field(out, b"content-length", length.to_string().as_bytes());
         }
         connection_field(exchange, answer.keep_alive, out);
     }

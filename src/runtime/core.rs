@@ -18,6 +18,7 @@ use crate::net::readiness::Readiness;
 use crate::net::splice::Pipes;
 use crate::observe::{AccessLog, CoreMetrics, Outcome};
 use crate::proxy::bounds;
+use crate::proxy::http2::Links;
 use crate::proxy::request_id::RequestIds;
 
 use super::buffer::BufferPool;
@@ -69,6 +70,8 @@ pub struct Core {
     pub readiness: Rc<Readiness>,
     pub complaints: Complaints,
     pub pool: UpstreamPool,
+    /// Connections to endpoints that carry many requests at once.
+    pub links: Links,
     pub metrics: CoreMetrics,
     pub log: AccessLog,
     pub request_ids: RequestIds,
@@ -121,6 +124,7 @@ impl Core {
             readiness: Readiness::new()?,
             complaints: Complaints::default(),
             pool: UpstreamPool::default(),
+            links: Links::default(),
             metrics: CoreMetrics::new(id),
             log,
             request_ids: RequestIds::new(id),

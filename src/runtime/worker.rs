@@ -249,6 +249,7 @@ impl Worker {
         }
         let limits = &snapshot.settings.pool;
         self.core.pool.sweep(Instant::now(), limits, |id| snapshot.endpoint_ids.contains(&id));
+        self.core.links.sweep(|id| snapshot.endpoint_ids.contains(&id));
     }
 
     fn begin_drain(&self, until: Instant) {
@@ -478,6 +479,7 @@ async fn keep_house(core: Rc<Core>) {
     loop {
         monoio::time::sleep(HOUSEKEEPING_INTERVAL).await;
         core.pool.sweep(Instant::now(), &core.snapshot().settings.pool, |_| true);
+        core.links.sweep(|_| true);
         let now = (core.served(), core.peers.connections());
         quiet_rounds = if now == before { quiet_rounds + 1 } else { 0 };
         before = now;

@@ -196,6 +196,18 @@ impl Raw {
         raw
     }
 
+    /// The other end: takes a client's preface, and sends these SETTINGS.
+    pub fn answering(mut stream: TcpStream, settings: &[u8]) -> Raw {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut preface = [0; 24];
+        stream.read_exact(&mut preface).expect("a preface");
+        assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        let mut raw = Raw { transport: Box::new(stream), received: Vec::new() };
+        raw.send(&frame(SETTINGS, 0, 0, settings));
+        raw
+    }
+
     /// Who is gone has said why.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.transport.write_all(bytes);

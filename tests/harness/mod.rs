@@ -8,6 +8,7 @@ pub mod backend;
 pub mod client;
 pub mod gateway;
 pub mod http2;
+pub mod http2_server;
 pub mod process;
 pub mod prom;
 pub mod tls;

@@ -37,11 +37,13 @@ pub struct Manner<'m> {
     pub versions: &'m [&'static SupportedProtocolVersion],
     /// Connections begin with a line.
     pub line_first: bool,
+    /// Protocols that it agrees on.
+    pub alpn: &'m [&'m [u8]],
 }
 
 impl<'m> Manner<'m> {
     pub fn of(certificate: &'m Certificate) -> Manner<'m> {
-        Manner { certificate, client: None, versions: BOTH, line_first: false }
+        Manner { certificate, client: None, versions: BOTH, line_first: false, alpn: &[b"http/1.1"] }
     }
 }
 
@@ -82,7 +84,7 @@ fn config(manner: &Manner<'_>) -> Arc<ServerConfig> {
     let certificate = manner.certificate;
     let mut config =
         builder.with_single_cert(vec![certificate.der.clone()], certificate.key()).expect("a pair");
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = manner.alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Arc::new(config)
 }
 

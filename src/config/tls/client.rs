@@ -22,6 +22,7 @@ use super::kept::{self, Digest, Kept};
 use super::{ALPN, TlsFile, pem, provider, versions};
 use crate::config::diagnostic::Problem;
 use crate::config::reader::Section;
+use crate::config::snapshot::HttpVersion;
 use crate::config::value::{self, Parsed, Place};
 use crate::net::tls::Towards;
 
@@ -46,17 +47,30 @@ pub struct EndpointTls {
 #[derive(Debug)]
 struct Configs {
     /// Says that HTTP/1.1 follows.
-    http: Arc<ClientConfig>,
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
+    /// Leaves it to the endpoint.
+    either: Arc<ClientConfig>,
     /// Does not say what follows: whoever connects has not looked.
     bytes: Arc<ClientConfig>,
 }
 
 impl UpstreamTls {
     /// How the endpoint there is believed. `None`: no certificate can be for it.
-    pub fn towards(&self, place: &Place) -> Option<EndpointTls> {
+    pub fn towards(&self, place: &Place, protocol: HttpVersion) -> Option<EndpointTls> {
         let name = self.server_name.clone().or_else(|| server_name(place))?;
         let towards = |config: &Arc<ClientConfig>| Towards { config: config.clone(), name: name.clone() };
-        Some(EndpointTls { http: towards(&self.configs.http), bytes: towards(&self.configs.bytes) })
+        let http = match protocol {
+            HttpVersion::Http1 => &self.configs.http1,
+            HttpVersion::Http2 => &self.configs.http2,
+            HttpVersion::Agreed => &self.configs.either,
+        };
+        Some(EndpointTls { http: towards(http), bytes: towards(&self.configs.bytes) })
+    }
+
+    /// Whether a certificate can be for the endpoint there.
+    pub fn can_name(&self, place: &Place) -> bool {
+        self.server_name.is_some() || server_name(place).is_some()
     }
 }
 
@@ -115,14 +129,23 @@ fn configs(
     let builder = ClientConfig::builder_with_provider(provider().clone()).with_protocol_versions(versions)?;
     let verifier = if is_verified { Verifier::new(trusted)? } else { Verifier::default() };
     let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
-    let mut config = match own {
+    let config = match own {
         Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
         None => builder.with_no_client_auth(),
     };
-    config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
-    let bytes = Arc::new(config.clone());
-    config.alpn_protocols = vec![ALPN[1].to_vec()];
-    Ok(Arc::new(Configs { http: Arc::new(config), bytes }))
+    let saying = |protocols: &[&[u8]]| {
+        let mut config = config.clone();
+        // What was agreed on is a session's, too.
+        config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        Arc::new(config)
+    };
+    Ok(Arc::new(Configs {
+        http1: saying(&ALPN[1..]),
+        http2: saying(&ALPN[..1]),
+        either: saying(&ALPN),
+        bytes: saying(&[]),
+    }))
 }
 
 /// Names and addresses whose sessions are remembered, of one service.

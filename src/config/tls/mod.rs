@@ -28,8 +28,7 @@ pub struct TlsFile {
     pub not_after: Option<i64>,
 }
 
-/// The protocols that may be agreed on besides TLS (RFC 7301): those with our clients in this order, HTTP/2 where it is spoken;
-/// with endpoints the last alone.
+/// The protocols that may be agreed on besides TLS (RFC 7301), in this order, HTTP/2 where it is spoken.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// The provider of all cryptography here: named everywhere, since a process has room for one default only. AES-128 comes

@@ -1,6 +1,6 @@
-//! Owns the server's side of one HTTP/2 connection (RFC 9113) without its socket: takes what was received, keeps the streams
-//! and both flow controls, and has the bytes that are to be sent. `receive` is the peer's half of it, `send` ours. Decides
-//! nothing about a request, and waits for nothing.
+//! Owns one side of an HTTP/2 connection (RFC 9113) without its socket: takes what was received, keeps the streams and both
+//! flow controls, and has the bytes that are to be sent. `receive` is the peer's half of it, `send` ours, `client` what only a
+//! client's side does. Decides nothing about a request, and waits for nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -14,6 +14,7 @@ use super::hpack::{Decoder, Encoder};
 use super::stream::{State, Stream};
 use crate::runtime::buffer::{Buffer, BufferPool};
 
+mod client;
 mod receive;
 mod send;
 
@@ -64,7 +65,7 @@ pub struct Broken {
 
 pub struct Connection {
     buffers: Rc<BufferPool>,
-    streams_max: u32,
+    role: Role,
     /// As the peer's SETTINGS say.
     peer: PeerSettings,
     decoder: Decoder,
@@ -77,7 +78,7 @@ pub struct Connection {
     free: Vec<u32>,
     /// Places of the streams that are not closed, by their numbers.
     places: HashMap<u32, u32, BuildHasherDefault<NumberHasher>>,
-    /// The highest number that the peer has used.
+    /// The highest number that a client has used.
     last_stream: u32,
     reset_by_us: VecDeque<u32>,
     ended: VecDeque<u32>,
@@ -93,11 +94,22 @@ pub struct Connection {
     out: Vec<u8>,
     /// Of `out`, what has been sent.
     out_at: usize,
+    /// Bytes of the connection that have been sent.
+    sent_bytes: u64,
     /// Streams beyond this one are not served any more.
     ends_with: Option<u32>,
     calm: Calm,
     /// The connection error that has ended it.
     broken: Option<Code>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Server {
+        /// That may be open at once.
+        streams_max: u32,
+    },
+    Client,
 }
 
 /// How a stream ended.
@@ -112,6 +124,14 @@ enum Ending {
 struct PeerSettings {
     initial_window: u32,
     frame_bytes_max: usize,
+    /// That we may have open at once.
+    streams_max: u32,
+    /// It takes CONNECT with a protocol (RFC 8441).
+    takes_protocols: bool,
+    /// It has said any.
+    are_known: bool,
+    /// It has said that it serves no streams beyond this one.
+    ends_with: Option<u32>,
 }
 
 /// Where in the input we are.
@@ -139,26 +159,39 @@ struct Block {
 }
 
 impl Connection {
-    /// Our SETTINGS wait to be sent. `streams_max`: that may be open at once.
-    pub fn new(buffers: Rc<BufferPool>, limits: Limits, streams_max: u32, now: Instant) -> Connection {
-        let mut out = Vec::new();
+    /// A server's side; its SETTINGS wait to be sent. `streams_max`: that may be open at once.
+    pub fn server(buffers: Rc<BufferPool>, limits: Limits, streams_max: u32, now: Instant) -> Connection {
+        let first = (setting::MAX_CONCURRENT_STREAMS, streams_max);
+        Connection::new(buffers, limits, Role::Server { streams_max }, first, now)
+    }
+
+    fn new(
+        buffers: Rc<BufferPool>,
+        limits: Limits,
+        role: Role,
+        first_setting: (u16, u32),
+        now: Instant,
+    ) -> Connection {
+        let is_client = role == Role::Client;
+        let mut out = if is_client { frame::PREFACE.to_vec() } else { Vec::new() };
         let list_bytes = u32::try_from(limits.bytes_max).unwrap_or(u32::MAX);
-        frame::settings(
-            &mut out,
-            &[(setting::MAX_CONCURRENT_STREAMS, streams_max), (setting::MAX_HEADER_LIST_SIZE, list_bytes)],
-        );
+        frame::settings(&mut out, &[first_setting, (setting::MAX_HEADER_LIST_SIZE, list_bytes)]);
         frame::window_update(&mut out, 0, CONNECTION_WINDOW - WINDOW_DEFAULT);
         Connection {
             buffers,
-            streams_max,
+            role,
             peer: PeerSettings {
                 initial_window: WINDOW_DEFAULT,
                 frame_bytes_max: frame::PAYLOAD_BYTES_DEFAULT,
+                streams_max: if is_client { client::STREAMS_ASSUMED } else { 0 },
+                takes_protocols: false,
+                are_known: false,
+                ends_with: None,
             },
             decoder: Decoder::new(TABLE_BYTES),
             encoder: Encoder::new(TABLE_BYTES),
             lines: Lines::new(limits),
-            reading: Reading::Preface,
+            reading: if is_client { Reading::First } else { Reading::Preface },
             block: None,
             streams: Vec::new(),
             free: Vec::new(),
@@ -174,6 +207,7 @@ impl Connection {
             events: VecDeque::new(),
             out,
             out_at: 0,
+            sent_bytes: 0,
             ends_with: None,
             calm: Calm::new(now),
             broken: None,
@@ -223,7 +257,7 @@ impl Connection {
         self.stream(key).map_or(State::Closed, |stream| stream.state)
     }
 
-    /// Lines of a request's trailers; empty before its end.
+    /// Lines of what was received as trailers; empty before the end.
     pub fn trailers(&self, key: Key) -> &[u8] {
         self.stream(key).map_or(&[], |stream| &stream.trailers)
     }
@@ -286,6 +320,7 @@ impl Connection {
     /// So much of it has been sent.
     pub fn sent(&mut self, count: usize) {
         self.out_at += count;
+        self.sent_bytes += count as u64;
         if self.out_at == self.out.len() {
             self.out_at = 0;
             self.out.clear();

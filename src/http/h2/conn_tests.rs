@@ -119,7 +119,7 @@ impl Table {
 }
 
 pub fn connection() -> Connection {
-    Connection::new(Rc::new(BufferPool::default()), Limits::default(), 100, Instant::now())
+    Connection::server(Rc::new(BufferPool::default()), Limits::default(), 100, Instant::now())
 }
 
 /// The preface and SETTINGS.

@@ -50,6 +50,14 @@ pub struct Request {
     pub length: Option<u64>,
 }
 
+/// What a response says besides its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Response {
+    pub status: u16,
+    /// Of the content that has to come.
+    pub length: Option<u64>,
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
@@ -124,6 +132,34 @@ impl Lines {
         }
         out.extend_from_slice(b"\r\n");
         Ok(Request { length: scan.length })
+    }
+
+    /// Appends the response as an HTTP/1.1 head to `out`. `is_end`: nothing follows. `to_head`: it answers HEAD.
+    pub fn response(&self, is_end: bool, to_head: bool, out: &mut Vec<u8>) -> Result<Response, Malformed> {
+        let regular = match &self.lines[..] {
+            [first, rest @ ..] if self.name(first) == b":status" => rest,
+            _ => return Err(Malformed("no :status")),
+        };
+        let digits = self.value(&self.lines[0]);
+        let status = decimal(digits).filter(|status| (100..=599).contains(status) && digits.len() == 3);
+        let status = status.ok_or(Malformed(":status is no status"))? as u16;
+        // It would be another protocol's (§8.6).
+        if status == 101 || (status < 200 && is_end) {
+            return Err(Malformed("an informational response that is none"));
+        }
+        let scan = self.regular_fields(regular)?;
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(digits);
+        out.extend_from_slice(b" \r\n");
+        if let [first, .., last] | [first @ last] = regular {
+            out.extend_from_slice(&self.text[first.name.start..last.value.end + 2]);
+        }
+        let has_content = !to_head && status >= 200 && !matches!(status, 204 | 304);
+        if has_content && !is_end && scan.length.is_none() {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        Ok(Response { status, length: scan.length.filter(|_| has_content) })
     }
 
     /// Appends trailers as HTTP/1.1 lines to `out`.

@@ -4,10 +4,11 @@
 use super::frame::{Code, WINDOW_MAX};
 use crate::runtime::buffer::Buffer;
 
-/// A stream that a client opened. Idle ones are no more than numbers, and no stream is ever pushed.
+/// A stream that a client opened, on the client's end or on the server's. Idle ones are no more than numbers, and no stream is
+/// ever pushed.
 ///
 /// ```text
-///                 HEADERS                HEADERS with END_STREAM
+///                 HEADERS                their HEADERS with END_STREAM
 ///   idle ────────────────────► Open      ──────────────► HalfClosedRemote
 ///                                │  their END_STREAM           ▲   │
 ///                                ├─────────────────────────────┘   │ our END_STREAM
@@ -19,7 +20,7 @@ use crate::runtime::buffer::Buffer;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Open,
-    /// The client has said all.
+    /// The peer has said all.
     HalfClosedRemote,
     /// We have.
     HalfClosedLocal,
@@ -68,12 +69,31 @@ pub struct Stream {
     pub received: Option<Buffer>,
     /// Lines of trailers, once they have come.
     pub trailers: Vec<u8>,
+    /// What only a client's end of it knows.
+    pub asked: Option<Box<Asked>>,
     /// Waits for its own window.
     pub waits: bool,
     /// Waits for the connection's, or for room among the frames that are to be sent.
     pub is_queued: bool,
     /// May send a frame before those who have had theirs.
     pub has_grant: bool,
+}
+
+/// A request that we have sent, or are about to send.
+#[derive(Default)]
+pub struct Asked {
+    /// The final head of the response is still to come.
+    pub awaits_head: bool,
+    /// Heads of the response that nobody has taken, informational ones first, as HTTP/1.1.
+    pub heads: Vec<u8>,
+    /// It is for a head alone.
+    pub is_head: bool,
+    /// Bytes of the connection before it.
+    pub begins_at: u64,
+    /// The server has said that it has not looked at it, and never will.
+    pub is_unseen: bool,
+    /// What came of it breaks the protocol, so that we have reset the stream.
+    pub is_malformed: bool,
 }
 
 impl Stream {
@@ -87,6 +107,7 @@ impl Stream {
             expected: None,
             received: None,
             trailers: Vec::new(),
+            asked: None,
             waits: false,
             is_queued: false,
             has_grant: false,

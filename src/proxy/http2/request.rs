@@ -13,7 +13,7 @@ use crate::runtime::panics::contain;
 use super::super::client::{After, Client, head_error};
 use super::super::deadline::Deadline;
 use super::super::end::End;
-use super::super::exchange::Exchange;
+use super::super::exchange::{ClientInfo, Exchange};
 use super::super::{pipeline, problem};
 use super::Http2Stream;
 
@@ -21,16 +21,16 @@ use super::Http2Stream;
 const UNTOLD_LENGTH: &[u8] = b"\r\ntransfer-encoding: chunked\r\n\r\n";
 
 /// Serves the stream; a panic ends it alone.
-pub async fn contained(stream: Rc<Http2Stream>, opened: Opened) {
+pub async fn contained(stream: Rc<Http2Stream>, info: Rc<ClientInfo>, opened: Opened) {
     let core = stream.shared.core.clone();
-    if let Err(message) = contain(serve(stream, opened)).await {
+    if let Err(message) = contain(serve(stream, info, opened)).await {
         core.metrics.panicked();
         core.complaints.say(core.timers.lately(), || format!("a stream's task panicked: {message}"));
     }
 }
 
-async fn serve(stream: Rc<Http2Stream>, opened: Opened) {
-    let (core, info) = (stream.shared.core.clone(), stream.shared.info.clone());
+async fn serve(stream: Rc<Http2Stream>, info: Rc<ClientInfo>, opened: Opened) {
+    let core = stream.shared.core.clone();
     let deadline = Deadline::new(core.timers.timer());
     let snapshot = core.snapshot();
     let mut exchange = Exchange::new(core.clone(), info.clone(), snapshot.clone());

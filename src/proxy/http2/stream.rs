@@ -1,5 +1,5 @@
-//! Owns one stream's end of an exchange: what its task reads and writes. Its drop releases the stream, and resets it if the
-//! answer was not complete.
+//! Owns one stream's end of an exchange: what a task reads and writes on it, be it a client's stream or one that we have opened
+//! at an endpoint. Its drop releases the stream, and resets it if the exchange was not complete.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -21,21 +21,78 @@ pub struct Http2Stream {
     key: Key,
     /// Why it ends, if that is before its answer does.
     code: Cell<Code>,
+    /// What had been heard on the connection when it was opened.
+    heard_before: u64,
 }
 
-/// What comes next of a request's body.
+/// Why a stream at an endpoint has ended before its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The endpoint has not seen the request, and never will.
+    Unseen,
+    /// It refuses to look at it.
+    Refused,
+    Reset(Code),
+    /// Its answer breaks the protocol.
+    Malformed,
+    /// The connection has ended.
+    Closed,
+}
+
+/// What comes next of a body.
 pub enum Input {
     /// Payload; `credit` tells when it is used.
     Piece(Buffer),
     /// The end, with the lines of trailers.
     End(Vec<u8>),
-    /// The client has given up.
+    /// The peer has given up.
     Gone,
 }
 
 impl Http2Stream {
     pub(super) fn new(shared: Rc<Shared>, key: Key) -> Rc<Http2Stream> {
-        Rc::new(Http2Stream { shared, key, code: Cell::new(Code::Internal) })
+        Rc::new(Http2Stream { shared, key, code: Cell::new(Code::Internal), heard_before: 0 })
+    }
+
+    /// One that we have opened. Who lets go of it before its end has no use for it any more.
+    pub(super) fn asking(shared: Rc<Shared>, key: Key) -> Rc<Http2Stream> {
+        let heard_before = shared.heard.get();
+        Rc::new(Http2Stream { shared, key, code: Cell::new(Code::Cancel), heard_before })
+    }
+
+    /// Heads of the response, as they come: none after the final one.
+    pub async fn heads(&self) -> Result<Vec<u8>, Failure> {
+        poll_fn(|context| {
+            let heads = self.shared.connection.borrow_mut().take_heads(self.key);
+            if !heads.is_empty() {
+                return Poll::Ready(Ok(heads));
+            }
+            if self.is_gone() {
+                return Poll::Ready(Err(self.failure()));
+            }
+            self.shared.wait(self.key, context);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Why it is gone.
+    pub fn failure(&self) -> Failure {
+        let connection = self.shared.connection.borrow();
+        match connection.state(self.key) {
+            _ if connection.is_unseen(self.key) => Failure::Unseen,
+            State::Reset(_) if connection.is_malformed(self.key) => Failure::Malformed,
+            State::Reset(Code::RefusedStream) => Failure::Refused,
+            State::Reset(code) => Failure::Reset(code),
+            _ => Failure::Closed,
+        }
+    }
+
+    /// It was not answered in time: if nothing else has been heard on the connection meanwhile, it gets no more requests
+    /// until something is.
+    pub fn doubt(&self) {
+        let has_heard = self.shared.heard.get() != self.heard_before;
+        self.shared.is_doubted.set(!has_heard);
     }
 
     pub fn socket(&self) -> &Stream {
@@ -65,22 +122,31 @@ impl Http2Stream {
         poll_fn(|context| self.poll_input(context)).await
     }
 
-    fn poll_input(&self, context: &mut Context<'_>) -> Poll<Input> {
-        if self.is_gone() {
-            return Poll::Ready(Input::Gone);
+    pub fn poll_input(&self, context: &mut Context<'_>) -> Poll<Input> {
+        match self.input_now() {
+            Some(input) => Poll::Ready(input),
+            None => {
+                self.shared.wait(self.key, context);
+                Poll::Pending
+            }
         }
-        let mut connection = self.shared.connection.borrow_mut();
-        if let Some(piece) = connection.take_received(self.key) {
-            return Poll::Ready(Input::Piece(piece));
-        }
-        if !connection.state(self.key).may_receive() {
-            return Poll::Ready(Input::End(connection.trailers(self.key).to_vec()));
-        }
-        self.shared.wait(self.key, context);
-        Poll::Pending
     }
 
-    /// So many bytes of pieces have been used: the client may send as many again.
+    /// What is there already.
+    pub fn input_now(&self) -> Option<Input> {
+        let mut connection = self.shared.connection.borrow_mut();
+        if let Some(piece) = connection.take_received(self.key) {
+            return Some(Input::Piece(piece));
+        }
+        match connection.state(self.key) {
+            State::Reset(_) => Some(Input::Gone),
+            state if !state.may_receive() => Some(Input::End(connection.trailers(self.key).to_vec())),
+            _ if self.shared.is_closed.get() || connection.broken().is_some() => Some(Input::Gone),
+            _ => None,
+        }
+    }
+
+    /// So many bytes of pieces have been used: the peer may send as many again.
     pub fn credit(&self, count: usize) {
         self.shared.connection.borrow_mut().credit(self.key, count);
         self.shared.wake_driver();
@@ -97,12 +163,16 @@ impl Http2Stream {
         .await
     }
 
-    /// Whether nobody waits for its answer any more.
+    /// Whether nobody waits for its answer any more, or gives one.
     pub fn is_gone(&self) -> bool {
         let connection = self.shared.connection.borrow();
-        self.shared.is_closed.get()
-            || connection.broken().is_some()
-            || matches!(connection.state(self.key), State::Reset(_))
+        let is_over = self.shared.is_closed.get() || connection.broken().is_some();
+        match connection.state(self.key) {
+            State::Reset(_) => true,
+            // What the connection's end came behind is complete.
+            State::Closed => false,
+            _ => is_over,
+        }
     }
 
     /// Whether what is sent now would soon be on its way.
@@ -132,6 +202,10 @@ impl Http2Stream {
         if piece.is_empty() && (!is_last || connection.has_ended(self.key)) {
             return Ok((0, true));
         }
+        if connection.has_ended(self.key) {
+            // It has answered, and takes no more.
+            return Err(end::gone());
+        }
         let count = connection.send_data(self.key, piece, is_last);
         let is_over = count == piece.len() && (!is_last || connection.has_ended(self.key));
         drop(connection);
@@ -139,7 +213,7 @@ impl Http2Stream {
         Ok((count, is_over))
     }
 
-    /// Sends a piece of the body as the client's windows allow. `slow` is called before each wait that follows progress.
+    /// Sends a piece of the body as the peer's windows allow. `slow` is called before each wait that follows progress.
     pub async fn send(&self, mut piece: &[u8], is_last: bool, slow: impl Fn()) -> io::Result<()> {
         let mut has_moved = true;
         poll_fn(|context| {

@@ -8,15 +8,16 @@ use super::super::frame::{
 };
 use super::super::hpack::BlockError;
 use super::super::stream::{State, Stream};
+use super::client::STREAMS_OPEN_MAX;
 use super::{
-    Block, Broken, CONNECTION_WINDOW, Connection, Ending, Event, Key, Opened, Reading, STREAM_WINDOW,
+    Block, Broken, CONNECTION_WINDOW, Connection, Ending, Event, Key, Opened, Reading, Role, STREAM_WINDOW,
 };
 
 /// Encoded field blocks are bounded, too: nobody needs more to say what fits into the decoded bound.
 const BLOCK_BYTES_MAX: usize = 64 * 1024;
 const CONTINUATIONS_MAX: u32 = 16;
 
-type Done = Result<(), Broken>;
+pub(super) type Done = Result<(), Broken>;
 
 impl Connection {
     /// Takes in what was received; returns how much of `input` is done with. The rest is to be presented again, with more
@@ -87,7 +88,8 @@ impl Connection {
             Kind::Ping => self.ping(header, payload),
             Kind::GoAway => self.go_away(header, payload),
             Kind::Priority => self.priority(header, payload),
-            Kind::PushPromise => Err(self.break_off(Code::Protocol, "PUSH_PROMISE from a client")),
+            // Of a server, because our SETTINGS say so.
+            Kind::PushPromise => Err(self.break_off(Code::Protocol, "PUSH_PROMISE, which nobody may send")),
             Kind::Data | Kind::Unknown => self.useless(),
         }
     }
@@ -100,7 +102,7 @@ impl Connection {
     }
 
     /// A stream that has never been used (RFC 9113 §5.1).
-    fn is_idle(&self, stream: u32) -> bool {
+    pub(super) fn is_idle(&self, stream: u32) -> bool {
         stream > self.last_stream || stream.is_multiple_of(2)
     }
 
@@ -177,12 +179,17 @@ impl Connection {
             return match self.ending(id) {
                 // What was on its way before the peer knew.
                 Some(Ending::ResetByUs) => Ok(None),
+                None if self.role == Role::Client => Ok(None),
                 _ => Err(self.break_off(Code::StreamClosed, "DATA on a closed stream")),
             };
         };
         let Some(stream) = self.stream_mut(key) else { return Ok(None) };
         if !stream.state.may_receive() {
             self.stream_error(id, Code::StreamClosed)?;
+            return Ok(None);
+        }
+        if stream.asked.as_ref().is_some_and(|asked| asked.awaits_head) {
+            self.stream_error(id, Code::Protocol)?;
             return Ok(None);
         }
         let Some(window) = stream.receive_window.checked_sub(header.length as u32) else {
@@ -220,7 +227,7 @@ impl Connection {
         piece.len() + skipped
     }
 
-    fn deliver(&mut self, key: Key, piece: &[u8], is_end: bool) {
+    pub(super) fn deliver(&mut self, key: Key, piece: &[u8], is_end: bool) {
         let buffers = self.buffers.clone();
         let Some(stream) = self.stream_mut(key) else { return };
         if !stream.state.may_receive() {
@@ -284,9 +291,15 @@ impl Connection {
         if header.stream.is_multiple_of(2) {
             return Err(self.break_off(Code::Protocol, "a client's stream has an odd number"));
         }
+        let is_client = self.role == Role::Client;
+        if self.is_idle(header.stream) && is_client {
+            return Err(self.break_off(Code::Protocol, "HEADERS on a stream that nobody has opened"));
+        }
         if !self.is_idle(header.stream) && self.place(header.stream).is_none() {
             match self.ending(header.stream) {
                 Some(Ending::ResetByUs) => self.useless()?,
+                // Of our own streams there may be many that we have reset.
+                None if is_client => self.useless()?,
                 Some(Ending::Other) => {
                     return Err(self.break_off(Code::StreamClosed, "HEADERS on a closed stream"));
                 }
@@ -349,6 +362,7 @@ impl Connection {
             return self.stream_error(id, Code::Protocol);
         }
         let done = match self.place(id) {
+            Some(key) if self.awaits_head(key) => self.response(key, ends_stream, is_too_large),
             Some(key) => self.trailers_of(key, ends_stream, is_too_large),
             None if self.is_idle(id) => self.open(id, ends_stream, is_too_large),
             // Reset by us a moment ago.
@@ -364,7 +378,8 @@ impl Connection {
             // Nobody will answer: the GOAWAY that is on its way says that it may be tried elsewhere.
             return Ok(());
         }
-        if self.open_streams() >= self.streams_max as usize {
+        let Role::Server { streams_max } = self.role else { return Ok(()) };
+        if self.open_streams() >= streams_max as usize {
             if self.knows_limits {
                 return self.stream_error(id, Code::RefusedStream);
             }
@@ -415,15 +430,17 @@ impl Connection {
         if let Some(key) = self.place(header.stream) {
             self.forget(header.stream, Ending::Other);
             if let Some(stream) = self.stream_mut(key) {
-                stream.state = State::Reset(Code::of(be_u32(payload)));
-                stream.received = None;
+                if stream.asked.is_some() && !stream.state.may_receive() {
+                    // The answer is complete; the server wants no more of the request (RFC 9113 §8.1).
+                    stream.state = State::Closed;
+                } else {
+                    stream.state = State::Reset(Code::of(be_u32(payload)));
+                    stream.received = None;
+                }
             }
             self.input(key);
         }
-        match self.calm.allows_reset() {
-            true => Ok(()),
-            false => Err(self.break_off(Code::EnhanceYourCalm, "too many resets")),
-        }
+        self.count_reset()
     }
 
     fn settings(&mut self, header: Header, payload: &[u8]) -> Done {
@@ -434,6 +451,10 @@ impl Connection {
         }
         if !payload.len().is_multiple_of(6) {
             return Err(self.break_off(Code::FrameSize, "SETTINGS of the wrong size"));
+        }
+        if !std::mem::replace(&mut self.peer.are_known, true) && self.role == Role::Client {
+            // As many as it likes, if it does not say.
+            self.peer.streams_max = STREAMS_OPEN_MAX;
         }
         for entry in payload.chunks_exact(6) {
             self.setting(u16::from_be_bytes([entry[0], entry[1]]), be_u32(&entry[2..]))?;
@@ -447,6 +468,19 @@ impl Connection {
             setting::HEADER_TABLE_SIZE => self.encoder.set_table_bytes_max(value as usize),
             setting::ENABLE_PUSH if value > 1 => {
                 return Err(self.break_off(Code::Protocol, "ENABLE_PUSH is neither 0 nor 1"));
+            }
+            setting::ENABLE_PUSH if value == 1 && self.role == Role::Client => {
+                return Err(self.break_off(Code::Protocol, "ENABLE_PUSH from a server"));
+            }
+            setting::ENABLE_CONNECT_PROTOCOL if value > 1 => {
+                return Err(self.break_off(Code::Protocol, "ENABLE_CONNECT_PROTOCOL is neither 0 nor 1"));
+            }
+            setting::ENABLE_CONNECT_PROTOCOL if value < u32::from(self.peer.takes_protocols) => {
+                return Err(self.break_off(Code::Protocol, "ENABLE_CONNECT_PROTOCOL is withdrawn"));
+            }
+            setting::ENABLE_CONNECT_PROTOCOL => self.peer.takes_protocols = value == 1,
+            setting::MAX_CONCURRENT_STREAMS if self.role == Role::Client => {
+                self.peer.streams_max = value.min(STREAMS_OPEN_MAX);
             }
             setting::INITIAL_WINDOW_SIZE if value > WINDOW_MAX => {
                 return Err(self.break_off(Code::FlowControl, "INITIAL_WINDOW_SIZE is too large"));
@@ -523,6 +557,9 @@ impl Connection {
         self.needs_connection(header)?;
         if payload.len() < 8 {
             return Err(self.break_off(Code::FrameSize, "a GOAWAY of the wrong size"));
+        }
+        if self.role == Role::Client {
+            self.server_ends(be_u32(payload) & WINDOW_MAX);
         }
         self.useless()
     }

@@ -3,7 +3,7 @@
 use super::super::frame::{self, Code, HEADER_BYTES, Kind, WINDOW_MAX};
 use super::super::head::each_field;
 use super::super::stream::State;
-use super::{Broken, Connection, Ending, Key, STREAM_WINDOW};
+use super::{Broken, Connection, Ending, Key, Role, STREAM_WINDOW};
 
 impl Connection {
     /// Queues a response's head: `fields` are HTTP/1 lines, without those that are an HTTP/1 connection's own. Nothing
@@ -39,7 +39,7 @@ impl Connection {
     }
 
     /// The block lies behind a frame's first nine bytes: fills them in, and cuts the block where it is longer than a frame.
-    fn frame_block(&mut self, begin: usize, id: u32, is_end: bool) {
+    pub(super) fn frame_block(&mut self, begin: usize, id: u32, is_end: bool) {
         let most = self.peer.frame_bytes_max;
         let block = self.out.len() - begin - HEADER_BYTES;
         let end_flag = if is_end { frame::END_STREAM } else { 0 };
@@ -135,10 +135,14 @@ impl Connection {
         }
         self.wake_waiting();
         self.free.push(key.0);
+        let is_answered = match self.role {
+            Role::Server { .. } => State::HalfClosedLocal,
+            Role::Client => State::HalfClosedRemote,
+        };
         match stream.state {
             State::Closed | State::Reset(_) => {}
-            State::HalfClosedLocal => self.write_reset(stream.id, Code::NoError),
-            State::Open | State::HalfClosedRemote => self.write_reset(stream.id, code),
+            state if state == is_answered => self.write_reset(stream.id, Code::NoError),
+            _ => self.write_reset(stream.id, code),
         }
     }
 
@@ -156,15 +160,23 @@ impl Connection {
             if let Some(stream) = self.stream_mut(key) {
                 stream.state = State::Reset(code);
                 stream.received = None;
+                if let Some(asked) = &mut stream.asked {
+                    asked.is_malformed = true;
+                    asked.heads.clear();
+                }
             }
             self.input(key);
         }
         self.write_reset(id, code);
-        if self.calm.allows_reset() {
-            Ok(())
-        } else {
-            Err(self.break_off(Code::EnhanceYourCalm, "too many resets"))
+        self.count_reset()
+    }
+
+    /// Streams that a client opens and that come to nothing cost its server more than itself. We open no more than we like.
+    pub(super) fn count_reset(&mut self) -> Result<(), Broken> {
+        if self.role == Role::Client || self.calm.allows_reset() {
+            return Ok(());
         }
+        Err(self.break_off(Code::EnhanceYourCalm, "too many resets"))
     }
 
     /// A connection error: says so, and nothing more.
@@ -200,6 +212,7 @@ impl Connection {
 
     /// Whether nothing is to be done any more, once all is sent.
     pub fn is_over(&self) -> bool {
-        self.broken.is_some() || (self.ends_with.is_some() && self.open_streams() == 0)
+        let is_ending = self.ends_with.is_some() || self.peer.ends_with.is_some();
+        self.broken.is_some() || (is_ending && self.open_streams() == 0)
     }
 }

@@ -1,0 +1,201 @@
+//! Owns a request's body on its way to an HTTP/2 endpoint: its own framing is taken off, and what ends it ends the stream.
+
+use std::pin::pin;
+
+use crate::error::{Error, Kind};
+use crate::http::h1_body::{ChunkLimits, ChunkedDecoder};
+use crate::http::h1_conn::Reader;
+use crate::http::head::Framing;
+
+use super::super::deadline::{Deadline, bounded, supervised};
+use super::super::end::End;
+use super::super::http2::{Http2Stream, Input};
+use super::super::turn::Turn;
+use super::Uplink;
+
+/// A body that was all there when its request was sent on.
+pub struct Whole {
+    pub payload: Vec<u8>,
+    pub trailers: Vec<u8>,
+    /// Of the payload, what is with the endpoint's stream.
+    pub sent: usize,
+}
+
+impl Whole {
+    /// `bytes`: with the framing that they came in, which has been judged.
+    pub fn of(bytes: Vec<u8>, is_chunked: bool, limits: ChunkLimits) -> Whole {
+        if !is_chunked {
+            return Whole { payload: bytes, trailers: Vec::new(), sent: 0 };
+        }
+        let mut decoder = ChunkedDecoder::new(limits);
+        let (mut payload, mut trailers) = (Vec::new(), Vec::new());
+        if let Ok(advance) = decoder.advance(&bytes, |piece| payload.extend_from_slice(piece)) {
+            let lines_end = advance.consumed - LINE_END;
+            trailers.extend_from_slice(&bytes[lines_end - decoder.trailer_bytes()..lines_end]);
+        }
+        Whole { payload, trailers, sent: 0 }
+    }
+
+    /// Sends what can go at once; `None` if that is all.
+    pub fn begin(mut self, stream: &Http2Stream) -> Option<Whole> {
+        // Who is gone shows itself to who waits for its answer.
+        let (count, is_over) = stream.try_send(&self.payload, self.trailers.is_empty()).unwrap_or_default();
+        self.sent = count;
+        if is_over && !self.trailers.is_empty() {
+            stream.send_trailers(&self.trailers);
+        }
+        (!is_over).then_some(self)
+    }
+}
+
+/// Behind a chunked body's trailers.
+const LINE_END: usize = 2;
+
+impl Uplink<'_> {
+    /// Sends what is left of a body that is at hand, and may be sent again.
+    pub(super) async fn rest(
+        &self,
+        upstream: &Http2Stream,
+        whole: &Whole,
+        deadline: &Deadline,
+    ) -> Result<(), Error> {
+        self.pass(upstream, &whole.payload[whole.sent..], whole.trailers.is_empty(), deadline).await?;
+        if !whole.trailers.is_empty() {
+            upstream.send_trailers(&whole.trailers);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn to_stream(
+        &self,
+        client: &mut End,
+        upstream: &Http2Stream,
+        deadline: &Deadline,
+    ) -> Result<(), Error> {
+        match (client, self.exchange.head.framing) {
+            (End::Http2(stream), _) => self.stream_to_stream(stream, upstream, deadline).await,
+            (End::Http1(reader), Framing::Length(length)) => {
+                self.length_to_stream(reader, upstream, length, deadline).await
+            }
+            (End::Http1(reader), _) => self.chunks_to_stream(reader, upstream, deadline).await,
+        }
+    }
+
+    async fn length_to_stream(
+        &self,
+        client: &mut Reader,
+        upstream: &Http2Stream,
+        length: u64,
+        deadline: &Deadline,
+    ) -> Result<(), Error> {
+        let mut remaining = length;
+        let mut turn = Turn::default();
+        while remaining > 0 {
+            if client.bytes().is_empty() {
+                self.fill(client, remaining, &mut turn, deadline).await?;
+            }
+            let piece = client.bytes().len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
+            remaining -= piece as u64;
+            self.begin();
+            self.pass(upstream, &client.bytes()[..piece], remaining == 0, deadline).await?;
+            client.consume(piece);
+            self.exchange.facts.request_bytes.set(length - remaining);
+        }
+        Ok(())
+    }
+
+    async fn chunks_to_stream(
+        &self,
+        client: &mut Reader,
+        upstream: &Http2Stream,
+        deadline: &Deadline,
+    ) -> Result<(), Error> {
+        let mut decoder = ChunkedDecoder::new(self.bounds.chunk_limits);
+        let (mut payload, mut trailers) = (Vec::new(), Vec::new());
+        let mut turn = Turn::default();
+        loop {
+            payload.clear();
+            let trailers_before = decoder.trailer_bytes();
+            let advance = decoder.advance(client.bytes(), |piece| payload.extend_from_slice(piece));
+            let advance = advance.map_err(|error| Error::with_source(Kind::BadRequestBody, error))?;
+            self.exchange.facts.request_bytes.set(decoder.payload_bytes());
+            if decoder.payload_bytes_announced() > self.bounds.body_bytes_max {
+                return Err(Kind::BodyTooLarge.into());
+            }
+            let lines_end = advance.consumed - if advance.complete { LINE_END } else { 0 };
+            let lines = lines_end - (decoder.trailer_bytes() - trailers_before)..lines_end;
+            trailers.extend_from_slice(&client.bytes()[lines]);
+            let is_last = advance.complete && trailers.is_empty();
+            if !payload.is_empty() || is_last {
+                self.begin();
+                self.pass(upstream, &payload, is_last, deadline).await?;
+            }
+            client.consume(advance.consumed);
+            if advance.complete {
+                if !trailers.is_empty() {
+                    upstream.send_trailers(&trailers);
+                }
+                return Ok(());
+            }
+            self.fill(client, u64::MAX, &mut turn, deadline).await?;
+        }
+    }
+
+    async fn stream_to_stream(
+        &self,
+        client: &Http2Stream,
+        upstream: &Http2Stream,
+        deadline: &Deadline,
+    ) -> Result<(), Error> {
+        let total = &self.exchange.facts.request_bytes;
+        loop {
+            self.client_is_silent(deadline);
+            let input = async { Ok(client.input().await) };
+            let piece = match bounded(pin!(input), deadline).await? {
+                Input::Piece(piece) => piece,
+                Input::End(trailers) if trailers.is_empty() => {
+                    return self.pass(upstream, &[], true, deadline).await;
+                }
+                Input::End(trailers) => {
+                    upstream.send_trailers(&trailers);
+                    return Ok(());
+                }
+                Input::Gone => return Err(Kind::ClientClosed.into()),
+            };
+            let (bytes, is_last) = (piece.filled(), client.arrived() == (0, true));
+            total.set(total.get() + bytes.len() as u64);
+            if total.get() > self.bounds.body_bytes_max {
+                return Err(Kind::BodyTooLarge.into());
+            }
+            let left = async {
+                client.gone().await;
+                Kind::ClientClosed.into()
+            };
+            self.begin();
+            let passed = self.pass(upstream, bytes, is_last, deadline);
+            // Its clock is restarted with each step by `pass` itself.
+            supervised(pin!(passed), pin!(left), deadline).await?;
+            client.credit(bytes.len());
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends a piece as the endpoint's windows allow.
+    async fn pass(
+        &self,
+        upstream: &Http2Stream,
+        bytes: &[u8],
+        is_last: bool,
+        deadline: &Deadline,
+    ) -> Result<(), Error> {
+        let restart = || deadline.start(Kind::ResponseTimeout, self.bounds.upstream_timeouts.idle);
+        restart();
+        let sent = async {
+            let sent = upstream.send(bytes, is_last, restart).await;
+            sent.map_err(|error| Error::with_source(Kind::UpstreamClosed, error).after_sending())
+        };
+        bounded(pin!(sent), deadline).await
+    }
+}
