@@ -163,6 +163,7 @@ fn table(shape: Shape, size: usize) -> RouteTable {
         first_byte_timeout: None,
         idle_timeout: None,
         body_bytes_max: 0,
+        message_bytes_max: 0,
     };
     RouteTable::new((0..size).map(route).collect())
 }

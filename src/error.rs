@@ -104,6 +104,8 @@ kinds! {
     BadResponse, 502, "bad_response", Upstream, Forward, "the upstream sent a malformed response";
     /// The body ended early or its chunk framing broke after the head was relayed: the client sees an abort.
     ResponseTruncated, 502, "response_truncated", Upstream, Forward, "the upstream's response ended early";
+    /// In a gRPC call.
+    MessageTooLarge, 502, "message_too_large", Upstream, Forward, "a message of the upstream is larger than this route allows";
     FirstByteTimeout, 504, "first_byte_timeout", Upstream, Forward, "the upstream did not answer in time";
     ResponseTimeout, 504, "response_timeout", Upstream, Forward, "the upstream's response stopped arriving";
     RequestTimeout, 504, "request_timeout", Upstream, Forward, "the request took longer than this route allows";

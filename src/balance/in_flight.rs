@@ -82,7 +82,13 @@ mod tests {
     use super::*;
 
     fn policy(budget_percent: u32, budget_min: u32) -> RetryPolicy {
-        RetryPolicy { attempts_max: 2, on_status: Vec::new(), budget_percent, budget_min }
+        RetryPolicy {
+            attempts_max: 2,
+            on_status: Vec::new(),
+            on_unavailable: true,
+            budget_percent,
+            budget_min,
+        }
     }
 
     /// 8 threads × 100,000 guards, dropped early, late, in any order, by a panic, or on another thread.

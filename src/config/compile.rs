@@ -108,8 +108,12 @@ fn blueprint(document: Document<'_>, tls_files: Vec<TlsFile>, registry: &mut Reg
     let settings = &document.settings;
     let listeners: Vec<Listener> =
         document.listeners.iter().filter_map(|entry| listener(entry, &service_by_name, settings)).collect();
-    let lookup =
-        Lookup { services: &service_by_name, listeners: &listeners, body_bytes_max: document.body_bytes_max };
+    let lookup = Lookup {
+        services: &service_by_name,
+        listeners: &listeners,
+        body_bytes_max: document.body_bytes_max,
+        message_bytes_max: document.message_bytes_max,
+    };
     let mut names =
         RouteNames::new(document.routes.iter().filter_map(|route| Some(route.name.as_ref()?.value)));
     let routes =
@@ -200,6 +204,7 @@ struct Lookup<'d> {
     services: &'d HashMap<Box<str>, ServiceId>,
     listeners: &'d [Listener],
     body_bytes_max: u64,
+    message_bytes_max: u64,
 }
 
 impl Lookup<'_> {
@@ -223,6 +228,7 @@ impl Lookup<'_> {
             first_byte_timeout: entry.first_byte_timeout,
             idle_timeout: entry.idle_timeout,
             body_bytes_max: entry.body_bytes_max.unwrap_or(self.body_bytes_max),
+            message_bytes_max: entry.message_bytes_max.unwrap_or(self.message_bytes_max),
         })
     }
 

@@ -35,6 +35,7 @@ pub struct Document<'a> {
     /// Where the settings that are read at start only are written.
     pub start_only: StartOnly,
     pub body_bytes_max: u64,
+    pub message_bytes_max: u64,
     /// In the order of the file, as all of these.
     pub listeners: Vec<ListenerEntry<'a>>,
     pub services: Vec<ServiceEntry<'a>>,
@@ -139,6 +140,7 @@ pub fn read<'a>(file: &Path, report: &'a Report<'a>, table: &'a DeTable<'a>) -> 
             admin: admin.key_span("address"),
         },
         body_bytes_max: limits.value("body", value::size_or_off),
+        message_bytes_max: limits.value("response_message", value::size_or_off),
         listeners: listeners.collect(),
         services: services.collect(),
         routes: document_route::read(&root),
@@ -627,6 +629,7 @@ fn retry(section: &Section<'_>) -> RetryPolicy {
     RetryPolicy {
         attempts_max: section.value("attempts", value::integer(1..=10)) as u32,
         on_status,
+        on_unavailable: section.value("on_unavailable", value::boolean),
         budget_percent: section.value("budget_percent", value::integer(0..=100)) as u32,
         budget_min: section.value("budget_min", value::integer(0..=1000)) as u32,
     }

@@ -35,6 +35,7 @@ pub struct RouteEntry<'a> {
     pub idle_timeout: Option<Duration>,
     /// `None`: as `limits.body` says.
     pub body_bytes_max: Option<u64>,
+    pub message_bytes_max: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -80,6 +81,9 @@ fn route<'a>(section: &Section<'a>) -> RouteEntry<'a> {
         first_byte_timeout: section.optional("first_byte_timeout", value::duration).map(|found| found.value),
         idle_timeout: section.optional("idle_timeout", value::duration).map(|found| found.value),
         body_bytes_max: section.optional("body_limit", value::size_or_off).map(|found| found.value),
+        message_bytes_max: section
+            .optional("response_message_limit", value::size_or_off)
+            .map(|found| found.value),
         conditions,
     };
     refuse_useless(section, &route);

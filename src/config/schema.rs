@@ -211,7 +211,13 @@ pub const SECTIONS: &[Section] = &[
                 "body",
                 "size or `\"off\"`",
                 "\"10MiB\"",
-                "Bytes of a request body. A route may set its own `body_limit`.",
+                "Bytes of a request body; of each message, if it is a gRPC call. A route may set its own `body_limit`.",
+            ),
+            key(
+                "response_message",
+                "size or `\"off\"`",
+                "\"off\"",
+                "Bytes of each message that an endpoint sends in a gRPC call. A route may set its own `response_message_limit`.",
             ),
             key(
                 "connections",
@@ -537,6 +543,12 @@ pub const SECTIONS: &[Section] = &[
             key("attempts", "1 to 10", "3", "Tries in all; 1 never retries."),
             key("on_status", "list of 400 to 599", "[]", "Statuses that count as a failed try."),
             key(
+                "on_unavailable",
+                "boolean",
+                "true",
+                "A gRPC call that is answered with UNAVAILABLE and nothing else goes to another endpoint, if all of its request is still at hand.",
+            ),
+            key(
                 "budget_percent",
                 "0 to 100",
                 "20",
@@ -577,6 +589,12 @@ pub const SECTIONS: &[Section] = &[
                 "Longest silence of the response, of an event stream for example, or of an endpoint that takes no request body.",
             ),
             key("body_limit", "size or `\"off\"`", "that of `limits.body`", "Bytes of a request body."),
+            key(
+                "response_message_limit",
+                "size or `\"off\"`",
+                "that of `limits.response_message`",
+                "Bytes of a message in the answer to a gRPC call.",
+            ),
         ],
     },
     Section {

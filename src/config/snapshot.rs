@@ -332,6 +332,8 @@ pub struct RetryPolicy {
     pub attempts_max: u32,
     /// Statuses that count as a failed try for idempotent requests (opt-in; empty by default).
     pub on_status: Vec<u16>,
+    /// A gRPC call that an endpoint answers with UNAVAILABLE, and nothing else, goes to another one.
+    pub on_unavailable: bool,
     /// Share of active requests that may be retries.
     pub budget_percent: u32,
     /// Retries always allowed, whatever the share.

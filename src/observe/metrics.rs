@@ -13,8 +13,8 @@ use crate::http::h2::frame::Code;
 use crate::observe::histogram::Latency;
 pub use crate::observe::report::CoreReport;
 use crate::observe::report::{
-    ConnectionCounts, EndpointCounts, Handshake, ListenerReport, RequestCounts, SeriesId, SeriesReport,
-    UpstreamCounts,
+    ConnectionCounts, EndpointCounts, ErrorCounts, Handshake, ListenerReport, RequestCounts, SeriesId,
+    SeriesReport, UpstreamCounts,
 };
 use crate::observe::tcp::TcpTable;
 use crate::observe::udp::UdpListeners;
@@ -246,7 +246,7 @@ impl CoreMetrics {
             series: requests.report(),
             durations: requests.durations.report(),
             first_bytes: requests.first_bytes.report(),
-            errors: std::array::from_fn(|kind| self.errors[kind].get()),
+            errors: ErrorCounts(std::array::from_fn(|kind| self.errors[kind].get())),
             endpoints: self.endpoints.borrow().report(),
             upstream: self.upstream.get(),
             tunnels_total: self.tunnels_total.get(),

@@ -64,8 +64,8 @@ fn a_request_without_route_has_a_place_too() {
     metrics.request(&refused);
     let totals = totals(&metrics);
     assert_eq!(totals.series[&(SeriesId::None, SeriesId::None, 400)].requests, 1);
-    assert_eq!(totals.errors[Kind::BadRequest as usize], 1);
-    assert_eq!(totals.errors.iter().sum::<u64>(), 1);
+    assert_eq!(totals.errors.0[Kind::BadRequest as usize], 1);
+    assert_eq!(totals.errors.0.iter().sum::<u64>(), 1);
     assert_eq!(totals.durations[&SeriesId::None].count(), 1);
     assert!(totals.first_bytes.is_empty() && totals.endpoints.is_empty());
 }

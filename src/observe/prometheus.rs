@@ -310,7 +310,7 @@ fn requests(page: &mut Page, totals: &Totals, names: &Names) {
         "tidegate_request_errors_total",
         "Requests that the gateway ended with an error of its own.",
     );
-    for (&kind, &count) in Kind::ALL.iter().zip(&totals.errors) {
+    for (&kind, &count) in Kind::ALL.iter().zip(&totals.errors.0) {
         page.sample(&[("kind", kind.word())], count);
     }
     page.counter("tidegate_request_bytes_total", "Request body bytes read from clients.");

@@ -26,7 +26,7 @@ pub struct CoreReport {
     /// To the first byte of the response head, by service.
     pub first_bytes: Vec<(SeriesId, Latency)>,
     /// By `Kind as usize`.
-    pub errors: [u64; Kind::ALL.len()],
+    pub errors: ErrorCounts,
     pub endpoints: Vec<(SeriesId, EndpointCounts)>,
     pub upstream: UpstreamCounts,
     pub tunnels_total: u64,
@@ -167,6 +167,16 @@ pub struct UpstreamCounts {
     pub idle: u64,
 }
 
+/// By the number of each kind.
+#[derive(Debug, Clone)]
+pub struct ErrorCounts(pub [u64; Kind::ALL.len()]);
+
+impl Default for ErrorCounts {
+    fn default() -> ErrorCounts {
+        ErrorCounts([0; Kind::ALL.len()])
+    }
+}
+
 /// All cores together.
 #[derive(Debug, Default)]
 pub struct Totals {
@@ -175,7 +185,7 @@ pub struct Totals {
     pub series: BTreeMap<(SeriesId, SeriesId, u16), RequestCounts>,
     pub durations: BTreeMap<SeriesId, LatencyTotal>,
     pub first_bytes: BTreeMap<SeriesId, LatencyTotal>,
-    pub errors: [u64; Kind::ALL.len()],
+    pub errors: ErrorCounts,
     pub endpoints: BTreeMap<SeriesId, EndpointCounts>,
     pub upstream: UpstreamCounts,
     pub tunnels_total: u64,
@@ -256,7 +266,7 @@ impl Totals {
         for (service, latency) in &report.first_bytes {
             self.first_bytes.entry(*service).or_default().add(latency);
         }
-        for (total, errors) in self.errors.iter_mut().zip(report.errors) {
+        for (total, errors) in self.errors.0.iter_mut().zip(report.errors.0) {
             *total += errors;
         }
         for (endpoint, counts) in &report.endpoints {

@@ -24,7 +24,7 @@ use super::turn::Turn;
 
 mod to_stream;
 
-pub use to_stream::Whole;
+pub use to_stream::{Replay, Whole};
 
 /// The body of a request at the moment its route is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,10 @@ pub fn admit(exchange: &Exchange, client: &Client, route: &Route) -> Result<Uplo
     };
     match exchange.head.framing {
         Framing::None | Framing::Close => Ok(Upload::None),
-        Framing::Length(length) if length > route.body_bytes_max => Err(Kind::BodyTooLarge.into()),
+        // Of a call, each message is judged for itself.
+        Framing::Length(length) if length > route.body_bytes_max && exchange.call.is_none() => {
+            Err(Kind::BodyTooLarge.into())
+        }
         Framing::Length(length) if length <= arrived as u64 => {
             exchange.facts.request_bytes.set(length);
             Ok(Upload::Whole(length as usize))
@@ -104,6 +107,8 @@ pub struct Uplink<'a> {
     pub progress: &'a Progress,
     pub upload: Upload,
     pub bounds: &'a Bounds,
+    /// Of what was taken from a client's stream, what another try may need.
+    pub replay: &'a Replay,
     /// The response's clock, which starts when the body is through.
     pub response_deadline: &'a Deadline,
 }

@@ -32,8 +32,10 @@ impl From<&Settings> for Shared {
 pub struct Bounds {
     pub shared: Rc<Shared>,
     pub upstream_timeouts: UpstreamTimeouts,
-    /// Of the request's body, by its route.
+    /// Of the request's body, by its route; of each message, if it is a gRPC call.
     pub body_bytes_max: u64,
+    /// Of a message of the answer to a gRPC call.
+    pub message_bytes_max: u64,
 }
 
 impl Deref for Bounds {

@@ -15,6 +15,7 @@ use crate::observe::{AccessLog, ListenerIndex, LogLine, Outcome};
 use crate::runtime::buffer::Buffer;
 use crate::runtime::core::{Core, SnapshotRef};
 
+use super::grpc::Call;
 use super::request_id::RequestId;
 use super::rule::Route;
 
@@ -47,6 +48,8 @@ pub struct Exchange {
     pub head: RequestHead,
     /// It came on a stream of HTTP/2; its head is in HTTP/1.1's form all the same.
     pub is_http2: bool,
+    /// There if it is a gRPC call.
+    pub call: Option<Call>,
     /// Holds exactly the head's bytes, which `head`'s spans index.
     bytes: Option<Buffer>,
     /// The path that routes see and upstreams get, where it differs from the one sent.
@@ -97,6 +100,7 @@ impl Exchange {
         Exchange {
             head,
             is_http2: false,
+            call: None,
             bytes: None,
             normalised_path: None,
             id,

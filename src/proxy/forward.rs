@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use crate::config::snapshot::{PoolLimits, Service};
 use crate::error::{Error, Kind};
+use crate::http::grpc::{Messages, TooLarge, UNAVAILABLE};
 use crate::http::h1_conn::{Reader, write_all};
 use crate::http::head::{Framing, Method};
 use crate::net::tcp::Stream;
 
 use super::balance::{self, Chosen, Upstream};
-use super::body::{Outgoing, Progress, Uplink, Upload, Whole};
+use super::body::{Outgoing, Progress, Replay, Uplink, Upload, Whole};
 use super::bounds::Bounds;
 use super::client::{After, Bound, Client};
 use super::deadline::{Deadline, supervised};
@@ -38,8 +39,13 @@ pub async fn forward(
     upload: Upload,
 ) -> Result<After, Error> {
     let Some(service) = routed.service().cloned() else { return Err(Kind::NoService.into()) };
-    client.deadline.bound_request(routed.rule().request_timeout.or(service.timeouts.request));
-    let mut tries = Tries::default();
+    let by_route = routed.rule().request_timeout.or(service.timeouts.request);
+    let bound = match &exchange.call {
+        Some(call) => call.bound(by_route, exchange.core.timers.lately()),
+        None => by_route,
+    };
+    client.deadline.bound_request(bound);
+    let (mut tries, replay) = (Tries::default(), Replay::default());
     let mut routed = Some(routed);
     loop {
         // Counted in flight until the next try: who asks for a retry is still one of those that the budget counts.
@@ -51,6 +57,7 @@ pub async fn forward(
             service: &service,
             upload,
             tries: &mut tries,
+            replay: &replay,
             progress: Progress::default(),
             was_pooled: false,
         };
@@ -63,7 +70,7 @@ pub async fn forward(
                 let failure = Failure {
                     error: &error,
                     method: exchange.head.method,
-                    is_replayable: !upload_begun,
+                    is_replayable: !upload_begun || replay.is_whole(),
                     was_pooled,
                     is_answered: exchange.facts.answered.get() || exchange.facts.informed.get(),
                 };
@@ -83,6 +90,7 @@ struct Attempt<'a> {
     service: &'a Arc<Service>,
     upload: Upload,
     tries: &'a mut Tries,
+    replay: &'a Replay,
     progress: Progress,
     was_pooled: bool,
 }
@@ -109,6 +117,7 @@ impl Attempt<'_> {
             shared: plan.snapshot().bounds.clone(),
             upstream_timeouts: plan.rule().upstream_timeouts(&self.service.timeouts),
             body_bytes_max: plan.rule().body_bytes_max,
+            message_bytes_max: plan.rule().message_bytes_max,
         };
         let fresh = self.tries.fresh_connection;
         let (upstream, was_pooled) =
@@ -190,7 +199,12 @@ impl Attempt<'_> {
                 let mut bytes = Vec::new();
                 client.end.copy_arrived(length, &mut bytes);
                 let is_chunked = exchange.head.framing == Framing::Chunked;
-                Whole::of(bytes, is_chunked, bounds.chunk_limits).begin(&stream)
+                let whole = Whole::of(bytes, is_chunked, bounds.chunk_limits);
+                if exchange.call.is_some() {
+                    let seen = Messages::new(bounds.body_bytes_max).see(&whole.payload);
+                    seen.map_err(|TooLarge| Kind::BodyTooLarge)?;
+                }
+                whole.begin(&stream)
             }
             Upload::None | Upload::Stream => None,
         };
@@ -241,10 +255,11 @@ impl Attempt<'_> {
         chosen: &Chosen,
     ) -> Result<Ended, Error> {
         let Way { head, outgoing, mut source } = way;
-        let Self { exchange, service, upload, tries, progress, .. } = self;
+        let Self { exchange, service, upload, tries, progress, replay, .. } = self;
         let Client { end, deadline, .. } = client;
         let outlet = end.outlet();
-        let uplink = Uplink { exchange, progress, upload: *upload, bounds, response_deadline: deadline };
+        let uplink =
+            Uplink { exchange, progress, upload: *upload, bounds, replay, response_deadline: deadline };
         let downlink = Downlink {
             exchange,
             progress,
@@ -262,12 +277,16 @@ impl Attempt<'_> {
                 progress.head_sent.set(true);
             }
             let head = downlink.receive_head(&mut source).await?;
-            let is_replayable = !progress.upload_begun.get();
-            let method = exchange.head.method;
-            if tries.again_for_status(head.status, method, is_replayable, chosen.endpoint.id, service) {
+            let is_replayable = !progress.upload_begun.get() || replay.is_whole();
+            let (method, endpoint) = (exchange.head.method, chosen.endpoint.id);
+            let is_unavailable = exchange.call.is_some() && source.is_bare(&head, UNAVAILABLE);
+            if tries.again_for_status(head.status, method, is_replayable, endpoint, service)
+                || (is_unavailable && tries.again_for_unavailable(is_replayable, endpoint, service))
+            {
                 return Ok(Ended::GivenUp);
             }
             tries.settle();
+            replay.forget();
             relay::relay(&downlink, routed, &mut source, head).await
         };
         supervised(pin!(down), pin!(uplink.run(end, &outgoing)), deadline).await

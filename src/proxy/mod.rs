@@ -9,6 +9,7 @@ pub mod deadline;
 pub mod end;
 pub mod exchange;
 pub mod forward;
+pub mod grpc;
 pub mod http2;
 pub mod input;
 pub mod known;

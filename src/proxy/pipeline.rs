@@ -4,7 +4,7 @@
 use super::client::{After, Client};
 use super::exchange::Exchange;
 use super::rule::Action;
-use super::{body, forward, problem, respond, routed, transform};
+use super::{body, forward, grpc, problem, respond, routed, transform};
 use crate::error::Error;
 
 /// Serves the request whose head has been read. The exchange's drop observes whatever happens here.
@@ -16,6 +16,7 @@ pub async fn handle(exchange: &mut Exchange, client: &mut Client) -> After {
 }
 
 async fn run(exchange: &mut Exchange, client: &mut Client) -> Result<After, Error> {
+    grpc::recognise(exchange)?;
     // Before routing: no two spellings of a path may route differently.
     transform::normalise_path(exchange)?;
     // A peer that is not trusted names itself neither here nor in what upstreams see.

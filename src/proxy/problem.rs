@@ -1,10 +1,11 @@
 //! Owns how an error reaches the client: an RFC 9457 problem document with the request id while no byte of a
-//! response was sent, an abort afterwards. Notes the error in the exchange's facts.
+//! response was sent, an abort afterwards; to a gRPC call, a status in any case. Notes the error in the exchange's facts.
 
 use crate::error::{Error, Fault, Kind};
 
 use super::client::{After, Client};
 use super::exchange::Exchange;
+use super::grpc;
 use super::respond;
 use super::status;
 
@@ -12,6 +13,9 @@ pub async fn answer(exchange: &Exchange, client: &mut Client, error: Error) -> A
     let kind = error.kind;
     exchange.facts.error.set(Some(kind));
     if exchange.facts.answered.get() {
+        if exchange.call.is_some() && grpc::end(client, &error) {
+            return After::Close;
+        }
         // Whatever is sent now would pass for a part of the response. A length or chunk framing shows that the
         // rest is missing; a body that ends with its connection needs a reset to show it.
         if exchange.client_is_http10() {
@@ -22,6 +26,9 @@ pub async fn answer(exchange: &Exchange, client: &mut Client, error: Error) -> A
     exchange.facts.status.set(kind.status());
     if kind.status() == Kind::ClientClosed.status() {
         return After::Abort;
+    }
+    if exchange.call.is_some() {
+        return grpc::answer(exchange, client, &error).await.unwrap_or(After::Abort);
     }
     let body = document(kind, &error, exchange.id.as_str());
     let sent = respond::send(exchange, client, kind.status(), "application/problem+json", b"", &body).await;

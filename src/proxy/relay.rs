@@ -8,7 +8,7 @@ use crate::error::{Error, Kind};
 use crate::http::h1_body::ChunkedDecoder;
 use crate::http::h1_conn::Reader;
 use crate::http::h1_parse::{self, HeadError, Progress as HeadProgress};
-use crate::http::head::{Framing, Method, ResponseHead};
+use crate::http::head::{Field, Framing, Method, ResponseHead};
 use crate::net::tcp::Stream;
 
 use super::body::{Progress, Upload};
@@ -17,6 +17,7 @@ use super::client::After;
 use super::deadline::Deadline;
 use super::end::Outlet;
 use super::exchange::Exchange;
+use super::grpc::Reset;
 use super::http2::{Failure, Http2Stream};
 use super::routed::Routed;
 use super::splice::{self, Broken, Course};
@@ -63,6 +64,14 @@ pub struct Answering<'a> {
 }
 
 impl Source<'_> {
+    /// Whether the answer is a head with this gRPC status, and nothing else.
+    pub fn is_bare(&self, head: &Received, status: &[u8]) -> bool {
+        let bytes = self.bytes();
+        let is_status =
+            |field: &Field| field.name.of(bytes) == b"grpc-status" && field.value.of(bytes) == status;
+        self.length_at_hand() == Some(0) && head.status == 200 && head.head.fields.iter().any(is_status)
+    }
+
     fn bytes(&self) -> &[u8] {
         match self {
             Source::Http1(reader) => reader.bytes(),
@@ -222,7 +231,7 @@ fn failed(failure: Failure) -> Error {
     match failure {
         Failure::Unseen => Error::with_source(Kind::UpstreamClosed, "it had not looked at the request"),
         Failure::Refused => Kind::UpstreamRefused.into(),
-        Failure::Reset(code) => Error::with_source(Kind::UpstreamReset, code.word()).after_sending(),
+        Failure::Reset(code) => Error::with_source(Kind::UpstreamReset, Reset(code)).after_sending(),
         Failure::Malformed => Error::with_source(Kind::BadResponse, "malformed HTTP/2").after_sending(),
         Failure::Closed => Error::new(Kind::UpstreamClosed).after_sending(),
     }

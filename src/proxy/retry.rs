@@ -124,6 +124,28 @@ impl Tries {
         true
     }
 
+    /// Whether an answer that says that the endpoint is unavailable, and nothing else, is given up for another endpoint's.
+    pub fn again_for_unavailable(
+        &mut self,
+        is_replayable: bool,
+        endpoint: StableId,
+        service: &Arc<Service>,
+    ) -> bool {
+        if !service.retry.on_unavailable
+            || !is_replayable
+            || !self.has_attempts_left(service)
+            || !self.has_another(endpoint, service)
+        {
+            return false;
+        }
+        if !self.take_permit(service) {
+            RetryPermit::refuse(&service.state);
+            return false;
+        }
+        self.tried.push(endpoint);
+        true
+    }
+
     /// The response has come: what follows is no retry under way any more.
     pub fn settle(&mut self) {
         self.permit = None;

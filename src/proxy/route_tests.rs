@@ -63,6 +63,7 @@ fn route(conditions: Conditions) -> Route {
         first_byte_timeout: None,
         idle_timeout: None,
         body_bytes_max: 0,
+        message_bytes_max: 0,
     }
 }
 

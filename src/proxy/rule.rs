@@ -24,6 +24,7 @@ pub struct Route {
     pub first_byte_timeout: Option<Duration>,
     pub idle_timeout: Option<Duration>,
     pub body_bytes_max: u64,
+    pub message_bytes_max: u64,
 }
 
 impl Route {

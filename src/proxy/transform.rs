@@ -50,8 +50,16 @@ pub fn request_head(exchange: &Exchange, plan: &Routed, out: &mut Vec<u8>) {
     if !edits.set.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
         field(out, b"host", exchange.authority());
     }
-    copy_fields(&exchange.head.fields, bytes, out, is_replaced_in_request, edits);
+    let is_call = exchange.call.is_some();
+    let is_replaced = |field: &Field| {
+        is_replaced_in_request(field.known)
+            || (is_call && field.name.of(bytes).eq_ignore_ascii_case(b"grpc-timeout"))
+    };
+    copy_fields(&exchange.head.fields, bytes, out, is_replaced, edits);
     framing_fields(exchange, out);
+    if let Some(call) = &exchange.call {
+        call.request_fields(exchange.core.timers.lately(), out);
+    }
     forwarding_fields(exchange, &plan.snapshot().settings, out);
     field(out, b"x-request-id", exchange.id.as_bytes());
     render_edits(edits, exchange, plan, out);
@@ -140,7 +148,7 @@ fn framing_fields(exchange: &Exchange, out: &mut Vec<u8>) {
             out.extend_from_slice(protocol);
         }
         out.extend_from_slice(b"\r\n");
-    } else if head.te_trailers {
+    } else if head.te_trailers || exchange.call.is_some() {
         out.extend_from_slice(b"connection: te\r\nte: trailers\r\n");
     }
 }
@@ -265,8 +273,9 @@ pub fn response_head(
     let edits = &plan.rule().response_headers;
     status_line(bytes, head, out);
     let drops_length = answer.framing == Framing::Chunked || answer.switched;
-    let is_replaced =
-        |known| is_replaced_in_response(known) || (drops_length && known == Name::ContentLength);
+    let is_replaced = |field: &Field| {
+        is_replaced_in_response(field.known) || (drops_length && field.known == Name::ContentLength)
+    };
     copy_fields(&head.fields, bytes, out, is_replaced, edits);
     if answer.switched {
         switch_fields(head, bytes, out);
@@ -288,7 +297,8 @@ pub fn response_head(
 pub fn informational(bytes: &[u8], head: &ResponseHead, out: &mut Vec<u8>) {
     out.clear();
     status_line(bytes, head, out);
-    copy_fields(&head.fields, bytes, out, is_replaced_in_response, &HeaderEdits::default());
+    let is_replaced = |field: &Field| is_replaced_in_response(field.known);
+    copy_fields(&head.fields, bytes, out, is_replaced, &HeaderEdits::default());
     out.extend_from_slice(b"\r\n");
 }
 
@@ -335,13 +345,13 @@ fn copy_fields(
     fields: &[Field],
     bytes: &[u8],
     out: &mut Vec<u8>,
-    is_replaced: impl Fn(Name) -> bool,
+    is_replaced: impl Fn(&Field) -> bool,
     edits: &HeaderEdits,
 ) {
     let mut run = 0..0;
     for field in fields {
         let start = usize::from(field.line().start);
-        let stays = !field.hop_by_hop && !is_replaced(field.known) && !is_edited(edits, field.name.of(bytes));
+        let stays = !field.hop_by_hop && !is_replaced(field) && !is_edited(edits, field.name.of(bytes));
         if stays && run.end == start {
             run.end = field.line().end();
         } else {

@@ -178,10 +178,26 @@ pub fn answer(mut respond: SendResponse<Bytes>, head: Response<()>, body: &[u8])
 }
 
 /// Answers with the request's body and trailers, as they come.
-pub async fn echo(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
+pub async fn echo(request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
+    echo_with(request, respond, Response::new(()), None).await
+}
+
+/// The same as a gRPC call that ends well.
+pub async fn echo_call(request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
+    let head = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+    let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
+    echo_with(request, respond, head, Some(trailers)).await
+}
+
+async fn echo_with(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    head: Response<()>,
+    trailers: Option<HeaderMap>,
+) -> Result<(), h2::Error> {
     let mut body = request.into_body();
-    let is_empty = body.is_end_stream();
-    let mut stream = respond.send_response(Response::new(()), is_empty)?;
+    let is_empty = body.is_end_stream() && trailers.is_none();
+    let mut stream = respond.send_response(head, is_empty)?;
     if is_empty {
         return Ok(());
     }
@@ -196,7 +212,7 @@ pub async fn echo(request: Request<RecvStream>, mut respond: SendResponse<Bytes>
         }
         body.flow_control().release_capacity(count)?;
     }
-    match body.trailers().await? {
+    match body.trailers().await?.or(trailers) {
         Some(trailers) => stream.send_trailers(trailers),
         None => stream.send_data(Bytes::new(), true),
     }

@@ -1,8 +1,10 @@
 //! Owns a request's body on its way to an HTTP/2 endpoint: its own framing is taken off, and what ends it ends the stream.
 
+use std::cell::{Cell, RefCell};
 use std::pin::pin;
 
 use crate::error::{Error, Kind};
+use crate::http::grpc::{Messages, TooLarge};
 use crate::http::h1_body::{ChunkLimits, ChunkedDecoder};
 use crate::http::h1_conn::Reader;
 use crate::http::head::Framing;
@@ -48,6 +50,38 @@ impl Whole {
     }
 }
 
+/// The beginning of a body that went from stream to stream, for as long as no answer has come: the next try begins with it.
+#[derive(Default)]
+pub struct Replay {
+    kept: RefCell<Vec<u8>>,
+    is_lost: Cell<bool>,
+}
+
+impl Replay {
+    /// Whether all that was taken of the body is here.
+    pub fn is_whole(&self) -> bool {
+        !self.is_lost.get()
+    }
+
+    fn keep(&self, bytes: &[u8]) {
+        let mut kept = self.kept.borrow_mut();
+        if kept.len() + bytes.len() > REPLAY_BYTES_MAX {
+            drop(kept);
+            self.forget();
+        } else if self.is_whole() {
+            kept.extend_from_slice(bytes);
+        }
+    }
+
+    /// There will be no other try.
+    pub fn forget(&self) {
+        self.is_lost.set(true);
+        self.kept.take();
+    }
+}
+
+/// As much as a stream's window holds.
+const REPLAY_BYTES_MAX: usize = 64 * 1024;
 /// Behind a chunked body's trailers.
 const LINE_END: usize = 2;
 
@@ -148,6 +182,13 @@ impl Uplink<'_> {
         deadline: &Deadline,
     ) -> Result<(), Error> {
         let total = &self.exchange.facts.request_bytes;
+        let mut messages = self.exchange.call.is_some().then(|| Messages::new(self.bounds.body_bytes_max));
+        let replayed = self.replay.kept.borrow().clone();
+        if !replayed.is_empty() {
+            self.begin();
+            messages.iter_mut().try_for_each(|messages| messages.see(&replayed)).map_err(too_large)?;
+            self.pass(upstream, &replayed, false, deadline).await?;
+        }
         loop {
             self.client_is_silent(deadline);
             let input = async { Ok(client.input().await) };
@@ -164,9 +205,12 @@ impl Uplink<'_> {
             };
             let (bytes, is_last) = (piece.filled(), client.arrived() == (0, true));
             total.set(total.get() + bytes.len() as u64);
-            if total.get() > self.bounds.body_bytes_max {
-                return Err(Kind::BodyTooLarge.into());
+            match &mut messages {
+                Some(messages) => messages.see(bytes).map_err(too_large)?,
+                None if total.get() > self.bounds.body_bytes_max => return Err(Kind::BodyTooLarge.into()),
+                None => {}
             }
+            self.replay.keep(bytes);
             let left = async {
                 client.gone().await;
                 Kind::ClientClosed.into()
@@ -198,4 +242,8 @@ impl Uplink<'_> {
         };
         bounded(pin!(sent), deadline).await
     }
+}
+
+fn too_large(_: TooLarge) -> Error {
+    Kind::BodyTooLarge.into()
 }

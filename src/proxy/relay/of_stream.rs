@@ -4,9 +4,11 @@
 use std::future::poll_fn;
 
 use crate::error::{Error, Kind};
+use crate::http::grpc::{Messages, TooLarge};
 use crate::http::head::Framing;
 
-use super::super::http2::{Http2Stream, Input};
+use super::super::grpc::Reset;
+use super::super::http2::{Failure, Http2Stream, Input};
 use super::super::transform::Answer;
 use super::super::turn::Turn;
 use super::{Body, Source};
@@ -34,6 +36,8 @@ impl Body<'_, '_> {
         if framing == Framing::None {
             return self.send(&[], true).await;
         }
+        let exchange = self.link.exchange;
+        let mut messages = exchange.call.is_some().then(|| Messages::new(self.link.bounds.message_bytes_max));
         let encodes = framing == Framing::Chunked && !answer.decodes_chunks;
         let mut turn = Turn::default();
         loop {
@@ -45,11 +49,17 @@ impl Body<'_, '_> {
                 Input::Piece(piece) => piece,
                 Input::End(trailers) => return self.end(&trailers, encodes).await,
                 Input::Gone => {
-                    let failure = format!("{:?}", stream.failure());
-                    return Err(Error::with_source(Kind::ResponseTruncated, failure));
+                    let kind = Kind::ResponseTruncated;
+                    return Err(match stream.failure() {
+                        Failure::Reset(code) => Error::with_source(kind, Reset(code)),
+                        _ => kind.into(),
+                    });
                 }
             };
             let (bytes, is_last) = (piece.filled(), stream.arrived() == (0, true));
+            if let Some(messages) = &mut messages {
+                messages.see(bytes).map_err(|TooLarge| Kind::MessageTooLarge)?;
+            }
             if encodes {
                 self.chunk(bytes, is_last);
                 self.send(&[], is_last).await?;
@@ -62,7 +72,7 @@ impl Body<'_, '_> {
                 return Ok(());
             }
             turn.moved(bytes.len());
-            turn.end_if_over(&self.link.exchange.core.turns).await;
+            turn.end_if_over(&exchange.core.turns).await;
         }
     }
 
