@@ -81,9 +81,9 @@ impl Reader {
         self.buffer.get_or_insert_with(|| self.buffers.take()).grow()
     }
 
-    /// Takes large buffers, while they are plenty, until the connection idles.
-    pub fn prefer_large(&mut self) {
-        self.prefers_large = true;
+    /// Whether large buffers are taken, while they are plenty, until the connection idles.
+    pub fn prefer_large(&mut self, prefers_large: bool) {
+        self.prefers_large = prefers_large;
     }
 
     /// Waits for input without taking it: an idle connection stays without a buffer.

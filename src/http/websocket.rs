@@ -1,6 +1,28 @@
 //! Owns where the frames of a WebSocket begin and end (RFC 6455 §5.2), as they pass by, so that a Close of our own never
 //! stands in the middle of one. Forges nothing else, and leaves what they mean to both ends.
 
+use aws_lc_rs::{digest, rand};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+/// RFC 6455 §1.3.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// A key for a handshake of ours. `None`: the operating system has no random bytes.
+pub fn key() -> Option<Box<str>> {
+    let mut nonce = [0; 16];
+    rand::fill(&mut nonce).ok()?;
+    Some(BASE64.encode(nonce).into())
+}
+
+/// What a server answers to a key (RFC 6455 §4.2.2).
+pub fn accept(key: &[u8]) -> String {
+    let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    context.update(key);
+    context.update(GUID);
+    BASE64.encode(context.finish())
+}
+
 /// How far one direction has come.
 #[derive(Debug, Default)]
 pub struct Frames {

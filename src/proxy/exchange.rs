@@ -48,6 +48,8 @@ pub struct Exchange {
     pub head: RequestHead,
     /// It came on a stream of HTTP/2; its head is in HTTP/1.1's form all the same.
     pub is_http2: bool,
+    /// There if it came with a `:protocol` (RFC 8441): for a handshake with an endpoint of HTTP/1.1.
+    pub websocket_key: Option<Box<str>>,
     /// There if it is a gRPC call.
     pub call: Option<Call>,
     /// Holds exactly the head's bytes, which `head`'s spans index.
@@ -100,6 +102,7 @@ impl Exchange {
         Exchange {
             head,
             is_http2: false,
+            websocket_key: None,
             call: None,
             bytes: None,
             normalised_path: None,
@@ -200,6 +203,11 @@ impl Exchange {
 
     pub fn is_listener_open(&self) -> bool {
         self.client.listener_open.get()
+    }
+
+    /// Whether the client asks for a tunnel by CONNECT with a protocol: any 2xx would open it.
+    pub fn is_extended_connect(&self) -> bool {
+        self.is_http2 && self.head.upgrade
     }
 
     pub fn client_is_http10(&self) -> bool {

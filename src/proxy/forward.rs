@@ -16,9 +16,10 @@ use super::balance::{self, Chosen, Upstream};
 use super::body::{Outgoing, Progress, Replay, Uplink, Upload, Whole};
 use super::bounds::Bounds;
 use super::client::{After, Bound, Client};
-use super::deadline::{Deadline, supervised};
+use super::deadline::{Deadline, bounded, supervised};
+use super::end::End;
 use super::exchange::Exchange;
-use super::http2;
+use super::http2::{self, Http2Stream};
 use super::relay::{self, Answering, Downlink, Ended, Source};
 use super::retry::{Failure, Tries, Verdict};
 use super::routed::Routed;
@@ -156,11 +157,7 @@ impl Attempt<'_> {
                 if let Upload::Whole(length) = self.upload {
                     client.end.consume(length);
                 }
-                let timeouts = &bounds.client_timeouts;
-                let tunnel_bounds = tunnel::Bounds { idle: timeouts.tunnel, age: timeouts.tunnel_age };
-                let is_websocket = transform::asks_for_websocket(exchange);
-                let tunnel = tunnel::run(exchange, client, upstream, tunnel_bounds, is_websocket);
-                Ok(Tried::Finished(Box::pin(tunnel).await))
+                Ok(Tried::Finished(open_tunnel(exchange, client, End::Http1(upstream), &bounds).await))
             }
             Err(error) => {
                 // The upstream learns at once that nobody waits any more.
@@ -188,26 +185,18 @@ impl Attempt<'_> {
         if exchange.head.method == Method::Connect {
             return Err(Kind::MethodNotAllowed.into());
         }
+        let protocol = transform::upgrade_protocols(exchange).next().filter(|_| exchange.head.upgrade);
+        if protocol.is_some() && !is_taken(client, link, bounds).await? {
+            let why = "the endpoint takes no CONNECT with a protocol (RFC 8441)";
+            return Err(Error::with_source(Kind::BadResponse, why));
+        }
         let mut head = exchange.core.take_scratch();
         transform::request_head(exchange, plan, &mut head);
-        let stream = link.request(&head, self.upload == Upload::None);
+        let stream = link.request(&head, protocol, self.upload == Upload::None && protocol.is_none());
         exchange.core.give_back_scratch(head);
         // It had room a moment ago.
         let stream = stream.ok_or(Kind::UpstreamClosed)?;
-        let whole = match self.upload {
-            Upload::Whole(length) => {
-                let mut bytes = Vec::new();
-                client.end.copy_arrived(length, &mut bytes);
-                let is_chunked = exchange.head.framing == Framing::Chunked;
-                let whole = Whole::of(bytes, is_chunked, bounds.chunk_limits);
-                if exchange.call.is_some() {
-                    let seen = Messages::new(bounds.body_bytes_max).see(&whole.payload);
-                    seen.map_err(|TooLarge| Kind::BodyTooLarge)?;
-                }
-                whole.begin(&stream)
-            }
-            Upload::None | Upload::Stream => None,
-        };
+        let whole = self.begin_whole(client, bounds, &stream)?;
         let (deadline, first_byte) = (&client.deadline, bounds.upstream_timeouts.first_byte);
         match self.upload {
             Upload::Stream if exchange.head.expect_continue => {
@@ -234,7 +223,9 @@ impl Attempt<'_> {
                 Ok(Tried::Finished(after))
             }
             Ok(Ended::GivenUp) => Ok(Tried::Again),
-            Ok(Ended::Switched) => Err(Kind::BadResponse.into()),
+            Ok(Ended::Switched) => {
+                Ok(Tried::Finished(open_tunnel(exchange, client, End::Http2(stream), bounds).await))
+            }
             Err(error) => {
                 let is_late = matches!(error.kind, Kind::FirstByteTimeout | Kind::RequestTimeout);
                 if is_late && !self.progress.head_received.get() {
@@ -243,6 +234,25 @@ impl Attempt<'_> {
                 Err(error)
             }
         }
+    }
+
+    /// Sends what can go at once of a body that is all there; what is left of it.
+    fn begin_whole(
+        &self,
+        client: &Client,
+        bounds: &Bounds,
+        stream: &Http2Stream,
+    ) -> Result<Option<Whole>, Error> {
+        let Upload::Whole(length) = self.upload else { return Ok(None) };
+        let mut bytes = Vec::new();
+        client.end.copy_arrived(length, &mut bytes);
+        let is_chunked = self.exchange.head.framing == Framing::Chunked;
+        let whole = Whole::of(bytes, is_chunked, bounds.chunk_limits);
+        if self.exchange.call.is_some() {
+            let seen = Messages::new(bounds.body_bytes_max).see(&whole.payload);
+            seen.map_err(|TooLarge| Kind::BodyTooLarge)?;
+        }
+        Ok(whole.begin(stream))
     }
 
     /// Both directions of one try, side by side in this task.
@@ -316,6 +326,19 @@ impl Attempt<'_> {
             client.bound = is_fit.then(|| Box::new(Bound { endpoint, reader }));
         }
     }
+}
+
+async fn open_tunnel(exchange: &Exchange, client: &mut Client, upstream: End, bounds: &Bounds) -> After {
+    let timeouts = &bounds.client_timeouts;
+    let tunnel_bounds = tunnel::Bounds { idle: timeouts.tunnel, age: timeouts.tunnel_age };
+    let is_websocket = transform::asks_for_websocket(exchange);
+    Box::pin(tunnel::run(exchange, client, upstream, tunnel_bounds, is_websocket)).await
+}
+
+/// Whether the endpoint takes CONNECT with a protocol. It may have to say so first.
+async fn is_taken(client: &mut Client, link: &http2::Shared, bounds: &Bounds) -> Result<bool, Error> {
+    client.deadline.start(Kind::FirstByteTimeout, bounds.upstream_timeouts.first_byte);
+    bounded(pin!(async { Ok(link.takes_protocols().await) }), &client.deadline).await
 }
 
 /// Sends the head, with a whole body behind it. Tells apart whether a byte may have reached the upstream.

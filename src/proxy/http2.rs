@@ -45,6 +45,10 @@ pub struct Shared {
     driver: RefCell<Option<Waker>>,
     /// Nothing is read or written any more.
     is_closed: Cell<bool>,
+    /// Those who wait for the endpoint's SETTINGS.
+    until_known: RefCell<Vec<Waker>>,
+    /// Keeps others waiting until it is known how many streams there may be.
+    connecting: RefCell<Option<Connecting>>,
     /// Receptions so far.
     heard: Cell<u64>,
     /// A request was not answered in time, and nothing else was heard since it was sent.
@@ -119,6 +123,7 @@ impl Drop for Driver<'_> {
         if let (Some(code), Side::Client(info)) = (shared.connection.borrow().broken(), &self.side) {
             shared.core.metrics.http2_broke_off(info.listener_index, code);
         }
+        shared.tell_known();
         shared.tasks.borrow_mut().iter_mut().filter_map(Option::take).for_each(Waker::wake);
     }
 }
@@ -179,6 +184,8 @@ impl Driver<'_> {
         if !matches!(filled, Ok(1..)) {
             return Poll::Ready(false);
         }
+        // Whoever sends more than this holds is read in larger pieces.
+        self.reader.prefer_large(self.reader.is_full());
         self.take_in();
         Poll::Ready(true)
     }
@@ -188,6 +195,9 @@ impl Driver<'_> {
         shared.heard.set(shared.heard.get() + 1);
         shared.is_doubted.set(false);
         let received = shared.connection.borrow_mut().receive(self.reader.bytes(), shared.core.timers.now());
+        if shared.connection.borrow().knows_server() {
+            shared.tell_known();
+        }
         // A connection error has been queued as a GOAWAY, behind which nothing counts.
         let count = received.unwrap_or(self.reader.bytes().len());
         self.reader.consume(count);
@@ -268,6 +278,8 @@ impl Driver<'_> {
             Phase::Ending => {
                 self.shared.connection.borrow_mut().announce_end();
                 self.shared.wake_driver();
+                // Those of tunnels have something to say, too.
+                self.shared.tasks.borrow().iter().flatten().for_each(Waker::wake_by_ref);
                 self.deadline.start(Kind::HeaderTimeout, DRAIN_IDLE_GRACE);
             }
         }
@@ -294,9 +306,17 @@ impl Shared {
             tasks: RefCell::default(),
             driver: RefCell::default(),
             is_closed: Cell::new(false),
+            until_known: RefCell::default(),
+            connecting: RefCell::default(),
             heard: Cell::new(0),
             is_doubted: Cell::new(false),
         })
+    }
+
+    /// It is known what the endpoint takes, or that it takes nothing.
+    fn tell_known(&self) {
+        drop(self.connecting.take());
+        self.until_known.take().into_iter().for_each(Waker::wake);
     }
 
     fn wake(&self, key: Key) {

@@ -5,7 +5,7 @@ use super::client::{After, Client};
 use super::exchange::Exchange;
 use super::rule::Action;
 use super::{body, forward, grpc, problem, respond, routed, transform};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 
 /// Serves the request whose head has been read. The exchange's drop observes whatever happens here.
 pub async fn handle(exchange: &mut Exchange, client: &mut Client) -> After {
@@ -24,6 +24,9 @@ async fn run(exchange: &mut Exchange, client: &mut Client) -> Result<After, Erro
     let routed = routed::route(exchange)?;
     // Size is judged by what the head says, before a byte of the body is read.
     let upload = body::admit(exchange, client, routed.rule())?;
+    if exchange.is_extended_connect() && !matches!(routed.rule().action, Action::Forward(_)) {
+        return Err(Kind::MethodNotAllowed.into());
+    }
     match &routed.rule().action {
         Action::Forward(_) => forward::forward(exchange, client, routed, upload).await,
         Action::Redirect { status, location } => {

@@ -250,12 +250,12 @@ pub async fn relay(
 ) -> Result<Ended, Error> {
     let exchange = link.exchange;
     let head = received.head;
-    let switched = is_switch(link, &head)?;
+    let switched = is_switch(link, upstream, &head)?;
     let framing =
         if switched { Framing::None } else { h1_parse::response_framing(&head, exchange.head.method) };
     let length = upstream.length_at_hand().filter(|_| matches!(framing, Framing::Chunked | Framing::Close));
     let framing = length.map_or(framing, Framing::Length);
-    let mut answer = Answer::new(exchange, framing, switched, link.progress.upload_done.get());
+    let mut answer = Answer::new(exchange, head.status, framing, switched, link.progress.upload_done.get());
     answer.length = length;
     let mut out = exchange.core.take_scratch();
     if let Some(plan) = routed.as_ref() {
@@ -263,13 +263,13 @@ pub async fn relay(
     }
     let upstream_keeps_alive = head.allows_reuse_after(exchange.head.method);
     upstream.consume(head.head_len);
-    exchange.facts.status.set(head.status);
+    exchange.facts.status.set(answer.status);
     exchange.core.response_heads.give_back(head);
 
     let mut body = Body { link, head: out, routed };
     match upstream {
         Source::Http1(reader) => {
-            if !body.at_once(reader, framing).await? {
+            if !body.at_once(reader, framing, switched).await? {
                 // Apart, since most responses are small and need no room for this.
                 Box::pin(body.relay(reader, framing, &answer)).await?;
             }
@@ -288,15 +288,23 @@ pub async fn relay(
 }
 
 /// Whether the connection changes protocol; an unasked 101 is refused (RFC 9110 §15.2.2).
-fn is_switch(link: &Downlink<'_>, head: &ResponseHead) -> Result<bool, Error> {
+fn is_switch(link: &Downlink<'_>, from: &Source<'_>, head: &ResponseHead) -> Result<bool, Error> {
     let exchange = link.exchange;
+    let of_protocol = matches!(from, Source::Http2(_)) && transform::asks_for_upgrade(exchange);
     match head.status {
         // Before the body is through, its rest would pass for bytes of the new protocol.
         101 if !link.progress.upload_done.get() => {
             Err(Error::with_source(Kind::BadResponse, "101 before the request was complete"))
         }
+        101 if !transform::answers_key(exchange, from.bytes(), head) => {
+            Err(Error::with_source(Kind::BadResponse, "101 that answers another key"))
+        }
         101 if transform::asks_for_upgrade(exchange) && head.upgrade => Ok(true),
         101 => Err(Error::with_source(Kind::BadResponse, "101 to a request that asked for no upgrade")),
+        200..=299 if of_protocol => Ok(true),
+        200..=299 if exchange.is_extended_connect() => {
+            Err(Error::with_source(Kind::BadResponse, "it has not changed the protocol"))
+        }
         200..=299 => Ok(exchange.head.method == Method::Connect),
         _ => Ok(false),
     }
@@ -311,13 +319,18 @@ struct Body<'a, 'l> {
 
 impl Body<'_, '_> {
     /// Sends the head, with the body if all of it is there; `false` if the body is still to be relayed.
-    async fn at_once(&mut self, upstream: &mut Reader, framing: Framing) -> Result<bool, Error> {
+    async fn at_once(
+        &mut self,
+        upstream: &mut Reader,
+        framing: Framing,
+        switched: bool,
+    ) -> Result<bool, Error> {
         let length = match framing {
             Framing::None => 0,
             Framing::Length(length) if length <= upstream.bytes().len() as u64 => length as usize,
             _ => return Ok(false),
         };
-        self.send(&upstream.bytes()[..length], true).await?;
+        self.send(&upstream.bytes()[..length], !switched).await?;
         self.link.sent(length as u64);
         upstream.consume(length);
         Ok(true)

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::config::snapshot::{Cidr, Settings};
 use crate::error::{Error, Kind};
 use crate::http::head::{Field, Framing, Method, Name, ResponseHead, TargetForm};
+use crate::http::websocket;
 
 use super::exchange::Exchange;
 use super::path::{Normalised, normalise};
@@ -54,6 +55,7 @@ pub fn request_head(exchange: &Exchange, plan: &Routed, out: &mut Vec<u8>) {
     let is_replaced = |field: &Field| {
         is_replaced_in_request(field.known)
             || (is_call && field.name.of(bytes).eq_ignore_ascii_case(b"grpc-timeout"))
+            || (exchange.websocket_key.is_some() && is_websocket_key(field, bytes))
     };
     copy_fields(&exchange.head.fields, bytes, out, is_replaced, edits);
     framing_fields(exchange, out);
@@ -148,9 +150,37 @@ fn framing_fields(exchange: &Exchange, out: &mut Vec<u8>) {
             out.extend_from_slice(protocol);
         }
         out.extend_from_slice(b"\r\n");
+        if let Some(key) = &exchange.websocket_key {
+            field(out, b"sec-websocket-key", key.as_bytes());
+        }
     } else if head.te_trailers || exchange.call.is_some() {
         out.extend_from_slice(b"connection: te\r\nte: trailers\r\n");
     }
+}
+
+fn is_websocket_key(field: &Field, bytes: &[u8]) -> bool {
+    field.name.of(bytes).eq_ignore_ascii_case(b"sec-websocket-key")
+}
+
+/// The value of the answer to the client's own key.
+fn websocket_accept(exchange: &Exchange) -> Option<String> {
+    let bytes = exchange.bytes();
+    let key = exchange.head.fields.iter().find(|field| is_websocket_key(field, bytes))?;
+    Some(websocket::accept(key.value.of(bytes)))
+}
+
+/// Whether an endpoint's answer is one to the key that we gave it, if we did.
+pub fn answers_key(exchange: &Exchange, bytes: &[u8], head: &ResponseHead) -> bool {
+    let Some(key) = exchange.websocket_key.as_ref().filter(|_| asks_for_websocket(exchange)) else {
+        return true;
+    };
+    let expected = websocket::accept(key.as_bytes());
+    let mut fields = head.fields.iter();
+    fields.any(|field| is_websocket_accept(field, bytes) && field.value.of(bytes) == expected.as_bytes())
+}
+
+fn is_websocket_accept(field: &Field, bytes: &[u8]) -> bool {
+    field.name.of(bytes).eq_ignore_ascii_case(b"sec-websocket-accept")
 }
 
 /// Whether the upstream is asked to change protocol.
@@ -166,7 +196,7 @@ pub fn asks_for_websocket(exchange: &Exchange) -> bool {
 
 /// What the client wants to change to. Not h2c: an upstream that agreed would serve whole requests that no
 /// route of ours has seen (RFC 9113 §3.1 has withdrawn it).
-fn upgrade_protocols(exchange: &Exchange) -> impl Iterator<Item = &[u8]> {
+pub fn upgrade_protocols(exchange: &Exchange) -> impl Iterator<Item = &[u8]> {
     let bytes = exchange.bytes();
     let fields = exchange.head.fields.iter().filter(|field| field.known == Name::Upgrade);
     fields
@@ -229,6 +259,7 @@ pub struct Answer {
     /// A body that ends with its connection gets chunk framing for an HTTP/1.1 client.
     pub encodes_chunks: bool,
     pub switched: bool,
+    pub status: u16,
     /// Another request may follow; said in the head.
     pub keep_alive: bool,
     /// What came from an HTTP/2 endpoint without a length turned out to have this one.
@@ -236,7 +267,13 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub fn new(exchange: &Exchange, framing: Framing, switched: bool, upload_done: bool) -> Answer {
+    pub fn new(
+        exchange: &Exchange,
+        status: u16,
+        framing: Framing,
+        switched: bool,
+        upload_done: bool,
+    ) -> Answer {
         let http10 = exchange.client_is_http10();
         let ends_with_connection = http10 && matches!(framing, Framing::Chunked | Framing::Close);
         let keep_alive = may_keep_alive(exchange) && upload_done && !ends_with_connection;
@@ -245,6 +282,12 @@ impl Answer {
             decodes_chunks: (http10 || exchange.is_http2) && framing == Framing::Chunked,
             encodes_chunks: !http10 && !exchange.is_http2 && framing == Framing::Close,
             switched,
+            // What 101 is between HTTP/1.1 ends, 200 is on a stream (RFC 8441 §5).
+            status: match (switched && exchange.head.upgrade, exchange.is_http2) {
+                (true, true) => 200,
+                (true, false) => 101,
+                (false, _) => status,
+            },
             keep_alive,
             length: None,
         }
@@ -271,15 +314,17 @@ pub fn response_head(
 ) {
     out.clear();
     let edits = &plan.rule().response_headers;
-    status_line(bytes, head, out);
+    status_line(bytes, head, answer.status, out);
     let drops_length = answer.framing == Framing::Chunked || answer.switched;
     let is_replaced = |field: &Field| {
-        is_replaced_in_response(field.known) || (drops_length && field.known == Name::ContentLength)
+        is_replaced_in_response(field.known)
+            || (drops_length && field.known == Name::ContentLength)
+            || (answer.switched && exchange.is_http2 && is_websocket_accept(field, bytes))
     };
     copy_fields(&head.fields, bytes, out, is_replaced, edits);
-    if answer.switched {
-        switch_fields(head, bytes, out);
-    } else {
+    if answer.status == 101 {
+        switch_fields(exchange, head, bytes, out);
+    } else if !answer.switched {
         if answer.encodes_chunks || (answer.framing == Framing::Chunked && !answer.decodes_chunks) {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
         }
@@ -296,7 +341,7 @@ pub fn response_head(
 /// Renders an informational response (RFC 9110 §15.2), without what belongs to the upstream's hop.
 pub fn informational(bytes: &[u8], head: &ResponseHead, out: &mut Vec<u8>) {
     out.clear();
-    status_line(bytes, head, out);
+    status_line(bytes, head, head.status, out);
     let is_replaced = |field: &Field| is_replaced_in_response(field.known);
     copy_fields(&head.fields, bytes, out, is_replaced, &HeaderEdits::default());
     out.extend_from_slice(b"\r\n");
@@ -311,20 +356,30 @@ pub fn connection_field(exchange: &Exchange, keep_alive: bool, out: &mut Vec<u8>
     }
 }
 
-fn switch_fields(head: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
+fn switch_fields(exchange: &Exchange, head: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"connection: upgrade\r\n");
     if head.status == 101 {
-        out.extend_from_slice(b"connection: upgrade\r\n");
         for upgrade in head.fields.iter().filter(|field| field.known == Name::Upgrade) {
             field(out, b"upgrade", upgrade.value.of(bytes));
         }
+        return;
+    }
+    // The endpoint's stream has taken the protocol that it was asked for.
+    upgrade_protocols(exchange).take(1).for_each(|protocol| field(out, b"upgrade", protocol));
+    if let Some(accept) = websocket_accept(exchange).filter(|_| asks_for_websocket(exchange)) {
+        field(out, b"sec-websocket-accept", accept.as_bytes());
     }
 }
 
-fn status_line(bytes: &[u8], head: &ResponseHead, out: &mut Vec<u8>) {
+/// What came over HTTP/2 has no reason of its own.
+fn status_line(bytes: &[u8], head: &ResponseHead, status: u16, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    status::append_code(head.status, out);
+    status::append_code(status, out);
     out.push(b' ');
-    out.extend_from_slice(head.reason.of(bytes));
+    match head.reason.of(bytes) {
+        reason if status == head.status && !reason.is_empty() => out.extend_from_slice(reason),
+        _ => out.extend_from_slice(status::reason(status).as_bytes()),
+    }
     out.extend_from_slice(b"\r\n");
 }
 

@@ -1,23 +1,26 @@
-//! Owns a connection after 101 or a successful CONNECT: bytes both ways, each direction with its own end
+//! Owns a connection, or a stream, after 101 or a successful CONNECT: bytes both ways, each direction with its own end
 //! (half-close is kept), until both ended, nothing moved for the tunnel's idle timeout, or its age is reached. A WebSocket
 //! that we end is told so in its own words, on both sides.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use crate::error::{Error, Kind};
 use crate::http::h1_conn::{Reader, write_all};
+use crate::http::h2::frame::Code;
 use crate::http::websocket::{self, Frames};
-use crate::net::tcp::Stream;
+use crate::runtime::buffer::Buffer;
 use crate::runtime::turns::Turns;
 
 use super::client::{After, Client};
 use super::deadline::bounded;
-use super::end::End;
+use super::end::{End, Outlet};
 use super::exchange::Exchange;
+use super::http2::{Http2Stream, Input};
 use super::turn::Turn;
 use super::ways::{Broken, Ends, Failed, both};
 
@@ -33,30 +36,27 @@ pub struct Bounds {
 pub async fn run(
     exchange: &Exchange,
     client: &mut Client,
-    mut upstream: Reader,
+    mut upstream: End,
     bounds: Bounds,
     is_websocket: bool,
 ) -> After {
     exchange.let_go_of_snapshot();
     let _open = Open::count(exchange);
     let Client { end, deadline, .. } = client;
-    // No stream changes its protocol.
-    let End::Http1(reader) = end else { return After::Abort };
     deadline.bound_request(bounds.age);
     let restart = || deadline.start(Kind::IdleTimeout, bounds.idle);
     restart();
-    let (client_stream, upstream_stream) = (reader.stream.clone(), upstream.stream.clone());
+    let (to_client, to_upstream) = (Sink::of(end, is_websocket), Sink::of(&upstream, is_websocket));
     let facts = &exchange.facts;
     let core = &exchange.core;
-    let (to_upstream, to_client) = (Direction::new(is_websocket), Direction::new(is_websocket));
     let ended = {
         let broken = Broken::default();
         let (ends_up, ends_down) = broken.ends();
-        let up = copy(reader, &upstream_stream, &core.turns, &to_upstream, ends_up, |count| {
+        let up = copy(Inlet::of(end), &to_upstream, &core.turns, ends_up, |count| {
             restart();
             facts.request_bytes.set(facts.request_bytes.get() + count);
         });
-        let down = copy(&mut upstream, &client_stream, &core.turns, &to_client, ends_down, |count| {
+        let down = copy(Inlet::of(&mut upstream), &to_client, &core.turns, ends_down, |count| {
             restart();
             facts.response_bytes.set(facts.response_bytes.get() + count);
         });
@@ -83,21 +83,21 @@ pub async fn run(
         Ok(()) => {}
         // One of them has gone in the middle: the other one must not take that for an end.
         Err(Error { kind: Kind::ClientClosed, .. }) => {
-            upstream_stream.reset_on_close();
-            client_stream.reset_on_close();
+            to_upstream.reset();
+            to_client.reset();
             return After::Abort;
         }
         Err(_) => {
             let mask = exchange.core.request_ids.make().mask();
-            to_upstream.close(&upstream_stream, &websocket::close_to_server(mask));
-            to_client.close(&client_stream, &websocket::close_to_client());
+            to_upstream.close(&websocket::close_to_server(mask));
+            to_client.close(&websocket::close_to_client());
             deadline.bound_request(None);
             deadline.start(Kind::IdleTimeout, GOODBYE);
-            let _ = bounded(pin!(goodbye(reader, &mut upstream)), deadline).await;
+            let _ = bounded(pin!(goodbye(end, [&to_client, &to_upstream])), deadline).await;
         }
     }
-    upstream_stream.shutdown_both();
-    client_stream.shutdown_both();
+    to_upstream.shut();
+    to_client.shut();
     After::Closed
 }
 
@@ -105,49 +105,157 @@ pub async fn run(
 const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Says that nothing follows, and takes what comes until the client has said so too.
-async fn goodbye(client: &mut Reader, upstream: &mut Reader) -> Result<(), Error> {
-    for stream in [&client.stream, &upstream.stream] {
-        stream.say_end().await;
-        stream.shutdown_write();
+async fn goodbye(client: &mut End, sinks: [&Sink; 2]) -> Result<(), Error> {
+    for sink in sinks {
+        // Who is gone needs no word.
+        let _ = sink.end().await;
     }
-    loop {
-        client.consume(client.bytes().len());
-        if !matches!(client.fill().await, Ok(1..)) {
-            return Ok(());
+    Inlet::of(client).forget().await;
+    Ok(())
+}
+
+/// Where one direction comes from.
+enum Inlet<'a> {
+    Socket(&'a mut Reader),
+    Stream(&'a Http2Stream, Option<Buffer>),
+}
+
+/// What there is.
+enum More {
+    Bytes,
+    End,
+}
+
+impl<'a> Inlet<'a> {
+    fn of(end: &'a mut End) -> Inlet<'a> {
+        match end {
+            End::Http1(reader) => Inlet::Socket(reader),
+            End::Http2(stream) => Inlet::Stream(stream, None),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Inlet::Socket(reader) => reader.bytes(),
+            Inlet::Stream(_, piece) => piece.as_ref().map_or(&[], Buffer::filled),
+        }
+    }
+
+    /// All of `bytes` is used.
+    fn consume(&mut self) {
+        match self {
+            Inlet::Socket(reader) => reader.consume(reader.bytes().len()),
+            Inlet::Stream(stream, piece) => {
+                if let Some(piece) = piece.take() {
+                    stream.credit(piece.len());
+                }
+            }
+        }
+    }
+
+    /// Waits for more, with nothing of `bytes` left.
+    async fn more(&mut self, turn: &mut Turn, ends: Ends<'_>) -> Result<More, Error> {
+        match self {
+            Inlet::Socket(reader) => match turn.fill(reader, usize::MAX).await {
+                Ok(0) if !ends.is_end(&reader.stream) => Err(Kind::ClientClosed.into()),
+                Ok(0) => Ok(More::End),
+                Ok(_) => Ok(More::Bytes),
+                Err(error) => Err(Error::with_source(Kind::ClientClosed, error)),
+            },
+            Inlet::Stream(stream, piece) => {
+                let input = poll_fn(|context| {
+                    let input = stream.poll_input(context);
+                    turn.saw_wait(input.is_pending());
+                    input
+                });
+                match input.await {
+                    Input::Piece(next) => {
+                        turn.moved(next.len());
+                        *piece = Some(next);
+                        Ok(More::Bytes)
+                    }
+                    Input::End(_) => Ok(More::End),
+                    Input::Gone => Err(Kind::ClientClosed.into()),
+                }
+            }
+        }
+    }
+
+    /// Takes what comes until the end.
+    async fn forget(&mut self) {
+        let (broken, mut turn) = (Broken::default(), Turn::default());
+        let (ends, _) = broken.ends();
+        self.consume();
+        while let Ok(More::Bytes) = self.more(&mut turn, ends).await {
+            self.consume();
         }
     }
 }
 
-/// What is known of one direction.
-struct Direction {
+/// Where one direction goes, and what is known of it.
+struct Sink {
+    to: Outlet,
     /// Of a WebSocket.
     frames: Option<RefCell<Frames>>,
     /// Bytes are under way of which it is not known how many have gone.
     is_sending: Cell<bool>,
 }
 
-impl Direction {
-    fn new(is_websocket: bool) -> Direction {
-        Direction { frames: is_websocket.then(RefCell::default), is_sending: Cell::new(false) }
+impl Sink {
+    fn of(end: &End, is_websocket: bool) -> Sink {
+        let frames = is_websocket.then(RefCell::default);
+        Sink { to: end.outlet(), frames, is_sending: Cell::new(false) }
     }
 
-    fn sends(&self) {
+    async fn send(&self, bytes: &[u8]) -> io::Result<()> {
         self.is_sending.set(true);
-    }
-
-    fn sent(&self, bytes: &[u8]) {
+        match &self.to {
+            Outlet::Http1(stream) => write_all(stream, bytes, || {}).await?,
+            Outlet::Http2(stream) => stream.send(bytes, false, || {}).await?,
+        }
         self.is_sending.set(false);
         if let Some(frames) = &self.frames {
             frames.borrow_mut().saw(bytes);
         }
+        Ok(())
+    }
+
+    /// Says that nothing follows.
+    async fn end(&self) -> io::Result<()> {
+        match &self.to {
+            Outlet::Http1(stream) => {
+                stream.say_end().await;
+                stream.shutdown_write();
+                Ok(())
+            }
+            Outlet::Http2(stream) => stream.send(&[], true, || {}).await,
+        }
     }
 
     /// Sends this Close if it would stand between two frames.
-    fn close(&self, to: &Stream, frame: &[u8]) {
+    fn close(&self, frame: &[u8]) {
         let fits = self.frames.as_ref().is_some_and(|frames| frames.borrow().may_close());
         if fits && !self.is_sending.get() {
-            // What the kernel has no room for now, nobody reads.
-            let _ = to.try_write(frame);
+            // What there is no room for now, nobody reads.
+            match &self.to {
+                Outlet::Http1(stream) => _ = stream.try_write(frame),
+                Outlet::Http2(stream) => _ = stream.try_send(frame, false),
+            }
+        }
+    }
+
+    /// Whoever reads must not take what follows for an end.
+    fn reset(&self) {
+        match &self.to {
+            Outlet::Http1(stream) => stream.reset_on_close(),
+            Outlet::Http2(stream) => stream.ends_with(Code::Connect),
+        }
+    }
+
+    fn shut(&self) {
+        match &self.to {
+            Outlet::Http1(stream) => stream.shutdown_both(),
+            Outlet::Http2(stream) => stream.ends_with(Code::NoError),
         }
     }
 }
@@ -170,38 +278,28 @@ impl Drop for Open<'_> {
 
 /// Moves bytes until the sender's FIN, which is passed on.
 async fn copy(
-    from: &mut Reader,
-    to: &Stream,
+    mut from: Inlet<'_>,
+    to: &Sink,
     turns: &Turns,
-    direction: &Direction,
     ends: Ends<'_>,
     moved: impl Fn(u64),
 ) -> Result<(), Failed<Error>> {
-    let closed = |error| Error::with_source(Kind::ClientClosed, error);
+    let failed = |error| {
+        ends.receiver_broke();
+        Failed::Writing(Error::with_source(Kind::ClientClosed, error))
+    };
     let mut turn = Turn::default();
     loop {
         let count = from.bytes().len();
         if count > 0 {
-            direction.sends();
-            let sent = write_all(to, from.bytes(), || {}).await;
-            sent.map_err(|error| {
-                ends.receiver_broke();
-                Failed::Writing(closed(error))
-            })?;
-            direction.sent(from.bytes());
-            from.consume(count);
+            to.send(from.bytes()).await.map_err(failed)?;
+            from.consume();
             moved(count as u64);
         }
         turn.end_if_over(turns).await;
-        match turn.fill(from, usize::MAX).await {
-            Ok(0) if !ends.is_end(&from.stream) => return Err(Failed::Reading(Kind::ClientClosed.into())),
-            Ok(0) => {
-                to.say_end().await;
-                to.shutdown_write();
-                return Ok(());
-            }
-            Ok(_) => {}
-            Err(error) => return Err(Failed::Reading(closed(error))),
+        match from.more(&mut turn, ends).await.map_err(Failed::Reading)? {
+            More::Bytes => {}
+            More::End => return to.end().await.map_err(failed),
         }
     }
 }

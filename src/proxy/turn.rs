@@ -60,7 +60,7 @@ impl Turn {
         let count = filled.await?;
         self.moved(count);
         if from.is_full() {
-            from.prefer_large();
+            from.prefer_large(true);
         }
         Ok(count)
     }

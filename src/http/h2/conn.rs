@@ -161,21 +161,21 @@ struct Block {
 impl Connection {
     /// A server's side; its SETTINGS wait to be sent. `streams_max`: that may be open at once.
     pub fn server(buffers: Rc<BufferPool>, limits: Limits, streams_max: u32, now: Instant) -> Connection {
-        let first = (setting::MAX_CONCURRENT_STREAMS, streams_max);
-        Connection::new(buffers, limits, Role::Server { streams_max }, first, now)
+        let own = [(setting::MAX_CONCURRENT_STREAMS, streams_max), (setting::ENABLE_CONNECT_PROTOCOL, 1)];
+        Connection::new(buffers, limits, Role::Server { streams_max }, &own, now)
     }
 
     fn new(
         buffers: Rc<BufferPool>,
         limits: Limits,
         role: Role,
-        first_setting: (u16, u32),
+        own: &[(u16, u32)],
         now: Instant,
     ) -> Connection {
         let is_client = role == Role::Client;
         let mut out = if is_client { frame::PREFACE.to_vec() } else { Vec::new() };
         let list_bytes = u32::try_from(limits.bytes_max).unwrap_or(u32::MAX);
-        frame::settings(&mut out, &[first_setting, (setting::MAX_HEADER_LIST_SIZE, list_bytes)]);
+        frame::settings(&mut out, &[own, &[(setting::MAX_HEADER_LIST_SIZE, list_bytes)]].concat());
         frame::window_update(&mut out, 0, CONNECTION_WINDOW - WINDOW_DEFAULT);
         Connection {
             buffers,

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::hpack::{FieldLine, Sink, TooLarge};
 use crate::http::h1_body::is_forbidden_in_trailers;
 use crate::http::head::{Name, Recognised};
-use crate::http::scan::{Portable, Scan, TOKEN, VALUE};
+use crate::http::scan::{Portable, Scan, TOKEN, VALUE, is_token};
 
 /// The field lines of one header block, as HPACK gives them: each as an HTTP/1 line, end to end.
 #[derive(Debug, Default)]
@@ -122,6 +122,13 @@ impl Lines {
         if scan.cookies > 1 {
             self.join_cookies(regular, out);
         }
+        if let Some(protocol) = pseudo.protocol.map(|line| self.value(line)) {
+            if is_whole || scan.length.is_some() {
+                return Err(Malformed("a tunnel with a length"));
+            }
+            out.extend_from_slice(b"connection: upgrade\r\n");
+            field(out, b"upgrade", protocol);
+        }
         match scan.length {
             Some(1..) if is_whole => return Err(Malformed("content-length, and no content")),
             // What follows CONNECT is a tunnel's.
@@ -190,6 +197,7 @@ impl Lines {
                 b":scheme" => &mut pseudo.scheme,
                 b":authority" => &mut pseudo.authority,
                 b":path" => &mut pseudo.path,
+                b":protocol" => &mut pseudo.protocol,
                 [b':', ..] => return Err(Malformed("an unknown pseudo-header field")),
                 _ => break,
             };
@@ -303,6 +311,8 @@ struct Pseudo<'l> {
     scheme: Option<&'l Line>,
     authority: Option<&'l Line>,
     path: Option<&'l Line>,
+    /// RFC 8441 §4.
+    protocol: Option<&'l Line>,
     /// How many lines these are.
     count: usize,
 }
@@ -320,7 +330,16 @@ impl Pseudo<'_> {
         if let Some(authority) = self.authority.map(|line| lines.value(line)) {
             is_graphic(authority, "a malformed :authority")?;
         }
-        let target = if self.is_connect(lines) {
+        let protocol = self.protocol.map(|line| lines.value(line));
+        if protocol
+            .is_some_and(|protocol| protocol.is_empty() || !protocol.iter().all(|&byte| is_token(byte)))
+        {
+            return Err(Malformed(":protocol is no token"));
+        }
+        if protocol.is_some() && !self.is_connect(lines) {
+            return Err(Malformed(":protocol without CONNECT"));
+        }
+        let target = if self.is_connect(lines) && protocol.is_none() {
             if self.scheme.is_some() || self.path.is_some() {
                 return Err(Malformed("CONNECT with :scheme or :path"));
             }
@@ -338,7 +357,8 @@ impl Pseudo<'_> {
             path
         };
         is_graphic(target, "a malformed :path")?;
-        out.extend_from_slice(method);
+        // As HTTP/1.1 asks for a change of protocol.
+        out.extend_from_slice(if protocol.is_some() { b"GET" } else { method });
         out.push(b' ');
         out.extend_from_slice(target);
         out.extend_from_slice(b" HTTP/1.1\r\n");

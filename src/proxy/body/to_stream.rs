@@ -2,12 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
+use std::rc::Rc;
 
 use crate::error::{Error, Kind};
 use crate::http::grpc::{Messages, TooLarge};
 use crate::http::h1_body::{ChunkLimits, ChunkedDecoder};
 use crate::http::h1_conn::Reader;
 use crate::http::head::Framing;
+use crate::runtime::buffer::{BUFFER_BYTES, Buffer, BufferPool};
 
 use super::super::deadline::{Deadline, bounded, supervised};
 use super::super::end::End;
@@ -53,7 +55,8 @@ impl Whole {
 /// The beginning of a body that went from stream to stream, for as long as no answer has come: the next try begins with it.
 #[derive(Default)]
 pub struct Replay {
-    kept: RefCell<Vec<u8>>,
+    kept: RefCell<Vec<Rc<Buffer>>>,
+    bytes: Cell<usize>,
     is_lost: Cell<bool>,
 }
 
@@ -63,13 +66,16 @@ impl Replay {
         !self.is_lost.get()
     }
 
-    fn keep(&self, bytes: &[u8]) {
-        let mut kept = self.kept.borrow_mut();
-        if kept.len() + bytes.len() > REPLAY_BYTES_MAX {
-            drop(kept);
+    /// Large pieces are kept as they are, of small ones a copy that is no larger.
+    fn keep(&self, piece: &Rc<Buffer>, buffers: &Rc<BufferPool>) {
+        let bytes = self.bytes.get() + piece.len();
+        if bytes > REPLAY_BYTES_MAX || self.kept.borrow().len() == REPLAY_PIECES_MAX {
             self.forget();
         } else if self.is_whole() {
-            kept.extend_from_slice(bytes);
+            self.bytes.set(bytes);
+            let is_small = piece.len() < BUFFER_BYTES / 4;
+            let kept = if is_small { Rc::new(buffers.holding(piece.filled())) } else { piece.clone() };
+            self.kept.borrow_mut().push(kept);
         }
     }
 
@@ -82,6 +88,7 @@ impl Replay {
 
 /// As much as a stream's window holds.
 const REPLAY_BYTES_MAX: usize = 64 * 1024;
+const REPLAY_PIECES_MAX: usize = 64;
 /// Behind a chunked body's trailers.
 const LINE_END: usize = 2;
 
@@ -184,16 +191,17 @@ impl Uplink<'_> {
         let total = &self.exchange.facts.request_bytes;
         let mut messages = self.exchange.call.is_some().then(|| Messages::new(self.bounds.body_bytes_max));
         let replayed = self.replay.kept.borrow().clone();
-        if !replayed.is_empty() {
+        for piece in replayed {
             self.begin();
-            messages.iter_mut().try_for_each(|messages| messages.see(&replayed)).map_err(too_large)?;
-            self.pass(upstream, &replayed, false, deadline).await?;
+            let bytes = piece.filled();
+            messages.iter_mut().try_for_each(|messages| messages.see(bytes)).map_err(too_large)?;
+            self.pass(upstream, bytes, false, deadline).await?;
         }
         loop {
             self.client_is_silent(deadline);
             let input = async { Ok(client.input().await) };
             let piece = match bounded(pin!(input), deadline).await? {
-                Input::Piece(piece) => piece,
+                Input::Piece(piece) => Rc::new(piece),
                 Input::End(trailers) if trailers.is_empty() => {
                     return self.pass(upstream, &[], true, deadline).await;
                 }
@@ -210,7 +218,7 @@ impl Uplink<'_> {
                 None if total.get() > self.bounds.body_bytes_max => return Err(Kind::BodyTooLarge.into()),
                 None => {}
             }
-            self.replay.keep(bytes);
+            self.replay.keep(&piece, &self.exchange.core.buffers);
             let left = async {
                 client.gone().await;
                 Kind::ClientClosed.into()

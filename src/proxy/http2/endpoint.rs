@@ -1,8 +1,10 @@
 //! Owns our end of an HTTP/2 connection to an endpoint: its task, and the streams that requests open on it. Connects to
 //! nobody, and chooses none.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::error::{Error, Kind};
@@ -80,10 +82,31 @@ impl Shared {
         self.is_closed.get() || !self.socket.is_secured_towards(towards)
     }
 
-    /// Opens a stream with this request, an HTTP/1.1 head; `is_end`: it has no body. `None`: see `may_open`.
-    pub fn request(self: &Rc<Self>, head: &[u8], is_end: bool) -> Option<Rc<Http2Stream>> {
+    /// Waits until the endpoint has said whether it takes CONNECT with a protocol, and says so. False at its end, too.
+    pub async fn takes_protocols(&self) -> bool {
+        poll_fn(|context| {
+            let takes = self.connection.borrow().takes_protocols();
+            match takes.or(self.is_closed.get().then_some(false)) {
+                Some(takes) => Poll::Ready(takes),
+                None => {
+                    self.until_known.borrow_mut().push(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    /// Opens a stream with this request, an HTTP/1.1 head; `is_end`: it has no body. With a `protocol`, a tunnel follows.
+    /// `None`: see `may_open`.
+    pub fn request(
+        self: &Rc<Self>,
+        head: &[u8],
+        protocol: Option<&[u8]>,
+        is_end: bool,
+    ) -> Option<Rc<Http2Stream>> {
         let scheme: &[u8] = if self.socket.is_plain() { b"http" } else { b"https" };
-        let key = self.connection.borrow_mut().request(head, scheme, is_end)?;
+        let key = self.connection.borrow_mut().request(head, scheme, protocol, is_end)?;
         self.wake_driver();
         Some(Http2Stream::asking(self.clone(), key))
     }

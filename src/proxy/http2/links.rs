@@ -122,9 +122,12 @@ pub struct Connecting {
 }
 
 impl Connecting {
+    /// The others wait until the endpoint has said how many streams it takes.
     pub fn connected(self, link: &Rc<Shared>) {
         let mut by_endpoint = self.core.links.by_endpoint.borrow_mut();
         by_endpoint.entry(self.endpoint).or_default().links.push(link.clone());
+        drop(by_endpoint);
+        link.connecting.replace(Some(self));
     }
 
     pub fn speaks_http1(self) {

@@ -7,6 +7,7 @@ use crate::http::h1_parse::{self, Progress};
 use crate::http::h2::conn::Opened;
 use crate::http::h2::frame::Code;
 use crate::http::head::Method;
+use crate::http::websocket;
 use crate::runtime::buffer::Buffer;
 use crate::runtime::panics::contain;
 
@@ -41,6 +42,9 @@ async fn serve(stream: Rc<Http2Stream>, info: Rc<ClientInfo>, opened: Opened) {
         Opened::Head(text) => read_head(&stream, &mut exchange, text),
     };
     drop(snapshot);
+    if exchange.is_extended_connect() {
+        exchange.websocket_key = websocket::key();
+    }
     if exchange.head.method == Method::Connect && read.is_ok() {
         stream.ends_with(Code::Http11Required);
         return;

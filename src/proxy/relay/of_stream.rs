@@ -34,7 +34,7 @@ impl Body<'_, '_> {
         answer: &Answer,
     ) -> Result<(), Error> {
         if framing == Framing::None {
-            return self.send(&[], true).await;
+            return self.send(&[], !answer.switched).await;
         }
         let exchange = self.link.exchange;
         let mut messages = exchange.call.is_some().then(|| Messages::new(self.link.bounds.message_bytes_max));

@@ -11,8 +11,8 @@ use super::receive::Done;
 use super::{Connection, Ending, Key, Role, STREAM_WINDOW};
 use crate::runtime::buffer::BufferPool;
 
-/// Streams that we open before the server has said how many it takes (RFC 9113 §6.5.2 has no bound, and servers have).
-pub const STREAMS_ASSUMED: u32 = 100;
+/// Streams that we open before the server has said how many it takes: RFC 9113 §6.5.2 has no bound, and servers have.
+pub const STREAMS_ASSUMED: u32 = 1;
 /// Streams that we open at once, whatever it takes.
 pub const STREAMS_OPEN_MAX: u32 = 1024;
 /// Heads of one response, informational ones included, that wait to be taken.
@@ -21,7 +21,7 @@ const HEADS_BYTES_MAX: usize = 64 * 1024;
 impl Connection {
     /// A client's side; its preface and SETTINGS wait to be sent. `limits` are those of responses.
     pub fn client(buffers: Rc<BufferPool>, limits: Limits, now: Instant) -> Connection {
-        Connection::new(buffers, limits, Role::Client, (setting::ENABLE_PUSH, 0), now)
+        Connection::new(buffers, limits, Role::Client, &[(setting::ENABLE_PUSH, 0)], now)
     }
 
     /// Whether a stream may be opened now.
@@ -31,14 +31,25 @@ impl Connection {
         !is_ending && has_streams && self.last_stream < WINDOW_MAX - 1 && self.has_room()
     }
 
-    /// Whether the server takes CONNECT with a protocol (RFC 8441).
-    pub fn takes_protocols(&self) -> bool {
-        self.peer.takes_protocols
+    /// Whether the server has sent its SETTINGS.
+    pub fn knows_server(&self) -> bool {
+        self.peer.are_known
     }
 
-    /// Opens a stream with this request, an HTTP/1.1 head that is valid already; `is_end`: it has no content. `None` if
-    /// no stream may be opened.
-    pub fn request(&mut self, head: &[u8], scheme: &[u8], is_end: bool) -> Option<Key> {
+    /// Whether the server takes CONNECT with a protocol (RFC 8441); `None` before it has said anything.
+    pub fn takes_protocols(&self) -> Option<bool> {
+        self.peer.are_known.then_some(self.peer.takes_protocols)
+    }
+
+    /// Opens a stream with this request, an HTTP/1.1 head that is valid already; `is_end`: it has no content. With a
+    /// `protocol` it asks for a change to that, and what follows is a tunnel's. `None` if no stream may be opened.
+    pub fn request(
+        &mut self,
+        head: &[u8],
+        scheme: &[u8],
+        protocol: Option<&[u8]>,
+        is_end: bool,
+    ) -> Option<Key> {
         if !self.may_open() {
             return None;
         }
@@ -58,7 +69,7 @@ impl Connection {
         let Connection { encoder, out, .. } = self;
         encoder.begin(out);
         let mut field = |name: &[u8], value: &[u8]| encoder.field(name, value, out);
-        request.each_field(scheme, &mut field);
+        request.each_field(scheme, protocol, &mut field);
         self.frame_block(begin, id, is_end);
         self.calm.useful();
         Some(self.insert(stream))
@@ -155,11 +166,18 @@ impl<'h> Request<'h> {
         Some(Request { method, target, fields: &head[end + 1..] })
     }
 
-    fn each_field(&self, scheme: &[u8], field: &mut impl FnMut(&[u8], &[u8])) {
-        field(b":method", self.method);
-        if self.method == b"CONNECT" {
+    fn each_field(&self, scheme: &[u8], protocol: Option<&[u8]>, field: &mut impl FnMut(&[u8], &[u8])) {
+        if protocol.is_none() && self.method == b"CONNECT" {
+            field(b":method", self.method);
             field(b":authority", self.target);
         } else {
+            match protocol {
+                None => field(b":method", self.method),
+                Some(protocol) => {
+                    field(b":method", b"CONNECT");
+                    field(b":protocol", protocol);
+                }
+            }
             field(b":scheme", scheme);
             if let Some(host) = self.host() {
                 field(b":authority", host);
@@ -167,7 +185,9 @@ impl<'h> Request<'h> {
             field(b":path", self.target);
         }
         each_field(self.fields, |name, value| {
-            if name.eq_ignore_ascii_case(b"host") {
+            // The stream itself is the handshake (RFC 8441 §5).
+            let is_handshakes = protocol.is_some() && name.eq_ignore_ascii_case(b"sec-websocket-key");
+            if is_handshakes || name.eq_ignore_ascii_case(b"host") {
                 return;
             }
             if !name.eq_ignore_ascii_case(b"cookie") {
