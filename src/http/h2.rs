@@ -5,6 +5,7 @@
 //! bytes ─► conn::receive ─► frame ─► hpack ─► head ─► Event::Request, an HTTP/1.1 head
 //!                             └─► stream (windows, payload) ─► Event::Input
 //! answer ─► conn::send ─► hpack, windows ─► output, in as few sends as the socket takes
+//! request to an endpoint ─► conn::client ─► the same; its response's heads are the stream's
 //! ```
 
 mod calm;
@@ -13,3 +14,6 @@ pub mod frame;
 pub mod head;
 pub mod hpack;
 pub mod stream;
+
+#[cfg(test)]
+mod simulation_tests;

@@ -3,7 +3,7 @@
 use super::super::frame::{self, Code, HEADER_BYTES, Kind, WINDOW_MAX};
 use super::super::head::each_field;
 use super::super::stream::State;
-use super::{Broken, Connection, Ending, Key, Role, STREAM_WINDOW};
+use super::{Broken, Connection, Ending, Key, Reading, Role, STREAM_WINDOW};
 
 impl Connection {
     /// Queues a response's head: `fields` are HTTP/1 lines, without those that are an HTTP/1 connection's own. Nothing
@@ -132,6 +132,10 @@ impl Connection {
         if stream.is_queued {
             // The place's next owner waits for nothing.
             self.waiting.retain(|waiting| *waiting != key);
+        }
+        if let Reading::Data { to, .. } = &mut self.reading {
+            // The rest of a frame that is being received is nobody's, least of all the place's next owner's.
+            *to = to.filter(|to| *to != key);
         }
         self.wake_waiting();
         self.free.push(key.0);
