@@ -164,6 +164,7 @@ fn table(shape: Shape, size: usize) -> RouteTable {
         idle_timeout: None,
         body_bytes_max: 0,
         message_bytes_max: 0,
+        cors: None,
     };
     RouteTable::new((0..size).map(route).collect())
 }

@@ -5,9 +5,11 @@
 mod chunked;
 mod client_hello;
 mod config;
+mod grpc;
 mod heads;
 mod hpack;
 mod http2;
+mod http2_client;
 mod paths;
 mod proxy_protocol;
 mod tls_records;
@@ -17,9 +19,11 @@ mod websocket;
 pub use chunked::chunked;
 pub use client_hello::client_hello;
 pub use config::config;
+pub use grpc::grpc;
 pub use heads::{request_head, response_head};
 pub use hpack::hpack;
 pub use http2::http2;
+pub use http2_client::http2_client;
 pub use paths::paths;
 pub use proxy_protocol::proxy_protocol;
 pub use tls_records::tls_records;
@@ -43,6 +47,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "client_hello", check: client_hello },
     Target { name: "hpack", check: hpack },
     Target { name: "http2", check: http2 },
+    Target { name: "http2_client", check: http2_client },
+    Target { name: "grpc", check: grpc },
     Target { name: "tls_records", check: tls_records },
     Target { name: "udp_flows", check: udp_flows },
     Target { name: "websocket", check: websocket },

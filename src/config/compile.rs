@@ -229,6 +229,7 @@ impl Lookup<'_> {
             idle_timeout: entry.idle_timeout,
             body_bytes_max: entry.body_bytes_max.unwrap_or(self.body_bytes_max),
             message_bytes_max: entry.message_bytes_max.unwrap_or(self.message_bytes_max),
+            cors: entry.cors,
         })
     }
 

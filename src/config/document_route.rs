@@ -13,6 +13,7 @@ use crate::config::diagnostic::Problem;
 use crate::config::pattern::{self, Edit};
 use crate::config::reader::{Located, Section};
 use crate::config::value::{self, DURATION_MAX, Parsed, shown};
+use crate::proxy::cors::{Cors, Origin};
 use crate::proxy::rule::{Conditions, FieldMatch, HeaderEdits, PathMatch, Rewrite, Segment};
 use crate::proxy::template::{Source, Template};
 
@@ -36,6 +37,7 @@ pub struct RouteEntry<'a> {
     /// `None`: as `limits.body` says.
     pub body_bytes_max: Option<u64>,
     pub message_bytes_max: Option<u64>,
+    pub cors: Option<Box<Cors>>,
 }
 
 #[derive(Debug)]
@@ -84,6 +86,7 @@ fn route<'a>(section: &Section<'a>) -> RouteEntry<'a> {
         message_bytes_max: section
             .optional("response_message_limit", value::size_or_off)
             .map(|found| found.value),
+        cors: section.table("cors").map(|table| Box::new(cors(&table))),
         conditions,
     };
     refuse_useless(section, &route);
@@ -100,6 +103,59 @@ fn name<'a>(value: &'a DeValue<'a>) -> Parsed<&'a str> {
 /// "off" must beat the service's own timeout, so it is a long one rather than none.
 fn timeout(value: &DeValue<'_>) -> Parsed<Duration> {
     Ok(value::duration_or_off(value)?.unwrap_or(DURATION_MAX))
+}
+
+fn cors(table: &Section<'_>) -> Cors {
+    if !table.has("origins") {
+        table.absent("origins");
+    }
+    let cors = Cors {
+        origins: values(table.list("origins", origin)),
+        headers: values(table.list("headers", header_name)),
+        expose: values(table.list("expose", header_name)),
+        credentials: table.value("credentials", value::boolean),
+        max_age: table.value("max_age", value::duration),
+    };
+    if cors.credentials && cors.origins.contains(&Origin::Any) {
+        let problem = Problem::new("any page could act in the name of whoever looks at it");
+        let help = "name the origins, or remove `credentials`";
+        table.error(table.key_span("credentials"), "credentials", problem.help(help));
+    }
+    cors
+}
+
+fn header_name(value: &DeValue<'_>) -> Parsed<Box<str>> {
+    let text = value::text(value)?;
+    pattern::check_header_name(text)?;
+    Ok(text.to_ascii_lowercase().into())
+}
+
+fn origin(value: &DeValue<'_>) -> Parsed<Origin> {
+    let text = value::text(value)?;
+    let problem = || {
+        let problem = Problem::new(format!("\"{}\" is no origin", shown(text)));
+        problem.help("write \"https://app.example.com\", \"https://*.example.com\" or \"*\": no path, no slash at the end")
+    };
+    if text == "*" {
+        return Ok(Origin::Any);
+    }
+    let (scheme, host) = text.split_once("://").ok_or_else(problem)?;
+    let is_host = |host: &str| {
+        let (name, port) = host.rsplit_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-.[]:".contains(&byte);
+        let is_port = |port: &str| port.parse::<u16>().is_ok();
+        !name.is_empty() && name.bytes().all(is_name) && port.is_none_or(is_port)
+    };
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    match host.strip_prefix("*.") {
+        Some(name) if is_scheme && is_host(name) => {
+            let scheme = format!("{}://", scheme.to_ascii_lowercase());
+            Ok(Origin::Below(scheme.into(), format!(".{}", name.to_ascii_lowercase()).into()))
+        }
+        None if is_scheme && is_host(host) => Ok(Origin::Exact(text.to_ascii_lowercase().into())),
+        _ => Err(problem()),
+    }
 }
 
 fn conditions<'a>(table: &Section<'a>) -> (Conditions, Vec<Located<&'a str>>) {

@@ -598,6 +598,33 @@ pub const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        path: "route.cors",
+        header: "route.cors = { ... }",
+        doc: "What pages of other origins may ask. Preflights for the route's methods are answered by the gateway; an endpoint's own `access-control-*` fields are replaced.",
+        keys: &[
+            key(
+                "origins",
+                "list of origins",
+                "required",
+                "`\"https://app.example.com\"`; `\"https://*.example.com\"` is any name below it; `\"*\"` is any page.",
+            ),
+            key(
+                "headers",
+                "header name or list",
+                "[]",
+                "Request headers that a script may set; without any, all that it asks for.",
+            ),
+            key(
+                "expose",
+                "header name or list",
+                "[]",
+                "Response headers that a script may read, besides `grpc-status`, `grpc-message` and `x-request-id`.",
+            ),
+            key("credentials", "boolean", "false", "With the cookies of whoever looks at the page."),
+            key("max_age", "duration", "\"10m\"", "For how long a browser need not ask again."),
+        ],
+    },
+    Section {
         path: "route.match",
         header: "route.match = { ... }",
         doc: "All that is given must hold; without any, every request matches. A list holds if one of its items does.",
@@ -728,7 +755,6 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("route", "limits", "rate limits"),
     ("route", "canary", "canary releases"),
     ("route", "shadow", "mirrored traffic"),
-    ("route", "cors", "CORS"),
     ("route", "convert", "conversion of inputs for models"),
     ("route.match", "claim", "routing by verified JWT claims"),
     ("route.match", "content_type", "routing by content type"),

@@ -2,6 +2,7 @@
 //! no socket and makes no decision about a request.
 
 pub mod grpc;
+pub mod grpc_web;
 pub mod h1_body;
 pub mod h1_conn;
 pub mod h1_parse;

@@ -44,10 +44,10 @@ pub fn admit(exchange: &Exchange, client: &Client, route: &Route) -> Result<Uplo
         // Whatever is there has no framing of its own.
         End::Http2(stream) => (stream.arrived().0, &[]),
     };
+    let is_judged_by_message = exchange.call.is_some() && exchange.is_http2;
     match exchange.head.framing {
         Framing::None | Framing::Close => Ok(Upload::None),
-        // Of a call, each message is judged for itself.
-        Framing::Length(length) if length > route.body_bytes_max && exchange.call.is_none() => {
+        Framing::Length(length) if length > route.body_bytes_max && !is_judged_by_message => {
             Err(Kind::BodyTooLarge.into())
         }
         Framing::Length(length) if length <= arrived as u64 => {

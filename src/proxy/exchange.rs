@@ -50,6 +50,8 @@ pub struct Exchange {
     pub is_http2: bool,
     /// There if it came with a `:protocol` (RFC 8441): for a handshake with an endpoint of HTTP/1.1.
     pub websocket_key: Option<Box<str>>,
+    /// Lines that its answer gets for the page that asked.
+    pub cors: Vec<u8>,
     /// There if it is a gRPC call.
     pub call: Option<Call>,
     /// Holds exactly the head's bytes, which `head`'s spans index.
@@ -103,6 +105,7 @@ impl Exchange {
             head,
             is_http2: false,
             websocket_key: None,
+            cors: Vec::new(),
             call: None,
             bytes: None,
             normalised_path: None,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::config::snapshot::{PoolLimits, Service};
 use crate::error::{Error, Kind};
-use crate::http::grpc::{Messages, TooLarge, UNAVAILABLE};
+use crate::http::grpc::UNAVAILABLE;
 use crate::http::h1_conn::{Reader, write_all};
 use crate::http::head::{Framing, Method};
 use crate::net::tcp::Stream;
@@ -19,6 +19,7 @@ use super::client::{After, Bound, Client};
 use super::deadline::{Deadline, bounded, supervised};
 use super::end::End;
 use super::exchange::Exchange;
+use super::grpc::Call;
 use super::http2::{self, Http2Stream};
 use super::relay::{self, Answering, Downlink, Ended, Source};
 use super::retry::{Failure, Tries, Verdict};
@@ -190,6 +191,7 @@ impl Attempt<'_> {
             let why = "the endpoint takes no CONNECT with a protocol (RFC 8441)";
             return Err(Error::with_source(Kind::BadResponse, why));
         }
+        exchange.call.iter().for_each(Call::goes_over_http2);
         let mut head = exchange.core.take_scratch();
         transform::request_head(exchange, plan, &mut head);
         let stream = link.request(&head, protocol, self.upload == Upload::None && protocol.is_none());
@@ -247,10 +249,9 @@ impl Attempt<'_> {
         let mut bytes = Vec::new();
         client.end.copy_arrived(length, &mut bytes);
         let is_chunked = self.exchange.head.framing == Framing::Chunked;
-        let whole = Whole::of(bytes, is_chunked, bounds.chunk_limits);
-        if self.exchange.call.is_some() {
-            let seen = Messages::new(bounds.body_bytes_max).see(&whole.payload);
-            seen.map_err(|TooLarge| Kind::BodyTooLarge)?;
+        let mut whole = Whole::of(bytes, is_chunked, bounds.chunk_limits);
+        if let Some(call) = &self.exchange.call {
+            whole.payload = call.intake(bounds.body_bytes_max).take(&whole.payload, true)?.to_vec();
         }
         Ok(whole.begin(stream))
     }

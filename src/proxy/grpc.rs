@@ -1,14 +1,16 @@
-//! Owns what a gRPC call is given that no other request needs: its deadline, told to the endpoint as what is left of it, and
-//! the gateway's own errors as statuses of gRPC. Frames no messages (`http::grpc` knows where they begin).
+//! Owns what a gRPC call is given that no other request needs: its deadline, told to the endpoint as what is left of it, the
+//! gateway's own errors as statuses of gRPC, and the translation of gRPC-Web. Frames no messages (`http::grpc` knows where they
+//! begin).
 
 use std::cell::Cell;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind};
-use crate::http::grpc::{Status, timeout, write_message, write_timeout};
+use crate::http::grpc::{Messages, Status, TooLarge, timeout, write_message, write_timeout};
+use crate::http::grpc_web::{Decoder, Form};
 use crate::http::h2::frame::Code;
-use crate::http::head::Method;
+use crate::http::head::{Field, Framing, Method, ResponseHead};
 
 use super::client::{After, Client};
 use super::deadline::bounded;
@@ -16,11 +18,15 @@ use super::end::End;
 use super::exchange::Exchange;
 use super::respond::ANSWER_STALL;
 use super::routed::view;
-use super::transform::field;
+use super::transform::{connection_field, field, may_keep_alive};
 
 /// What is known of a call.
 #[derive(Debug)]
 pub struct Call {
+    /// In which form of gRPC-Web it came, if it did.
+    web: Option<Form>,
+    /// Its endpoint gets gRPC, and the client gRPC-Web.
+    is_translated: Cell<bool>,
     /// That the client gives it.
     timeout: Option<Duration>,
     /// When it has to be over, for whatever reason.
@@ -29,26 +35,30 @@ pub struct Call {
 
 /// Notes whether the request is a gRPC call. Errors: it gives itself a time that is none.
 pub fn recognise(exchange: &mut Exchange) -> Result<(), Error> {
-    if !exchange.is_http2 || exchange.head.method != Method::Post {
+    if exchange.head.method != Method::Post {
         return Ok(());
     }
     let view = view(exchange);
-    if !view.first_value("content-type").is_some_and(is_grpc) {
+    let Some(content_type) = view.first_value("content-type") else { return Ok(()) };
+    let web = Form::of(content_type).map(|(form, _)| form);
+    if web.is_none() && !(exchange.is_http2 && is_grpc(content_type)) {
         return Ok(());
     }
     let asked = view.first_value("grpc-timeout").map(timeout);
-    exchange.call = Some(Call { timeout: asked.flatten(), end: Cell::new(None) });
+    exchange.call =
+        Some(Call { web, is_translated: Cell::new(false), timeout: asked.flatten(), end: Cell::new(None) });
     if asked == Some(None) {
         return Err(Error::with_source(Kind::BadRequest, "grpc-timeout is no timeout"));
     }
     Ok(())
 }
 
+const GRPC: &[u8] = b"application/grpc";
+
 /// `application/grpc`, and what follows it after `+` or `;`.
 fn is_grpc(content_type: &[u8]) -> bool {
-    const NAME: &[u8] = b"application/grpc";
-    content_type.split_at_checked(NAME.len()).is_some_and(|(name, rest)| {
-        name.eq_ignore_ascii_case(NAME) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+    content_type.split_at_checked(GRPC.len()).is_some_and(|(name, rest)| {
+        name.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
     })
 }
 
@@ -60,13 +70,86 @@ impl Call {
         bound
     }
 
-    /// Appends the lines that the endpoint gets for those that are not copied.
-    pub fn request_fields(&self, now: Instant, out: &mut Vec<u8>) {
+    /// Its endpoint speaks HTTP/2: what came as gRPC-Web goes on as gRPC.
+    pub fn goes_over_http2(&self) {
+        self.is_translated.set(self.web.is_some());
+    }
+
+    /// What the client is answered in, if that is not what the endpoint answers in.
+    pub fn translated(&self) -> Option<Form> {
+        self.web.filter(|_| self.is_translated.get())
+    }
+
+    /// Whether a field of the request goes on otherwise, or not at all.
+    pub fn replaces_in_request(&self, name: &[u8]) -> bool {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        is("grpc-timeout")
+            || (self.is_translated.get() && (is("content-type") || is("content-length") || is("x-grpc-web")))
+    }
+
+    /// Whether a field of the answer does.
+    pub fn replaces_in_response(&self, name: &[u8]) -> bool {
+        self.is_translated.get() && name.eq_ignore_ascii_case(b"content-type")
+    }
+
+    /// Appends the lines that the client gets for those that are not copied.
+    pub fn response_fields(&self, head: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
+        let Some(form) = self.translated() else { return };
+        let is_type = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(b"content-type");
+        if let Some(content_type) = head.fields.iter().find(is_type).map(|field| field.value.of(bytes)) {
+            out.extend_from_slice(b"content-type: ");
+            match is_grpc(content_type) {
+                true => form.write_web(content_type, out),
+                // An answer of whoever knows no gRPC.
+                false => out.extend_from_slice(content_type),
+            }
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// What is done to its body on the way to the endpoint. `bytes_max`: of one message.
+    pub fn intake(&self, bytes_max: u64) -> Intake {
+        let text = (self.translated() == Some(Form::Text)).then(Decoder::default);
+        Intake { messages: Messages::new(bytes_max), text, decoded: Vec::new() }
+    }
+
+    /// Appends the lines that the endpoint gets for those that are not copied. `content_type` is the request's.
+    pub fn request_fields(&self, content_type: &[u8], now: Instant, out: &mut Vec<u8>) {
+        if let Some(form) = self.translated() {
+            out.extend_from_slice(b"content-type: ");
+            form.write_grpc(content_type, out);
+            out.extend_from_slice(b"\r\n");
+        }
         if let Some(end) = self.end.get() {
             out.extend_from_slice(b"grpc-timeout: ");
             write_timeout(end.saturating_duration_since(now), out);
             out.extend_from_slice(b"\r\n");
         }
+    }
+}
+
+/// A call's body on its way to an endpoint.
+#[derive(Debug)]
+pub struct Intake {
+    messages: Messages,
+    text: Option<Decoder>,
+    decoded: Vec<u8>,
+}
+
+impl Intake {
+    /// The next piece as it goes on, judged.
+    pub fn take<'b>(&'b mut self, piece: &'b [u8], is_last: bool) -> Result<&'b [u8], Error> {
+        let piece = match &mut self.text {
+            None => piece,
+            Some(text) => {
+                self.decoded.clear();
+                let decoded = text.decode(piece, is_last, &mut self.decoded);
+                decoded.map_err(|_| Error::with_source(Kind::BadRequestBody, "it is no base64"))?;
+                &self.decoded
+            }
+        };
+        self.messages.see(piece).map_err(|TooLarge| Kind::BodyTooLarge)?;
+        Ok(piece)
     }
 }
 
@@ -99,9 +182,20 @@ fn status_lines(error: &Error, out: &mut Vec<u8>) {
 /// An answer that is nothing but this error.
 pub async fn answer(exchange: &Exchange, client: &mut Client, error: &Error) -> Result<After, Error> {
     let mut head = exchange.core.take_scratch();
-    head.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n");
+    head.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-type: ");
+    match exchange.call.as_ref().and_then(|call| call.web) {
+        Some(form) => form.write_web(GRPC, &mut head),
+        None => head.extend_from_slice(GRPC),
+    }
+    head.extend_from_slice(b"\r\n");
     status_lines(error, &mut head);
     field(&mut head, b"x-request-id", exchange.id.as_bytes());
+    head.extend_from_slice(&exchange.cors);
+    let keep_alive = may_keep_alive(exchange) && exchange.head.framing == Framing::None;
+    if !exchange.is_http2 {
+        head.extend_from_slice(b"content-length: 0\r\n");
+        connection_field(exchange, keep_alive, &mut head);
+    }
     head.extend_from_slice(b"\r\n");
     exchange.facts.answered.set(true);
     let Client { end, deadline, .. } = client;
@@ -114,13 +208,14 @@ pub async fn answer(exchange: &Exchange, client: &mut Client, error: &Error) -> 
     };
     let sent = bounded(pin!(sent), deadline).await;
     exchange.core.give_back_scratch(head);
-    sent.map(|()| After::Close)
+    sent.map(|()| if keep_alive { After::KeepAlive } else { After::Close })
 }
 
 /// Ends an answer that has begun with this error. False if that cannot be.
-pub fn end(client: &Client, error: &Error) -> bool {
+pub fn end(call: &Call, client: &Client, error: &Error) -> bool {
     let End::Http2(stream) = &client.end else { return false };
-    if stream.is_gone() {
+    // gRPC-Web has its status in the body, which may end in the middle of a message.
+    if stream.is_gone() || call.web.is_some() {
         return false;
     }
     let mut lines = Vec::new();

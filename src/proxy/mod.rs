@@ -5,6 +5,7 @@ pub mod balance;
 pub mod body;
 pub mod bounds;
 pub mod client;
+pub mod cors;
 pub mod deadline;
 pub mod end;
 pub mod exchange;

@@ -4,7 +4,7 @@
 use super::client::{After, Client};
 use super::exchange::Exchange;
 use super::rule::Action;
-use super::{body, forward, grpc, problem, respond, routed, transform};
+use super::{body, cors, forward, grpc, problem, respond, routed, transform};
 use crate::error::{Error, Kind};
 
 /// Serves the request whose head has been read. The exchange's drop observes whatever happens here.
@@ -22,6 +22,12 @@ async fn run(exchange: &mut Exchange, client: &mut Client) -> Result<After, Erro
     // A peer that is not trusted names itself neither here nor in what upstreams see.
     transform::adopt_request_id(exchange);
     let routed = routed::route(exchange)?;
+    if let Some(cors) = &routed.rule().cors {
+        exchange.cors = cors.fields(exchange);
+        if cors::preflight(exchange).is_some() {
+            return respond::send(exchange, client, 204, "", b"", b"").await;
+        }
+    }
     // Size is judged by what the head says, before a byte of the body is read.
     let upload = body::admit(exchange, client, routed.rule())?;
     if exchange.is_extended_connect() && !matches!(routed.rule().action, Action::Forward(_)) {

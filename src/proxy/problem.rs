@@ -13,7 +13,7 @@ pub async fn answer(exchange: &Exchange, client: &mut Client, error: Error) -> A
     let kind = error.kind;
     exchange.facts.error.set(Some(kind));
     if exchange.facts.answered.get() {
-        if exchange.call.is_some() && grpc::end(client, &error) {
+        if exchange.call.as_ref().is_some_and(|call| grpc::end(call, client, &error)) {
             return After::Close;
         }
         // Whatever is sent now would pass for a part of the response. A length or chunk framing shows that the

@@ -253,8 +253,15 @@ pub async fn relay(
     let switched = is_switch(link, upstream, &head)?;
     let framing =
         if switched { Framing::None } else { h1_parse::response_framing(&head, exchange.head.method) };
-    let length = upstream.length_at_hand().filter(|_| matches!(framing, Framing::Chunked | Framing::Close));
-    let framing = length.map_or(framing, Framing::Length);
+    let is_translated = exchange.call.as_ref().is_some_and(|call| call.translated().is_some());
+    let length = upstream.length_at_hand().filter(|length| !is_translated || *length == 0);
+    let length = length.filter(|_| matches!(framing, Framing::Chunked | Framing::Close));
+    let framing = match length {
+        Some(length) => Framing::Length(length),
+        // It gets trailers behind it, and may become text.
+        None if is_translated && framing != Framing::None => Framing::Chunked,
+        None => framing,
+    };
     let mut answer = Answer::new(exchange, head.status, framing, switched, link.progress.upload_done.get());
     answer.length = length;
     let mut out = exchange.core.take_scratch();

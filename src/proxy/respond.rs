@@ -85,6 +85,7 @@ pub async fn send(
     }
     field(&mut head, b"x-request-id", exchange.id.as_bytes());
     head.extend_from_slice(extra);
+    head.extend_from_slice(&exchange.cors);
     connection_field(exchange, keep_alive, &mut head);
     head.extend_from_slice(b"\r\n");
     let body = if has_body && exchange.head.method != Method::Head { body } else { b"" };

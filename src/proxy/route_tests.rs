@@ -64,6 +64,7 @@ fn route(conditions: Conditions) -> Route {
         idle_timeout: None,
         body_bytes_max: 0,
         message_bytes_max: 0,
+        cors: None,
     }
 }
 

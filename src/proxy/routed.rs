@@ -7,6 +7,7 @@ use crate::error::{Error, Kind};
 use crate::http::head::Method;
 use crate::runtime::core::{Held, SnapshotRef};
 
+use super::cors::{self, Asked};
 use super::exchange::Exchange;
 use super::input::{RequestView, Values};
 use super::rule::{Action, Route, Target, To};
@@ -35,7 +36,12 @@ impl Routed {
 /// First match in file order, then the service that its `to` names for this request.
 pub fn route(exchange: &Exchange) -> Result<Routed, Error> {
     let Some(snapshot) = exchange.snapshot() else { return Err(Kind::Internal.into()) };
-    let found = snapshot.routes.select_index(&view(exchange)).ok_or(Kind::NoRoute)?;
+    let seen = view(exchange);
+    // A preflight goes where what it asks for would go, if that route has an answer to it.
+    let asked = cors::preflight(exchange)
+        .and_then(|method| snapshot.routes.select_index(&Asked { input: &seen, method }))
+        .filter(|&found| snapshot.routes.routes()[found].cors.is_some());
+    let found = asked.or_else(|| snapshot.routes.select_index(&seen)).ok_or(Kind::NoRoute)?;
     exchange.saw_route(found);
     let rule = &snapshot.routes.routes()[found];
     let service = match &rule.action {

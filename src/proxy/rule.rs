@@ -7,6 +7,7 @@ use std::time::Duration;
 use regex::bytes::Regex;
 
 use crate::config::snapshot::{ServiceId, StableId, UpstreamTimeouts};
+use crate::proxy::cors::Cors;
 use crate::proxy::template::Template;
 
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Route {
     pub idle_timeout: Option<Duration>,
     pub body_bytes_max: u64,
     pub message_bytes_max: u64,
+    /// What pages of other origins may ask. `None`: nothing is said of it.
+    pub cors: Option<Box<Cors>>,
 }
 
 impl Route {

@@ -8,10 +8,11 @@ use crate::error::{Error, Kind};
 use crate::http::head::{Field, Framing, Method, Name, ResponseHead, TargetForm};
 use crate::http::websocket;
 
+use super::cors::is_cors_field;
 use super::exchange::Exchange;
 use super::path::{Normalised, normalise};
 use super::request_id::RequestId;
-use super::routed::{Routed, values};
+use super::routed::{Routed, values, view};
 use super::rule::{HeaderEdits, Rewrite};
 use super::status;
 use super::template::TemplateValues;
@@ -51,16 +52,17 @@ pub fn request_head(exchange: &Exchange, plan: &Routed, out: &mut Vec<u8>) {
     if !edits.set.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
         field(out, b"host", exchange.authority());
     }
-    let is_call = exchange.call.is_some();
+    let call = exchange.call.as_ref();
     let is_replaced = |field: &Field| {
         is_replaced_in_request(field.known)
-            || (is_call && field.name.of(bytes).eq_ignore_ascii_case(b"grpc-timeout"))
+            || call.is_some_and(|call| call.replaces_in_request(field.name.of(bytes)))
             || (exchange.websocket_key.is_some() && is_websocket_key(field, bytes))
     };
     copy_fields(&exchange.head.fields, bytes, out, is_replaced, edits);
     framing_fields(exchange, out);
-    if let Some(call) = &exchange.call {
-        call.request_fields(exchange.core.timers.lately(), out);
+    if let Some(call) = call {
+        let content_type = view(exchange).first_value("content-type").unwrap_or_default();
+        call.request_fields(content_type, exchange.core.timers.lately(), out);
     }
     forwarding_fields(exchange, &plan.snapshot().settings, out);
     field(out, b"x-request-id", exchange.id.as_bytes());
@@ -320,8 +322,13 @@ pub fn response_head(
         is_replaced_in_response(field.known)
             || (drops_length && field.known == Name::ContentLength)
             || (answer.switched && exchange.is_http2 && is_websocket_accept(field, bytes))
+            || exchange.call.as_ref().is_some_and(|call| call.replaces_in_response(field.name.of(bytes)))
+            || (!exchange.cors.is_empty() && is_cors_field(field.name.of(bytes)))
     };
     copy_fields(&head.fields, bytes, out, is_replaced, edits);
+    if let Some(call) = &exchange.call {
+        call.response_fields(head, bytes, out);
+    }
     if answer.status == 101 {
         switch_fields(exchange, head, bytes, out);
     } else if !answer.switched {
@@ -334,6 +341,7 @@ pub fn response_head(
         connection_field(exchange, answer.keep_alive, out);
     }
     field(out, b"x-request-id", exchange.id.as_bytes());
+    out.extend_from_slice(&exchange.cors);
     render_edits(edits, exchange, plan, out);
     out.extend_from_slice(b"\r\n");
 }

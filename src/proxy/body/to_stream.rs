@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use crate::error::{Error, Kind};
-use crate::http::grpc::{Messages, TooLarge};
 use crate::http::h1_body::{ChunkLimits, ChunkedDecoder};
 use crate::http::h1_conn::Reader;
 use crate::http::head::Framing;
@@ -13,6 +12,7 @@ use crate::runtime::buffer::{BUFFER_BYTES, Buffer, BufferPool};
 
 use super::super::deadline::{Deadline, bounded, supervised};
 use super::super::end::End;
+use super::super::grpc::Intake;
 use super::super::http2::{Http2Stream, Input};
 use super::super::turn::Turn;
 use super::Uplink;
@@ -131,6 +131,7 @@ impl Uplink<'_> {
     ) -> Result<(), Error> {
         let mut remaining = length;
         let mut turn = Turn::default();
+        let mut intake = self.intake();
         while remaining > 0 {
             if client.bytes().is_empty() {
                 self.fill(client, remaining, &mut turn, deadline).await?;
@@ -138,7 +139,8 @@ impl Uplink<'_> {
             let piece = client.bytes().len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
             remaining -= piece as u64;
             self.begin();
-            self.pass(upstream, &client.bytes()[..piece], remaining == 0, deadline).await?;
+            let (bytes, is_last) = (&client.bytes()[..piece], remaining == 0);
+            self.pass(upstream, taken(&mut intake, bytes, is_last)?, is_last, deadline).await?;
             client.consume(piece);
             self.exchange.facts.request_bytes.set(length - remaining);
         }
@@ -154,6 +156,7 @@ impl Uplink<'_> {
         let mut decoder = ChunkedDecoder::new(self.bounds.chunk_limits);
         let (mut payload, mut trailers) = (Vec::new(), Vec::new());
         let mut turn = Turn::default();
+        let mut intake = self.intake();
         loop {
             payload.clear();
             let trailers_before = decoder.trailer_bytes();
@@ -169,7 +172,8 @@ impl Uplink<'_> {
             let is_last = advance.complete && trailers.is_empty();
             if !payload.is_empty() || is_last {
                 self.begin();
-                self.pass(upstream, &payload, is_last, deadline).await?;
+                let payload = taken(&mut intake, &payload, advance.complete)?;
+                self.pass(upstream, payload, is_last, deadline).await?;
             }
             client.consume(advance.consumed);
             if advance.complete {
@@ -189,13 +193,11 @@ impl Uplink<'_> {
         deadline: &Deadline,
     ) -> Result<(), Error> {
         let total = &self.exchange.facts.request_bytes;
-        let mut messages = self.exchange.call.is_some().then(|| Messages::new(self.bounds.body_bytes_max));
+        let mut intake = self.intake();
         let replayed = self.replay.kept.borrow().clone();
         for piece in replayed {
             self.begin();
-            let bytes = piece.filled();
-            messages.iter_mut().try_for_each(|messages| messages.see(bytes)).map_err(too_large)?;
-            self.pass(upstream, bytes, false, deadline).await?;
+            self.pass(upstream, taken(&mut intake, piece.filled(), false)?, false, deadline).await?;
         }
         loop {
             self.client_is_silent(deadline);
@@ -203,6 +205,7 @@ impl Uplink<'_> {
             let piece = match bounded(pin!(input), deadline).await? {
                 Input::Piece(piece) => Rc::new(piece),
                 Input::End(trailers) if trailers.is_empty() => {
+                    taken(&mut intake, &[], true)?;
                     return self.pass(upstream, &[], true, deadline).await;
                 }
                 Input::End(trailers) => {
@@ -213,10 +216,8 @@ impl Uplink<'_> {
             };
             let (bytes, is_last) = (piece.filled(), client.arrived() == (0, true));
             total.set(total.get() + bytes.len() as u64);
-            match &mut messages {
-                Some(messages) => messages.see(bytes).map_err(too_large)?,
-                None if total.get() > self.bounds.body_bytes_max => return Err(Kind::BodyTooLarge.into()),
-                None => {}
+            if intake.is_none() && total.get() > self.bounds.body_bytes_max {
+                return Err(Kind::BodyTooLarge.into());
             }
             self.replay.keep(&piece, &self.exchange.core.buffers);
             let left = async {
@@ -224,14 +225,21 @@ impl Uplink<'_> {
                 Kind::ClientClosed.into()
             };
             self.begin();
+            let count = bytes.len();
+            let bytes = taken(&mut intake, bytes, is_last)?;
             let passed = self.pass(upstream, bytes, is_last, deadline);
             // Its clock is restarted with each step by `pass` itself.
             supervised(pin!(passed), pin!(left), deadline).await?;
-            client.credit(bytes.len());
+            client.credit(count);
             if is_last {
                 return Ok(());
             }
         }
+    }
+
+    /// What is done to a call's body.
+    fn intake(&self) -> Option<Intake> {
+        self.exchange.call.as_ref().map(|call| call.intake(self.bounds.body_bytes_max))
     }
 
     /// Sends a piece as the endpoint's windows allow.
@@ -252,6 +260,9 @@ impl Uplink<'_> {
     }
 }
 
-fn too_large(_: TooLarge) -> Error {
-    Kind::BodyTooLarge.into()
+fn taken<'b>(intake: &'b mut Option<Intake>, bytes: &'b [u8], is_last: bool) -> Result<&'b [u8], Error> {
+    match intake {
+        Some(intake) => intake.take(bytes, is_last),
+        None => Ok(bytes),
+    }
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind};
 use crate::http::grpc::{Messages, TooLarge};
 use crate::http::head::Framing;
 
-use super::super::grpc::Reset;
+use super::super::grpc::{Call, Reset};
 use super::super::http2::{Failure, Http2Stream, Input};
 use super::super::transform::Answer;
 use super::super::turn::Turn;
@@ -38,6 +38,8 @@ impl Body<'_, '_> {
         }
         let exchange = self.link.exchange;
         let mut messages = exchange.call.is_some().then(|| Messages::new(self.link.bounds.message_bytes_max));
+        let form = exchange.call.as_ref().and_then(Call::translated).filter(|_| framing == Framing::Chunked);
+        let mut written = Vec::new();
         let encodes = framing == Framing::Chunked && !answer.decodes_chunks;
         let mut turn = Turn::default();
         loop {
@@ -47,7 +49,14 @@ impl Body<'_, '_> {
             };
             let piece = match input {
                 Input::Piece(piece) => piece,
-                Input::End(trailers) => return self.end(&trailers, encodes).await,
+                Input::End(trailers) => match form {
+                    None => return self.end(&trailers, encodes).await,
+                    Some(form) => {
+                        written.clear();
+                        form.write_trailers(&trailers, &mut written);
+                        return self.piece(&written, encodes, true).await;
+                    }
+                },
                 Input::Gone => {
                     let kind = Kind::ResponseTruncated;
                     return Err(match stream.failure() {
@@ -60,11 +69,13 @@ impl Body<'_, '_> {
             if let Some(messages) = &mut messages {
                 messages.see(bytes).map_err(|TooLarge| Kind::MessageTooLarge)?;
             }
-            if encodes {
-                self.chunk(bytes, is_last);
-                self.send(&[], is_last).await?;
-            } else {
-                self.send(bytes, is_last).await?;
+            match form {
+                None => self.piece(bytes, encodes, is_last).await?,
+                Some(form) => {
+                    written.clear();
+                    form.write(bytes, &mut written);
+                    self.piece(&written, encodes, is_last).await?;
+                }
             }
             self.link.sent(bytes.len() as u64);
             stream.credit(bytes.len());
@@ -106,6 +117,14 @@ impl Body<'_, '_> {
             self.link.client.end_with(trailers);
         }
         Ok(())
+    }
+
+    async fn piece(&mut self, bytes: &[u8], encodes: bool, is_last: bool) -> Result<(), Error> {
+        if !encodes {
+            return self.send(bytes, is_last).await;
+        }
+        self.chunk(bytes, is_last);
+        self.send(&[], is_last).await
     }
 
     fn chunk(&mut self, bytes: &[u8], is_last: bool) {
