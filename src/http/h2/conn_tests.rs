@@ -465,7 +465,8 @@ fn malformed_requests_reach_nobody() {
         (":method", ""),
         (":method", "GE T"),
         (":method", "G\r\nT"),
-        (":scheme", "ftp"),
+        (":scheme", "1x"),
+        (":scheme", "ht tp"),
         (":scheme", ""),
         (":path", ""),
         (":path", "x"),
@@ -610,6 +611,10 @@ fn requests_become_heads_that_mean_the_same() {
     );
     let host = with(&without(&GET, ":authority"), &[("host", "b.test"), ("cookie", "a=1"), ("x", "")]);
     assert_eq!(text(&host, END_STREAM), "GET / HTTP/1.1\r\nhost: b.test\r\ncookie: a=1\r\nx: \r\n\r\n");
+    let port = with(&GET, &[("host", "A.test:80")]);
+    assert_eq!(text(&port, END_STREAM), "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n");
+    let other = changed(&GET, ":scheme", "ftp");
+    assert_eq!(text(&other, END_STREAM), "GET ftp://a.test/ HTTP/1.1\r\nhost: a.test\r\n\r\n");
     let sized = with(&POST, &[("content-length", "12")]);
     assert_eq!(text(&sized, 0), "POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 12\r\n\r\n");
     let all = with(&changed(&changed(&GET, ":method", "OPTIONS"), ":path", "*"), &[]);

@@ -112,7 +112,7 @@ impl Lines {
         pseudo.write_request_line(self, out)?;
         let host = scan.host.map(|line| self.value(line));
         match (pseudo.authority.map(|line| self.value(line)), host) {
-            (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+            (Some(authority), Some(host)) if !pseudo.is_same_host(self, authority, host) => {
                 return Err(Malformed("host differs from :authority"));
             }
             (Some(host), _) | (None, Some(host)) => field(out, b"host", host),
@@ -318,6 +318,19 @@ struct Pseudo<'l> {
 }
 
 impl Pseudo<'_> {
+    /// But for case, and for the port that goes without saying (RFC 9110 §4.2.3).
+    fn is_same_host(&self, lines: &Lines, one: &[u8], other: &[u8]) -> bool {
+        let port: &[u8] = match self.scheme.map(|line| lines.value(line)) {
+            Some(scheme) if scheme.eq_ignore_ascii_case(b"https") => b":443",
+            _ => b":80",
+        };
+        let name = |host: &'_ [u8]| {
+            let end = host.strip_suffix(port).or(host.strip_suffix(b":")).map_or(host.len(), <[u8]>::len);
+            host[..end].to_ascii_lowercase()
+        };
+        name(one) == name(other)
+    }
+
     fn is_connect(&self, lines: &Lines) -> bool {
         self.method.is_some_and(|line| lines.value(line) == b"CONNECT")
     }
@@ -346,8 +359,8 @@ impl Pseudo<'_> {
             self.authority.map(|line| lines.value(line)).ok_or(Malformed("CONNECT without :authority"))?
         } else {
             let scheme = self.scheme.map(|line| lines.value(line)).ok_or(Malformed("no :scheme"))?;
-            if !matches!(scheme, b"http" | b"https") {
-                return Err(Malformed("an unknown :scheme"));
+            if !is_scheme(scheme) {
+                return Err(Malformed("a malformed :scheme"));
             }
             let path = self.path.map(|line| lines.value(line)).ok_or(Malformed("no :path"))?;
             let is_all = path == b"*" && method == b"OPTIONS";
@@ -360,10 +373,26 @@ impl Pseudo<'_> {
         // As HTTP/1.1 asks for a change of protocol.
         out.extend_from_slice(if protocol.is_some() { b"GET" } else { method });
         out.push(b' ');
+        if let Some(scheme) = self.scheme.map(|line| lines.value(line)).filter(|scheme| !is_http(scheme)) {
+            // Another one's, which HTTP/1.1 says in the target, and which is judged there.
+            out.extend_from_slice(scheme);
+            out.extend_from_slice(b"://");
+            out.extend_from_slice(self.authority.map(|line| lines.value(line)).unwrap_or_default());
+        }
         out.extend_from_slice(target);
         out.extend_from_slice(b" HTTP/1.1\r\n");
         Ok(())
     }
+}
+
+/// RFC 3986 §3.1.
+fn is_scheme(scheme: &[u8]) -> bool {
+    scheme.first().is_some_and(u8::is_ascii_alphabetic)
+        && scheme.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte))
+}
+
+fn is_http(scheme: &[u8]) -> bool {
+    scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https")
 }
 
 /// Nothing that would end a part of a request line.
