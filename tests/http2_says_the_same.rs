@@ -497,3 +497,31 @@ fn events_come_as_they_are_made() {
     }
     assert!(raw.body(1).is_empty());
 }
+
+#[test]
+fn a_connection_of_age_ends_and_loses_nothing() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let origin = Backend::serve(move |request, conn| {
+        if request.target == "/slow" {
+            wait.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        }
+        let _ = conn.write(&backend::ok(b"whole"));
+    });
+    let gateway = Gateway::before_with(&[origin.address], "[timeouts]\nconnection_age = \"1s\"\n", "");
+    let mut old = gateway.client();
+    assert_eq!(old.get("/").unwrap().get("connection"), None);
+    let mut raw = Raw::connect(gateway.web());
+    raw.send(&request(1, "GET", "/slow", http2::END_STREAM));
+    // First that the end comes, then with which stream; what is under way is answered.
+    let last = |frame: &http2::Frame| u32::from_be_bytes(frame.payload[..4].try_into().unwrap());
+    let first = raw.until(http2::GOAWAY);
+    assert_eq!((last(&first), first.code()), (0x7fff_ffff, 0));
+    let second = raw.until(http2::GOAWAY);
+    assert_eq!((last(&second), second.code()), (1, 0));
+    go.send(()).unwrap();
+    assert_eq!(raw.body(1), b"whole");
+    assert!(raw.frame().is_none());
+    let answer = old.get("/").unwrap();
+    assert_eq!((&*answer.body, answer.get("connection")), (&b"whole"[..], Some("close")));
+}

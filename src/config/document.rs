@@ -260,6 +260,7 @@ fn client_timeouts(timeouts: &Section<'_>) -> ClientTimeouts {
         body: read("body"),
         idle: read("idle"),
         write: read("write"),
+        connection_age: timeouts.value("connection_age", value::duration_or_off),
         tunnel: read("tunnel"),
         tunnel_age: timeouts.value("tunnel_age", value::duration_or_off),
         tcp: read("tcp"),

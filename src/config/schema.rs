@@ -253,6 +253,12 @@ pub const SECTIONS: &[Section] = &[
                 "\"30s\"",
                 "Longest time a client may read nothing while a response waits for it.",
             ),
+            key(
+                "connection_age",
+                "duration or `\"off\"`",
+                "\"off\"",
+                "Longest life of a client's HTTP connection: then HTTP/2 gets GOAWAY and HTTP/1 `connection: close` with its next answer. What is under way is finished.",
+            ),
             key("tunnel", "duration", "\"1h\"", "Longest silence on a WebSocket, other upgrade or CONNECT."),
             key(
                 "tunnel_age",

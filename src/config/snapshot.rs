@@ -121,6 +121,8 @@ pub struct ClientTimeouts {
     pub idle: Duration,
     /// Longest time a client may read nothing while a response waits for it.
     pub write: Duration,
+    /// Longest life of an HTTP connection, but for what is under way then. `None` = off.
+    pub connection_age: Option<Duration>,
     /// Longest silence on a tunnel (Upgrade, CONNECT), both directions together.
     pub tunnel: Duration,
     /// Longest life of a tunnel. `None` = off.

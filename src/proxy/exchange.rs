@@ -33,12 +33,18 @@ pub struct ClientInfo {
     pub listener_open: Rc<Cell<bool>>,
     /// It speaks through TLS.
     pub is_secure: bool,
+    /// When it has lived as long as it may.
+    pub ends_at: Option<Instant>,
 }
 
 impl ClientInfo {
     /// Of the URLs that it asks for.
     pub fn scheme(&self) -> &'static str {
         if self.is_secure { "https" } else { "http" }
+    }
+
+    pub fn is_old(&self, now: Instant) -> bool {
+        self.ends_at.is_some_and(|end| end <= now)
     }
 }
 

@@ -69,6 +69,7 @@ pub async fn serve(core: &Rc<Core>, info: &Rc<ClientInfo>, reader: &mut Reader, 
     let shared = Shared::new(core, &reader.stream, connection);
     core.metrics.http2_begun(info.listener_index);
     let side = Side::Client(info.clone());
+    deadline.bound_request(info.ends_at.map(|end| end.saturating_duration_since(core.timers.now())));
     let mut driver = Driver { shared: &shared, reader, deadline, side, phase: Phase::Fresh };
     driver.take_in();
     driver.run().await
@@ -158,7 +159,10 @@ impl Driver<'_> {
                 if self.phase == Phase::Leaving {
                     return Poll::Ready(Step::Cut);
                 }
-                self.time_is_over();
+                // Of age, `keep_time` takes care.
+                if !self.is_old() || self.phase == Phase::Ending {
+                    self.time_is_over();
+                }
                 continue;
             }
             // Who does not take our answers is not asked for more questions. An endpoint that does not take ours may be one
@@ -247,6 +251,10 @@ impl Driver<'_> {
         monoio::spawn(request::contained(stream, info.clone(), opened));
     }
 
+    fn is_old(&self) -> bool {
+        matches!(&self.side, Side::Client(info) if info.is_old(self.shared.core.timers.now()))
+    }
+
     /// Starts the clock of the phase that has begun, if it is another one.
     fn keep_time(&mut self) {
         let core = &self.shared.core;
@@ -257,6 +265,7 @@ impl Driver<'_> {
                 _ if connection.is_over() => Phase::Leaving,
                 Phase::Ending => Phase::Ending,
                 _ if core.draining.get() && is_client => Phase::Ending,
+                _ if self.is_old() => Phase::Ending,
                 _ if !connection.has_begun() => Phase::Receiving,
                 _ if connection.is_within_block() || !self.reader.bytes().is_empty() => Phase::Receiving,
                 _ if connection.open_streams() == 0 => Phase::Idle,
@@ -280,6 +289,7 @@ impl Driver<'_> {
                 self.shared.wake_driver();
                 // Those of tunnels have something to say, too.
                 self.shared.tasks.borrow().iter().flatten().for_each(Waker::wake_by_ref);
+                self.deadline.bound_request(None);
                 self.deadline.start(Kind::HeaderTimeout, DRAIN_IDLE_GRACE);
             }
         }

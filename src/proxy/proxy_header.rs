@@ -46,6 +46,7 @@ pub async fn receive(
         listener_index: info.listener_index,
         listener_open: info.listener_open.clone(),
         is_secure: info.is_secure,
+        ends_at: info.ends_at,
     }))
 }
 

@@ -303,6 +303,7 @@ pub fn may_keep_alive(exchange: &Exchange) -> bool {
         && exchange.head.method != Method::Connect
         && !exchange.core.draining.get()
         && exchange.is_listener_open()
+        && !exchange.client.is_old(exchange.core.timers.lately())
 }
 
 /// Renders the final response head for the client into `out`.
