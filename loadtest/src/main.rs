@@ -7,6 +7,7 @@ mod bench;
 mod client;
 mod forwarder;
 mod histogram;
+mod http2;
 mod peers;
 mod sys;
 
@@ -17,10 +18,11 @@ use args::Args;
 
 const USAGE: &str = "\
 loadtest backend   --listen 127.0.0.1:PORT [--threads 1]
+loadtest http2-backend --listen 127.0.0.1:PORT
 loadtest forwarder --listen ADDRESS --to ADDRESS [--splice]
 loadtest bench     [--cases LIST] [--peers LIST] [--rounds 3] [--seconds 3] [--access-log]
                    [--write docs/benchmarks.md] [--json FILE] [--allow-noisy] [--tidegate FILE]
-Port 0 picks a free one; `backend` and `forwarder` print the address that they listen on.
+Port 0 picks a free one; the backends and `forwarder` print the address that they listen on.
 See loadtest/README.md for the cases and peers.";
 
 fn main() -> ExitCode {
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         words.split_first().map_or(("", &words[..]), |(first, rest)| (first.as_str(), rest));
     let result = match command {
         "backend" => run_backend(rest),
+        "http2-backend" => run_http2_backend(rest),
         "forwarder" => run_forwarder(rest),
         "bench" => bench::main(rest),
         "help" | "--help" | "-h" => {
@@ -51,6 +54,12 @@ fn run_backend(words: &[String]) -> Result<(), String> {
     let listen: SocketAddr = args.required("listen")?;
     let threads = args.get("threads")?.unwrap_or(1);
     backend::serve(listen, threads).map_err(|error| format!("backend on {listen}: {error}"))
+}
+
+fn run_http2_backend(words: &[String]) -> Result<(), String> {
+    let args = Args::parse(words, &["listen"], &[])?;
+    let listen: SocketAddr = args.required("listen")?;
+    backend::http2::serve(listen).map_err(|error| format!("backend on {listen}: {error}"))
 }
 
 fn run_forwarder(words: &[String]) -> Result<(), String> {

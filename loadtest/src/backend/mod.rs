@@ -4,6 +4,7 @@
 
 pub mod answer;
 mod connection;
+pub mod http2;
 mod request;
 
 use std::io::{self, Write};

@@ -52,6 +52,17 @@ pub enum Load {
         sockets: usize,
         message_bytes: usize,
     },
+    /// Unary gRPC calls, so many at once on each connection.
+    Calls {
+        connections: usize,
+        streams: usize,
+        message_bytes: usize,
+    },
+    /// Bidirectional gRPC streams, one on each connection.
+    Messages {
+        streams: usize,
+        message_bytes: usize,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -250,6 +261,27 @@ pub const ALL: &[Case] = &[
     http2("h2", "HTTP/2 without TLS: GET, 1 KiB, 8 connections of 32 streams", 8, 32, "/"),
     http2("h2one", "HTTP/2 without TLS: GET, 1 KiB, 64 connections of one stream", 64, 1, "/"),
     http2("h2body64k", "HTTP/2 without TLS: GET, 64 KiB, 8 connections of 8 streams", 8, 8, "/bytes/65536"),
+    Case {
+        name: "grpc",
+        title: "gRPC, HTTP/2 on both sides: unary calls of 100 bytes, 8 connections of 32 streams",
+        layer: Layer::Grpc,
+        load: Load::Calls { connections: 8, streams: 32, message_bytes: 100 },
+        metrics: COUNTED,
+    },
+    Case {
+        name: "grpc64k",
+        title: "gRPC, HTTP/2 on both sides: unary calls of 64 KiB, 8 connections of 8 streams",
+        layer: Layer::Grpc,
+        load: Load::Calls { connections: 8, streams: 8, message_bytes: 65_536 },
+        metrics: COUNTED,
+    },
+    Case {
+        name: "grpcbidi",
+        title: "gRPC, HTTP/2 on both sides: 64 streams, each echoing messages of 1 KiB; a request is a message and its echo",
+        layer: Layer::Grpc,
+        load: Load::Messages { streams: 64, message_bytes: 1024 },
+        metrics: SMALL,
+    },
     Case {
         name: "l4small",
         title: "L4: small messages (GET of 1 KiB), 64 connections",

@@ -12,7 +12,9 @@ use super::machine::{self, Watch};
 use super::pulse::Pulse;
 use crate::client::exchange::Request;
 use crate::client::stream::Stream;
-use crate::client::{self, Outcome, echo, events, h2load, handshakes, idle, open_loop, transfer, wrk};
+use crate::client::{
+    self, Outcome, echo, events, h2load, handshakes, idle, messages, open_loop, transfer, wrk,
+};
 use crate::peers::{Layer, Peer, Programs, Running, Setup};
 
 /// After readiness, before the first figure is read.
@@ -29,6 +31,8 @@ pub struct Bench<'a> {
     pub programs: &'a Programs,
     pub dir: &'a Path,
     pub backend: SocketAddr,
+    /// Of gRPC calls.
+    pub http2_backend: SocketAddr,
     pub proxy_core: usize,
     pub load_core: usize,
     pub duration: Duration,
@@ -63,7 +67,7 @@ impl Bench<'_> {
     pub fn sample(&self, case: &Case, peer: Peer) -> Result<Sample, String> {
         let setup = Setup {
             dir: self.dir,
-            backend: self.backend,
+            backend: if case.layer == Layer::Grpc { self.http2_backend } else { self.backend },
             layer: case.layer,
             access_log: self.access_log,
             events: matches!(case.load, Load::Events { .. }),
@@ -102,7 +106,7 @@ impl Bench<'_> {
         }
         // A proxy that answers by itself would look cheap.
         let served = self.served()? - served_before;
-        if served < outcome.requests {
+        if served < outcome.requests && case.layer != Layer::Grpc {
             sample.errors += outcome.requests - served;
             sample.note = Some(format!("the backend saw {served} of {} requests", outcome.requests));
         }
@@ -122,7 +126,21 @@ impl Bench<'_> {
                 wrk::run(address, &load, duration, self.load_core, self.dir)
             }
             Load::H2load { connections, streams, path } => {
-                h2load::run(address, connections, streams, path, duration, self.load_core)
+                let load = h2load::Load { connections, streams, path, call: None };
+                h2load::run(address, &load, duration, self.load_core)
+            }
+            Load::Calls { connections, streams, message_bytes } => {
+                let call = Some((message_bytes, self.dir));
+                let load = h2load::Load { connections, streams, path: "/load.Test/Echo", call };
+                let outcome = h2load::run(address, &load, duration, self.load_core)?;
+                // A proxy that answers by itself would look cheap.
+                match outcome.body_bytes >= outcome.requests * message_bytes as u64 {
+                    true => Ok(outcome),
+                    false => Err(io::Error::other("not all messages were echoed")),
+                }
+            }
+            Load::Messages { streams, message_bytes } => {
+                messages::run(address, streams, message_bytes, duration)
             }
             Load::Download { connections, body_bytes } => {
                 let request = Request::get(address, &format!("/bytes/{body_bytes}"));

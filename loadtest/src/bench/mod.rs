@@ -43,10 +43,14 @@ pub fn main(words: &[String]) -> Result<(), String> {
     let (backend, address) = peers::start_own(&["backend", "--listen", "127.0.0.1:0"], load_core)
         .map_err(|error| format!("backend: {error}"))?;
     let _backend = Stopped(Some(backend));
+    let (backend, http2_address) = peers::start_own(&["http2-backend", "--listen", "127.0.0.1:0"], load_core)
+        .map_err(|error| format!("backend of gRPC: {error}"))?;
+    let _http2_backend = Stopped(Some(backend));
     let bench = Bench {
         programs: &options.programs,
         dir: &dir.0,
         backend: address,
+        http2_backend: http2_address,
         proxy_core,
         load_core,
         duration: Duration::from_secs(options.seconds),
@@ -108,7 +112,8 @@ impl Options {
         if needs_wrk && options.programs.wrk.is_none() {
             return Err("wrk is missing: apt-get install wrk".to_owned());
         }
-        let needs_h2load = options.cases.iter().any(|case| matches!(case.load, Load::H2load { .. }));
+        let needs_h2load =
+            options.cases.iter().any(|case| matches!(case.load, Load::H2load { .. } | Load::Calls { .. }));
         if needs_h2load && options.programs.h2load.is_none() {
             return Err("h2load is missing: apt-get install nghttp2-client".to_owned());
         }

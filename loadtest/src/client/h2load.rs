@@ -1,26 +1,36 @@
 //! Runs nghttp2's h2load for one period over HTTP/2 without TLS and reads what it counted. It tells no percentiles.
 
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::Outcome;
 use super::wrk::output_within;
+use crate::http2::message;
 use crate::sys::{self, SIGKILL};
 
-pub fn run(
-    address: SocketAddr,
-    connections: usize,
-    streams: usize,
-    path: &str,
-    duration: Duration,
-    core: usize,
-) -> io::Result<Outcome> {
+pub struct Load<'l> {
+    pub connections: usize,
+    pub streams: usize,
+    pub path: &'l str,
+    /// Of a gRPC call instead of a GET: the bytes of its message, and where a file for it may lie.
+    pub call: Option<(usize, &'l Path)>,
+}
+
+pub fn run(address: SocketAddr, load: &Load<'_>, duration: Duration, core: usize) -> io::Result<Outcome> {
+    let Load { connections, streams, path, call } = load;
     let seconds = duration.as_secs().max(1);
     let mut command = Command::new("h2load");
     command.args(["-t1", "-D", &seconds.to_string()]);
     command.args(["-c", &connections.to_string(), "-m", &streams.to_string()]);
+    if let Some((message_bytes, dir)) = call {
+        let file = dir.join("message");
+        fs::write(&file, message(*message_bytes))?;
+        command.arg("-d").arg(file).args(["-H", "content-type: application/grpc", "-H", "te: trailers"]);
+    }
     command.arg(format!("http://{address}{path}"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     sys::bind_child(&mut command, &[core], SIGKILL);

@@ -7,6 +7,7 @@ pub mod exchange;
 pub mod h2load;
 pub mod handshakes;
 pub mod idle;
+pub mod messages;
 pub mod open_loop;
 pub mod response;
 pub mod stream;

@@ -74,13 +74,14 @@ fn tidegate(setup: &Setup, dir: &Path, address: SocketAddr, workers: usize) -> R
     let log = if setup.access_log { dir.join("access.log").display().to_string() } else { "off".to_owned() };
     const ROUTE: &str = "\n[[route]]\nname = \"all\"\nmatch = { path = \"/**\" }\nto = \"backend\"\n";
     let (listener, route) = match setup.layer {
-        Layer::Http | Layer::Http2 => ("", ROUTE),
+        Layer::Http | Layer::Http2 | Layer::Grpc => ("", ROUTE),
         Layer::Https => {
             ("protocol = \"https\"\ntls = { certificate = \"edge.pem\", key = \"edge.key\" }\n", ROUTE)
         }
         Layer::Tcp => ("protocol = \"tcp\"\nto = \"backend\"\n", ""),
     };
     let backend = setup.backend;
+    let protocol = if setup.layer == Layer::Grpc { "protocol = \"h2\"" } else { "" };
     Ok(format!(
         "workers = {workers}
 
@@ -99,6 +100,7 @@ address = \"{address}\"
 {listener}
 [service.backend]
 endpoints = [\"{backend}\"]
+{protocol}
 {route}"
     ))
 }
@@ -159,8 +161,18 @@ stream {{
                 "ssl_certificate {dir}/edge.pem; ssl_certificate_key {dir}/edge.key; ssl_protocols TLSv1.2 TLSv1.3;"
             ),
         ),
-        Layer::Http2 => (" http2", String::new()),
+        Layer::Http2 | Layer::Grpc => (" http2", String::new()),
         Layer::Http | Layer::Tcp => ("", String::new()),
+    };
+    let pass = match setup.layer {
+        Layer::Grpc => "grpc_pass grpc://backend;".to_owned(),
+        _ => format!(
+            "proxy_pass http://backend;
+            proxy_http_version 1.1;
+            {connection}
+            proxy_request_buffering off;
+            proxy_max_temp_file_size 0;"
+        ),
     };
     Ok(format!(
         "{common}
@@ -188,11 +200,7 @@ http {{
         listen {address}{ssl} backlog=4096;
         {certificate}
         location / {{
-            proxy_pass http://backend;
-            proxy_http_version 1.1;
-            {connection}
-            proxy_request_buffering off;
-            proxy_max_temp_file_size 0;
+            {pass}
         }}
     }}
 }}
@@ -227,7 +235,12 @@ fn nghttpx(setup: &Setup, address: SocketAddr) -> Vec<String> {
         "--workers=1".to_owned(),
         "--single-process".to_owned(),
         format!("--frontend={},{};no-tls", front.ip(), front.port()),
-        format!("--backend={},{}", back.ip(), back.port()),
+        format!(
+            "--backend={},{}{}",
+            back.ip(),
+            back.port(),
+            if setup.layer == Layer::Grpc { ";;proto=h2" } else { "" }
+        ),
         "--backend-connections-per-host=512".to_owned(),
         "--errorlog-file=/dev/stderr".to_owned(),
     ]
@@ -237,7 +250,7 @@ fn haproxy(setup: &Setup, dir: &Path, address: SocketAddr, splice: bool) -> Stri
     let (dir, backend) = (dir.display(), setup.backend);
     let (log, log_format) = match (setup.access_log, setup.layer) {
         (false, _) => ("", ""),
-        (true, Layer::Http | Layer::Http2 | Layer::Https) => {
+        (true, Layer::Http | Layer::Http2 | Layer::Grpc | Layer::Https) => {
             ("log stdout format raw local0", "log global\n  option httplog")
         }
         (true, Layer::Tcp) => ("log stdout format raw local0", "log global\n  option tcplog"),
@@ -250,14 +263,15 @@ fn haproxy(setup: &Setup, dir: &Path, address: SocketAddr, splice: bool) -> Stri
     // Without it HAProxy 2.6 holds events back for 80 ms and more, which is cheap and useless.
     let no_delay = if setup.events { "option http-no-delay" } else { "" };
     let (mode, reuse) = match setup.layer {
-        Layer::Http | Layer::Http2 | Layer::Https => ("http", "http-reuse always"),
+        Layer::Http | Layer::Http2 | Layer::Grpc | Layer::Https => ("http", "http-reuse always"),
         Layer::Tcp => ("tcp", ""),
     };
     let ssl = match setup.layer {
         Layer::Https => format!("ssl crt {dir}/both.pem"),
-        Layer::Http2 => "proto h2".to_owned(),
+        Layer::Http2 | Layer::Grpc => "proto h2".to_owned(),
         Layer::Http | Layer::Tcp => String::new(),
     };
+    let proto = if setup.layer == Layer::Grpc { "proto h2" } else { "" };
     // Each connection needs two descriptors, and each pipe two more.
     let connections = (setup.open_files / 2).saturating_sub(1200).min(8000);
     format!(
@@ -280,7 +294,7 @@ frontend web
   bind {address} backlog 4096 {ssl}
   default_backend backend
 backend backend
-  server one {backend}
+  server one {backend} {proto}
 "
     )
 }
@@ -301,7 +315,7 @@ fn envoy(setup: &Setup, dir: &Path, address: SocketAddr) -> String {
               "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
               "stat_prefix": "web", "cluster": "backend"{log}}}}}"#
         ),
-        Layer::Http | Layer::Http2 | Layer::Https => format!(
+        Layer::Http | Layer::Http2 | Layer::Grpc | Layer::Https => format!(
             r#"{{"name": "http", "typed_config": {{
               "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
               "stat_prefix": "web", "generate_request_id": false{log},
@@ -321,12 +335,20 @@ fn envoy(setup: &Setup, dir: &Path, address: SocketAddr) -> String {
                 "certificate_chain": {{"filename": "{0}/edge.pem"}}, "private_key": {{"filename": "{0}/edge.key"}}}}]}}}}}}"#,
             dir.display()
         ),
-        Layer::Http | Layer::Http2 | Layer::Tcp => String::new(),
+        Layer::Http | Layer::Http2 | Layer::Grpc | Layer::Tcp => String::new(),
+    };
+    let protocol = match setup.layer {
+        Layer::Grpc => {
+            r#""typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+              "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+              "explicit_http_config": {"http2_protocol_options": {}}}},"#
+        }
+        _ => "",
     };
     format!(
         r#"{{"static_resources": {{
           "listeners": [{{"name": "web", "address": {listen}, "filter_chains": [{{"filters": [{filter}]{tls}}}]}}],
-          "clusters": [{{"name": "backend", "type": "STATIC", "connect_timeout": "5s",
+          "clusters": [{{"name": "backend", "type": "STATIC", "connect_timeout": "5s", {protocol}
             "circuit_breakers": {{"thresholds": [{{"max_connections": 100000, "max_pending_requests": 100000,
               "max_requests": 100000}}]}},
             "load_assignment": {{"cluster_name": "backend", "endpoints": [{{"lb_endpoints": [

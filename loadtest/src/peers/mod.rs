@@ -87,6 +87,8 @@ impl Peer {
         let is_bare = matches!(self, Self::Forwarder | Self::ForwarderSplice | Self::Direct);
         match layer {
             Layer::Http2 => !is_bare,
+            // h2o has no HTTP/2 towards backends.
+            Layer::Grpc => !is_bare && !matches!(self, Self::HaproxySplice | Self::H2o),
             Layer::Https => !is_bare && !matches!(self, Self::HaproxySplice | Self::Nghttpx | Self::H2o),
             Layer::Http | Layer::Tcp => !matches!(self, Self::Nghttpx | Self::H2o),
         }
@@ -110,6 +112,8 @@ pub enum Layer {
     Https,
     /// HTTP/2 without TLS towards the client, HTTP/1.1 towards the backend.
     Http2,
+    /// HTTP/2 without TLS on both sides.
+    Grpc,
     Tcp,
 }
 
@@ -201,7 +205,7 @@ impl Running {
             }
             // Of what is not HTTP/1, that it listens has to do: what it says is seen by the load.
             let answered = match self.layer {
-                Layer::Https | Layer::Http2 => TcpStream::connect(self.address).map(drop),
+                Layer::Https | Layer::Http2 | Layer::Grpc => TcpStream::connect(self.address).map(drop),
                 Layer::Http | Layer::Tcp => client::get(self.address, "/").map(drop),
             };
             match answered {
