@@ -260,8 +260,10 @@ impl Uplink<'_> {
     ) -> Result<(), Error> {
         let is_chunked = self.exchange.head.framing == Framing::Chunked;
         let total = &self.exchange.facts.request_bytes;
-        const COPIED_BYTES_MAX: usize = 8 * 1024;
         let mut framed = Vec::new();
+        for piece in self.replay.end() {
+            self.send_piece(client, upstream, piece.filled(), &mut framed, deadline).await?;
+        }
         loop {
             self.client_is_silent(deadline);
             let input = async { Ok(client.input().await) };
@@ -282,23 +284,36 @@ impl Uplink<'_> {
             if total.get() > self.bounds.body_bytes_max {
                 return Err(Kind::BodyTooLarge.into());
             }
-            framed.clear();
-            if is_chunked {
-                framed.extend_from_slice(format!("{:x}\r\n", bytes.len()).as_bytes());
-            }
-            // One copy of a small piece is cheaper than two more sends.
-            if is_chunked && bytes.len() <= COPIED_BYTES_MAX {
-                framed.extend_from_slice(bytes);
-                framed.extend_from_slice(b"\r\n");
-                self.send_or_gone(client, upstream, &framed, deadline).await?;
-            } else {
-                self.send_or_gone(client, upstream, &framed, deadline).await?;
-                self.send_or_gone(client, upstream, bytes, deadline).await?;
-                let end: &[u8] = if is_chunked { b"\r\n" } else { b"" };
-                self.send_or_gone(client, upstream, end, deadline).await?;
-            }
+            self.send_piece(client, upstream, bytes, &mut framed, deadline).await?;
             client.credit(bytes.len());
         }
+    }
+
+    /// Sends a piece of a stream's payload in the framing that the head has announced. `framed` is room for it.
+    async fn send_piece(
+        &self,
+        client: &Http2Stream,
+        upstream: &Stream,
+        bytes: &[u8],
+        framed: &mut Vec<u8>,
+        deadline: &Deadline,
+    ) -> Result<(), Error> {
+        const COPIED_BYTES_MAX: usize = 8 * 1024;
+        let is_chunked = self.exchange.head.framing == Framing::Chunked;
+        framed.clear();
+        if is_chunked {
+            framed.extend_from_slice(format!("{:x}\r\n", bytes.len()).as_bytes());
+        }
+        // One copy of a small piece is cheaper than two more sends.
+        if is_chunked && bytes.len() <= COPIED_BYTES_MAX {
+            framed.extend_from_slice(bytes);
+            framed.extend_from_slice(b"\r\n");
+            return self.send_or_gone(client, upstream, framed, deadline).await;
+        }
+        self.send_or_gone(client, upstream, framed, deadline).await?;
+        self.send_or_gone(client, upstream, bytes, deadline).await?;
+        let end: &[u8] = if is_chunked { b"\r\n" } else { b"" };
+        self.send_or_gone(client, upstream, end, deadline).await
     }
 
     /// `send`, which ends with the client too: its stream may be reset while the upstream takes nothing.

@@ -57,13 +57,29 @@ impl Whole {
 pub struct Replay {
     kept: RefCell<Vec<Rc<Buffer>>>,
     bytes: Cell<usize>,
-    is_lost: Cell<bool>,
+    /// All that was taken of the body is here; not before a stream has begun to be kept.
+    is_whole: Cell<bool>,
+    /// There will be no other try, or too much was taken.
+    is_over: Cell<bool>,
 }
 
 impl Replay {
     /// Whether all that was taken of the body is here.
     pub fn is_whole(&self) -> bool {
-        !self.is_lost.get()
+        self.is_whole.get()
+    }
+
+    /// From now on what is taken is kept; what was kept before is to be sent first.
+    fn begin(&self) -> Vec<Rc<Buffer>> {
+        self.is_whole.set(!self.is_over.get());
+        self.kept.borrow().clone()
+    }
+
+    /// From now on nothing is kept; what was kept before is to be sent first.
+    pub fn end(&self) -> Vec<Rc<Buffer>> {
+        let kept = self.kept.take();
+        self.forget();
+        kept
     }
 
     /// Large pieces are kept as they are, of small ones a copy that is no larger.
@@ -81,7 +97,8 @@ impl Replay {
 
     /// There will be no other try.
     pub fn forget(&self) {
-        self.is_lost.set(true);
+        self.is_over.set(true);
+        self.is_whole.set(false);
         self.kept.take();
     }
 }
@@ -194,8 +211,7 @@ impl Uplink<'_> {
     ) -> Result<(), Error> {
         let total = &self.exchange.facts.request_bytes;
         let mut intake = self.intake();
-        let replayed = self.replay.kept.borrow().clone();
-        for piece in replayed {
+        for piece in self.replay.begin() {
             self.begin();
             self.pass(upstream, taken(&mut intake, piece.filled(), false)?, false, deadline).await?;
         }
