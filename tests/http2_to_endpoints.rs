@@ -154,6 +154,11 @@ fn every_framing_of_an_answer_arrives_whole() {
             }
             "/trailers-alone" => respond.send_response(head(200), false)?.send_trailers(trailers()),
             "/none" => server::answer(respond, head(204), b""),
+            "/spaces" => {
+                // As grpcio sends it.
+                let spaced = Response::builder().header("x-words", HeaderValue::from_static("so "));
+                server::answer(respond, spaced.body(()).unwrap(), b"")
+            }
             "/empty" => server::answer(respond, head(200), b""),
             "/unchanged" => server::answer(respond, head(304), b""),
             "/head" => {
@@ -188,6 +193,12 @@ fn every_framing_of_an_answer_arrives_whole() {
         assert_eq!((&*new.body, &*old.body), (body.as_bytes(), body.as_bytes()), "{path}");
         let sum = new.trailers.as_ref().map(|trailers| trailers["x-sum"].clone());
         assert_eq!(sum.is_some(), path.starts_with("/trailers"), "{path}");
+    }
+    for answer in [
+        client.get("/spaces").unwrap().fields["x-words"].to_str().unwrap(),
+        http1.get("/spaces").unwrap().get("x-words").unwrap(),
+    ] {
+        assert_eq!(answer, "so");
     }
     // All of them on one connection, since each was framed as it ends.
     let head = http1.request("HEAD", b"HEAD /head HTTP/1.1\r\nhost: a.test\r\n\r\n").unwrap();

@@ -190,7 +190,7 @@ impl Connection {
             },
             decoder: Decoder::new(TABLE_BYTES),
             encoder: Encoder::new(TABLE_BYTES),
-            lines: Lines::new(limits),
+            lines: Lines::new(limits, is_client),
             reading: if is_client { Reading::First } else { Reading::Preface },
             block: None,
             streams: Vec::new(),

@@ -19,6 +19,8 @@ pub struct Lines {
     /// All cookies count as none.
     fields: usize,
     limits: Limits,
+    /// They are a server's: what frames them is judged, and space around values left to who reads them.
+    of_server: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -90,8 +92,10 @@ impl Sink for Lines {
 }
 
 impl Lines {
-    pub fn new(limits: Limits) -> Lines {
-        Lines { limits, ..Lines::default() }
+    /// `of_server`: those of responses. Servers let values end with a space (grpcio does in `grpc-message`), and a gateway that
+    /// refused them would hide what they say; no HTTP/1.1 reader takes it for a part of the value.
+    pub fn new(limits: Limits, of_server: bool) -> Lines {
+        Lines { limits, of_server, ..Lines::default() }
     }
 
     pub fn clear(&mut self) {
@@ -247,7 +251,7 @@ impl Lines {
             return Err(Malformed("a field name with forbidden characters"));
         }
         let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-        if is_space(value.first()) || is_space(value.last()) {
+        if !self.of_server && (is_space(value.first()) || is_space(value.last())) {
             return Err(Malformed("a field value that begins or ends with space"));
         }
         if Portable.class_end::<VALUE>(value, 0) != value.len() {
