@@ -10,6 +10,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use rustls::version::{TLS12, TLS13};
 
 use harness::gateway::Reload;
+use harness::http2_server::Http2Backend;
 use harness::process::Directory;
 use harness::tls::{Certificate, Trust};
 use harness::tls_front::{Manner, TlsFront};
@@ -208,6 +209,27 @@ fn our_certificate_is_shown_where_it_is_asked_for() {
         }
         assert_eq!(origin.requests() - before, 10, "each arrived once");
     }
+}
+
+/// The same over HTTP/2, where it is the connection that ends, and others' requests with it.
+#[test]
+fn a_refusal_over_http2_is_told_as_one_and_tried_elsewhere() {
+    let (place, origin) = (Place::new(&["models.test"]), Http2Backend::echo());
+    let manner = Manner { alpn: &[b"h2"], ..Manner::of(&place.endpoint) };
+    let strict = Manner { client: Some(&place.own), ..manner };
+    let front = TlsFront::start(origin.address, &Manner { versions: &[&TLS13], ..strict });
+    let other = TlsFront::start(origin.address, &manner);
+    let service = format!("protocol = \"h2\"\n{}", place.tls(NAMED));
+    let gateway = Gateway::before_with(&[front.address], "", &service);
+    assert_eq!(gateway.client().get("/").expect("an answer").status, 502);
+    let errors = [("kind", "upstream_tls_failed")];
+    assert_eq!(gateway.metrics().sum("tidegate_request_errors_total", &errors), 1.0);
+    assert!(gateway.stderr().contains("no TLS with endpoint"), "{}", gateway.stderr());
+    let gateway = Gateway::before_with(&[front.address, other.address], "", &service);
+    for number in 0..10 {
+        assert_eq!(gateway.client().post("/", b"once").unwrap().status, 200, "request {number}");
+    }
+    assert_eq!(origin.requests(), 10, "each arrived once");
 }
 
 /// What nothing has changed of goes on; what was agreed on under other settings does not.

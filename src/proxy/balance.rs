@@ -220,10 +220,17 @@ fn towards(endpoint: &Endpoint) -> Option<&Towards> {
     endpoint.tls.as_ref().map(|tls| &tls.http)
 }
 
-/// `error`, unless it is that the endpoint refuses our certificate: then nothing of what was sent has been looked at.
-pub fn unless_refused(core: &Core, service: &str, endpoint: &str, error: Error) -> Error {
+/// `error`, unless it came of this one: that the endpoint refuses our certificate, so that nothing of what was sent has been
+/// looked at.
+pub fn unless_refused(
+    core: &Core,
+    service: &str,
+    endpoint: &str,
+    error: Error,
+    of: Option<&io::Error>,
+) -> Error {
     let source = error.source.as_ref().and_then(|source| source.downcast_ref::<io::Error>());
-    if !source.is_some_and(refuses_our_certificate) {
+    if !source.or(of).is_some_and(refuses_our_certificate) {
         return error;
     }
     no_tls(core, service, endpoint, &error);

@@ -162,7 +162,8 @@ impl Uplink<'_> {
         };
         let client = match client {
             End::Http1(reader) => reader,
-            End::Http2(stream) => return self.relay_http2(stream, upstream, &deadline).await,
+            // Apart, as the largest of them.
+            End::Http2(stream) => return Box::pin(self.relay_http2(stream, upstream, &deadline)).await,
         };
         match self.exchange.head.framing {
             Framing::Length(length) => self.relay_length(client, upstream, length, &deadline).await,

@@ -24,6 +24,7 @@ use crate::runtime::core::Core;
 use super::deadline::{Deadline, bounded};
 use super::end::End;
 use super::exchange::{ClientInfo, Exchange};
+use super::forward::Within;
 use super::http2;
 use super::pipeline;
 use super::problem;
@@ -256,7 +257,7 @@ async fn serve_requests(core: &Rc<Core>, client: &mut Client) -> After {
         drop(snapshot);
         let is_read = read.is_ok();
         let after = match read {
-            Ok(()) => pipeline::handle(&mut exchange, client).await,
+            Ok(()) => pipeline::handle::<Within>(&mut exchange, client).await,
             Err(error) => problem::answer(&exchange, client, error).await,
         };
         let is_over = after == After::Close && is_read && sends_no_more(&exchange, client);

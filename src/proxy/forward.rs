@@ -26,6 +26,29 @@ use super::retry::{Failure, Tries, Verdict};
 use super::routed::Routed;
 use super::{proxy_header, transform, tunnel};
 
+/// Where a future lives that only some requests need: a request's own is as large as the largest that it may hold.
+pub trait Room {
+    fn of<F: Future>(future: F) -> impl Future<Output = F::Output>;
+}
+
+/// In the request's own: for a connection that has one request at a time.
+pub struct Within;
+
+/// Apart, once it is needed: for one of many streams, most of which may need another.
+pub struct Apart;
+
+impl Room for Within {
+    fn of<F: Future>(future: F) -> impl Future<Output = F::Output> {
+        future
+    }
+}
+
+impl Room for Apart {
+    fn of<F: Future>(future: F) -> impl Future<Output = F::Output> {
+        Box::pin(future)
+    }
+}
+
 /// How a try ended without an error.
 enum Tried {
     Finished(After),
@@ -34,7 +57,7 @@ enum Tried {
 }
 
 /// Sends the request to its service until a response is relayed or nothing more may be tried.
-pub async fn forward(
+pub async fn forward<R: Room>(
     exchange: &Exchange,
     client: &mut Client,
     routed: Routed,
@@ -63,7 +86,7 @@ pub async fn forward(
             progress: Progress::default(),
             was_pooled: false,
         };
-        let result = attempt.run(client, &mut routed, &chosen).await;
+        let result = attempt.run::<R>(client, &mut routed, &chosen).await;
         let (was_pooled, upload_begun) = (attempt.was_pooled, attempt.progress.upload_begun.get());
         match result {
             Ok(Tried::Finished(after)) => return Ok(after),
@@ -107,7 +130,7 @@ struct Way<'a> {
 
 impl Attempt<'_> {
     /// `routed` is taken once the response's head is relayed: a long stream keeps no snapshot.
-    async fn run(
+    async fn run<R: Room>(
         &mut self,
         client: &mut Client,
         routed: &mut Option<Routed>,
@@ -125,14 +148,23 @@ impl Attempt<'_> {
         let (upstream, was_pooled) =
             balance::connect(exchange, client, self.service, &chosen.endpoint, fresh).await?;
         self.was_pooled = was_pooled;
-        let mut upstream = match upstream {
-            Upstream::Http1(reader) => reader,
-            // Apart: whoever goes another way needs no room for this.
-            Upstream::Http2(link) => {
-                return Box::pin(self.over_http2(client, routed, &bounds, &link, chosen)).await;
-            }
-        };
+        match upstream {
+            Upstream::Http1(reader) => R::of(self.over_http1(client, routed, &bounds, reader, chosen)).await,
+            Upstream::Http2(link) => Box::pin(self.over_http2(client, routed, &bounds, &link, chosen)).await,
+        }
+    }
 
+    /// On a connection that is this request's alone.
+    async fn over_http1(
+        &mut self,
+        client: &mut Client,
+        routed: &mut Option<Routed>,
+        bounds: &Bounds,
+        mut upstream: Reader,
+        chosen: &Chosen,
+    ) -> Result<Tried, Error> {
+        let exchange = self.exchange;
+        let Some(plan) = routed.as_ref() else { return Err(Kind::Internal.into()) };
         let mut head = exchange.core.take_scratch();
         // Before TLS it has gone already.
         if let (Some(version), false, None) =
@@ -147,7 +179,7 @@ impl Attempt<'_> {
         let stream = upstream.stream.clone();
         let outgoing = Outgoing::Http1(&stream);
         let way = Way { head: Some(head), outgoing, source: Source::Http1(&mut upstream) };
-        let ended = self.converse(client, routed, &bounds, way, chosen).await;
+        let ended = self.converse(client, routed, bounds, way, chosen).await;
         match ended {
             Ok(Ended::Complete { upstream_reusable, after }) => {
                 self.finish(client, upstream, upstream_reusable, &bounds.pool, chosen);
@@ -158,21 +190,21 @@ impl Attempt<'_> {
                 if let Upload::Whole(length) = self.upload {
                     client.end.consume(length);
                 }
-                Ok(Tried::Finished(open_tunnel(exchange, client, End::Http1(upstream), &bounds).await))
+                Ok(Tried::Finished(open_tunnel(exchange, client, End::Http1(upstream), bounds).await))
             }
             Err(error) => {
                 // The upstream learns at once that nobody waits any more.
                 upstream.stream.shutdown_both();
                 let endpoint = &chosen.endpoint;
-                let error =
-                    balance::unless_refused(&exchange.core, &self.service.name, &endpoint.label, error);
+                let (core, service) = (&exchange.core, &self.service.name);
+                let error = balance::unless_refused(core, service, &endpoint.label, error, None);
                 balance::note_connect_error(&exchange.core, endpoint, &error);
                 Err(error)
             }
         }
     }
 
-    /// The same on a stream of a connection that others use, too.
+    /// On a stream of a connection that others use, too.
     async fn over_http2(
         &mut self,
         client: &mut Client,
@@ -233,7 +265,9 @@ impl Attempt<'_> {
                 if is_late && !self.progress.head_received.get() {
                     stream.doubt();
                 }
-                Err(error)
+                let (core, service, label) = (&exchange.core, &self.service.name, &chosen.endpoint.label);
+                let cause = stream.connection_error().filter(|_| error.kind == Kind::UpstreamClosed);
+                Err(balance::unless_refused(core, service, label, error, cause.as_deref()))
             }
         }
     }

@@ -9,7 +9,7 @@ mod stream;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -45,6 +45,8 @@ pub struct Shared {
     driver: RefCell<Option<Waker>>,
     /// Nothing is read or written any more.
     is_closed: Cell<bool>,
+    /// What ended it, if that was no orderly end.
+    error: RefCell<Option<Rc<io::Error>>>,
     /// Those who wait for the endpoint's SETTINGS.
     until_known: RefCell<Vec<Waker>>,
     /// Keeps others waiting until it is known how many streams there may be.
@@ -185,8 +187,13 @@ impl Driver<'_> {
             return Poll::Ready(false);
         }
         let Poll::Ready(filled) = self.reader.poll_fill(context) else { return Poll::Pending };
-        if !matches!(filled, Ok(1..)) {
-            return Poll::Ready(false);
+        match filled {
+            Ok(1..) => {}
+            Ok(0) => return Poll::Ready(false),
+            Err(error) => {
+                self.shared.error.replace(Some(Rc::new(error)));
+                return Poll::Ready(false);
+            }
         }
         // Whoever sends more than this holds is read in larger pieces.
         self.reader.prefer_large(self.reader.is_full());
@@ -316,6 +323,7 @@ impl Shared {
             tasks: RefCell::default(),
             driver: RefCell::default(),
             is_closed: Cell::new(false),
+            error: RefCell::default(),
             until_known: RefCell::default(),
             connecting: RefCell::default(),
             heard: Cell::new(0),

@@ -3,19 +3,20 @@
 
 use super::client::{After, Client};
 use super::exchange::Exchange;
+use super::forward::Room;
 use super::rule::Action;
 use super::{body, cors, forward, grpc, problem, respond, routed, transform};
 use crate::error::{Error, Kind};
 
 /// Serves the request whose head has been read. The exchange's drop observes whatever happens here.
-pub async fn handle(exchange: &mut Exchange, client: &mut Client) -> After {
-    match run(exchange, client).await {
+pub async fn handle<R: Room>(exchange: &mut Exchange, client: &mut Client) -> After {
+    match run::<R>(exchange, client).await {
         Ok(after) => after,
         Err(error) => problem::answer(exchange, client, error).await,
     }
 }
 
-async fn run(exchange: &mut Exchange, client: &mut Client) -> Result<After, Error> {
+async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<After, Error> {
     grpc::recognise(exchange)?;
     // Before routing: no two spellings of a path may route differently.
     transform::normalise_path(exchange)?;
@@ -34,7 +35,7 @@ async fn run(exchange: &mut Exchange, client: &mut Client) -> Result<After, Erro
         return Err(Kind::MethodNotAllowed.into());
     }
     match &routed.rule().action {
-        Action::Forward(_) => forward::forward(exchange, client, routed, upload).await,
+        Action::Forward(_) => forward::forward::<R>(exchange, client, routed, upload).await,
         Action::Redirect { status, location } => {
             respond::redirect(exchange, client, routed.rule(), *status, location).await
         }

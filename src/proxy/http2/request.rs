@@ -15,6 +15,7 @@ use super::super::client::{After, Client, head_error};
 use super::super::deadline::Deadline;
 use super::super::end::End;
 use super::super::exchange::{ClientInfo, Exchange};
+use super::super::forward::Apart;
 use super::super::{pipeline, problem};
 use super::Http2Stream;
 
@@ -51,7 +52,7 @@ async fn serve(stream: Rc<Http2Stream>, info: Rc<ClientInfo>, opened: Opened) {
     }
     let mut client = Client { end: End::Http2(stream.clone()), deadline, info, bound: None };
     let after = match read {
-        Ok(()) => pipeline::handle(&mut exchange, &mut client).await,
+        Ok(()) => pipeline::handle::<Apart>(&mut exchange, &mut client).await,
         Err(error) => problem::answer(&exchange, &mut client, error).await,
     };
     if after != After::Abort {

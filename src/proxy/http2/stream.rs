@@ -88,6 +88,11 @@ impl Http2Stream {
         }
     }
 
+    /// What ended its connection, if that was no orderly end.
+    pub fn connection_error(&self) -> Option<Rc<io::Error>> {
+        self.shared.error.borrow().clone()
+    }
+
     /// It was not answered in time: if nothing else has been heard on the connection meanwhile, it gets no more requests
     /// until something is.
     pub fn doubt(&self) {

@@ -86,7 +86,7 @@ impl Observed {
     pub fn unless_refused(&self, error: Error) -> Error {
         let (service, endpoint) = (self.service.borrow(), self.endpoint.borrow());
         let (service, endpoint) = (service.as_deref().unwrap_or(""), endpoint.as_deref().unwrap_or(""));
-        unless_refused(&self.core, service, endpoint, error)
+        unless_refused(&self.core, service, endpoint, error, None)
     }
 
     pub fn failed(&self, kind: Kind) {
