@@ -28,6 +28,7 @@ impl Http2 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let send = runtime.block_on(async {
             let stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+            stream.set_nodelay(true).unwrap();
             let (send, connection) = h2::client::handshake(stream).await.expect("a handshake");
             tokio::spawn(async move { drop(connection.await) });
             send
