@@ -287,3 +287,37 @@ fn an_endpoint_that_takes_none_is_not_asked() {
     );
     assert_eq!(answer.unwrap().status, 502);
 }
+
+/// A drain ends a WebSocket in its own words, whatever it goes over: a Close with 1001, and then the stream.
+#[test]
+fn a_drain_tells_those_on_streams() {
+    const CLOSE: [u8; 4] = [0x88, 2, 0x03, 0xe9];
+    let ((one, _said), two) = (echoing(), taking());
+    let mut gateway = Gateway::start(
+        "workers = 1\n[shutdown]\ndeadline = \"5s\"\n[listen.web]\naddress = \"@web@\"\n\
+         [service.one]\nendpoints = [\"@one@\"]\n[service.two]\nprotocol = \"h2\"\nendpoints = [\"@two@\"]\n\
+         [[route]]\nmatch.path = \"/two\"\nto = \"two\"\n[[route]]\nto = \"one\"\n",
+        &[("one", one.address), ("two", two.address)],
+    );
+    let mut raw = Raw::connect(gateway.web());
+    let text = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
+    for (stream, path) in [(1, "/one"), (3, "/two")] {
+        raw.send(&connect(stream, path));
+        assert!(is_ok(&raw.until(HEADERS)));
+        exchange(&mut raw, stream, &text);
+    }
+    gateway.signal(libc::SIGTERM);
+    gateway.until_refused(gateway.web());
+    exchange(&mut raw, 1, &text);
+    let frames = raw.rest();
+    for stream in [1, 3] {
+        let payload: Vec<u8> = frames
+            .iter()
+            .filter(|frame| frame.kind == DATA && frame.stream == stream)
+            .flat_map(|frame| frame.payload.clone())
+            .collect();
+        assert_eq!(payload, CLOSE, "stream {stream}");
+        assert!(frames.iter().any(|frame| frame.stream == stream && frame.ends_stream()), "stream {stream}");
+    }
+    assert!(gateway.wait_exit(PATIENCE).expect("it ends").success());
+}
