@@ -499,6 +499,26 @@ fn events_come_as_they_are_made() {
 }
 
 #[test]
+fn as_many_streams_as_the_config_allows_are_open_at_once() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let origin = Backend::serve(move |_, conn| {
+        wait.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        let _ = conn.write(&backend::ok(b"whole"));
+    });
+    let gateway = Gateway::before_with(&[origin.address], "[limits]\nhttp2_streams = 2\n", "");
+    let mut raw = Raw::connect(gateway.web());
+    let settings = raw.until(http2::SETTINGS);
+    assert!(settings.payload.chunks(6).any(|entry| entry == [0, 3, 0, 0, 0, 2]), "{settings:?}");
+    raw.send(&frame(http2::SETTINGS, http2::ACK, 0, &[]));
+    (0..3).for_each(|n| raw.send(&request(2 * n + 1, "GET", "/", http2::END_STREAM)));
+    let refused = raw.until(http2::RST_STREAM);
+    assert_eq!((refused.stream, refused.code()), (5, 7));
+    (0..2).for_each(|_| go.send(()).unwrap());
+    assert_eq!(raw.body(1), b"whole");
+}
+
+#[test]
 fn a_connection_of_age_ends_and_loses_nothing() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);

@@ -177,6 +177,7 @@ fn settings(
         buffer_bytes_max: limits.value("buffers", from_1_mib) as usize,
         flows_max: limits.value("flows", flows) as usize,
         connections_max: limits.value("connections", value::integer(1..=1_000_000)) as u32,
+        http2_streams_max: limits.value("http2_streams", value::integer(1..=1000)) as u32,
         client_timeouts: client_timeouts(timeouts),
         pool: pool_limits(&root.table_or_empty("pool")),
         splice: splice_policy(&root.table_or_empty("splice")),

@@ -226,6 +226,12 @@ pub const SECTIONS: &[Section] = &[
                 "Client connections of one worker; more are closed at once and counted.",
             ),
             key(
+                "http2_streams",
+                "1 to 1000",
+                "128",
+                "Requests that one HTTP/2 connection may have open at once; more are refused (REFUSED_STREAM).",
+            ),
+            key(
                 "buffers",
                 "size, from 1MiB",
                 "\"256MiB\"",

@@ -80,6 +80,8 @@ pub struct Settings {
     pub chunk_limits: ChunkLimits,
     /// Per worker; more accepted connections are closed at once and counted.
     pub connections_max: u32,
+    /// Of a client's HTTP/2 connection, open at once.
+    pub http2_streams_max: u32,
     /// Per worker; at it new requests are refused.
     pub buffer_bytes_max: usize,
     /// Per worker and UDP listener that has no bound of its own.

@@ -29,8 +29,6 @@ pub use endpoint::begin;
 pub use links::{Connecting, Links, Turned};
 pub use stream::{Failure, Http2Stream, Input};
 
-/// Streams that a client may have open at once: as many as nginx allows.
-const STREAMS_MAX: u32 = 128;
 /// Receptions in a row, before others have their turn.
 const RECEPTIONS_PER_TURN: u32 = 16;
 
@@ -66,8 +64,10 @@ enum Side {
 /// Serves a connection whose client speaks HTTP/2 until it ends. True if it said all that was to say: the end may be an
 /// orderly one.
 pub async fn serve(core: &Rc<Core>, info: &Rc<ClientInfo>, reader: &mut Reader, deadline: &Deadline) -> bool {
-    let limits = limits(&core.snapshot().settings);
-    let connection = Connection::server(core.buffers.clone(), limits, STREAMS_MAX, core.timers.now());
+    let snapshot = core.snapshot();
+    let (limits, streams_max) = (limits(&snapshot.settings), snapshot.settings.http2_streams_max);
+    drop(snapshot);
+    let connection = Connection::server(core.buffers.clone(), limits, streams_max, core.timers.now());
     let shared = Shared::new(core, &reader.stream, connection);
     core.metrics.http2_begun(info.listener_index);
     let side = Side::Client(info.clone());
