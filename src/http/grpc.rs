@@ -123,6 +123,11 @@ impl Messages {
         Messages { bytes_max, left: 0, prefix: [0; PREFIX_BYTES], known: 0 }
     }
 
+    /// Whether no message has begun that is not complete.
+    pub fn is_between(&self) -> bool {
+        self.left == 0 && self.known == 0
+    }
+
     /// Takes note of the next bytes.
     pub fn see(&mut self, mut bytes: &[u8]) -> Result<(), TooLarge> {
         while !bytes.is_empty() {

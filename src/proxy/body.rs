@@ -84,6 +84,8 @@ pub struct Progress {
     pub upload_done: Cell<bool>,
     /// A byte of a streamed body was taken from the client: it cannot be sent again.
     pub upload_begun: Cell<bool>,
+    /// Between two messages of a call its client may be silent for as long as the endpoint may.
+    pub rests: Cell<bool>,
     /// The upstream takes no more of the body: it closed or reset its side.
     pub upload_failed: Cell<bool>,
     /// The upstream's response head is complete.
@@ -265,6 +267,7 @@ impl Uplink<'_> {
         for piece in self.replay.end() {
             self.send_piece(client, upstream, piece.filled(), &mut framed, deadline).await?;
         }
+        client.credit(self.replay.owed());
         loop {
             self.client_is_silent(deadline);
             let input = async { Ok(client.input().await) };

@@ -16,10 +16,9 @@ use super::balance::{self, Chosen, Upstream};
 use super::body::{Outgoing, Progress, Replay, Uplink, Upload, Whole};
 use super::bounds::Bounds;
 use super::client::{After, Bound, Client};
-use super::deadline::{Deadline, bounded, supervised};
+use super::deadline::{Deadline, supervised};
 use super::end::End;
 use super::exchange::Exchange;
-use super::grpc::Call;
 use super::http2::{self, Http2Stream};
 use super::relay::{self, Answering, Downlink, Ended, Source};
 use super::retry::{Failure, Tries, Verdict};
@@ -172,6 +171,7 @@ impl Attempt<'_> {
         {
             proxy_header::announce(version, &exchange.client, client.end.socket(), &mut head)?;
         }
+        exchange.call.iter().for_each(|call| call.goes_over(false));
         transform::request_head(exchange, plan, &mut head);
         if let Upload::Whole(length) = self.upload {
             client.end.copy_arrived(length, &mut head);
@@ -218,12 +218,12 @@ impl Attempt<'_> {
         if exchange.head.method == Method::Connect {
             return Err(Kind::MethodNotAllowed.into());
         }
-        let protocol = transform::upgrade_protocols(exchange).next().filter(|_| exchange.head.upgrade);
+        let protocol = transform::protocol_to_connect(exchange);
         if protocol.is_some() && !is_taken(client, link, bounds).await? {
             let why = "the endpoint takes no CONNECT with a protocol (RFC 8441)";
             return Err(Error::with_source(Kind::BadResponse, why));
         }
-        exchange.call.iter().for_each(Call::goes_over_http2);
+        exchange.call.iter().for_each(|call| call.goes_over(true));
         let mut head = exchange.core.take_scratch();
         transform::request_head(exchange, plan, &mut head);
         let stream = link.request(&head, protocol, self.upload == Upload::None && protocol.is_none());
@@ -372,8 +372,14 @@ async fn open_tunnel(exchange: &Exchange, client: &mut Client, upstream: End, bo
 
 /// Whether the endpoint takes CONNECT with a protocol. It may have to say so first.
 async fn is_taken(client: &mut Client, link: &http2::Shared, bounds: &Bounds) -> Result<bool, Error> {
-    client.deadline.start(Kind::FirstByteTimeout, bounds.upstream_timeouts.first_byte);
-    bounded(pin!(async { Ok(link.takes_protocols().await) }), &client.deadline).await
+    let Client { end, deadline, .. } = client;
+    deadline.start(Kind::FirstByteTimeout, bounds.upstream_timeouts.first_byte);
+    let said = async { link.takes_protocols().await.ok_or_else(|| Kind::UpstreamClosed.into()) };
+    let left = async {
+        end.gone().await;
+        Kind::ClientClosed.into()
+    };
+    supervised(pin!(said), pin!(left), deadline).await
 }
 
 /// Sends the head, with a whole body behind it. Tells apart whether a byte may have reached the upstream.

@@ -27,6 +27,8 @@ pub struct Call {
     web: Option<Form>,
     /// Its endpoint gets gRPC, and the client gRPC-Web.
     is_translated: Cell<bool>,
+    /// The endpoint's answer is no gRPC: a page of whoever stands before it.
+    is_foreign: Cell<bool>,
     /// That the client gives it.
     timeout: Option<Duration>,
     /// When it has to be over, for whatever reason.
@@ -45,8 +47,13 @@ pub fn recognise(exchange: &mut Exchange) -> Result<(), Error> {
         return Ok(());
     }
     let asked = view.first_value("grpc-timeout").map(timeout);
-    exchange.call =
-        Some(Call { web, is_translated: Cell::new(false), timeout: asked.flatten(), end: Cell::new(None) });
+    exchange.call = Some(Call {
+        web,
+        is_translated: Cell::new(false),
+        is_foreign: Cell::new(false),
+        timeout: asked.flatten(),
+        end: Cell::new(None),
+    });
     if asked == Some(None) {
         return Err(Error::with_source(Kind::BadRequest, "grpc-timeout is no timeout"));
     }
@@ -62,6 +69,11 @@ fn is_grpc(content_type: &[u8]) -> bool {
     })
 }
 
+fn content_type<'b>(head: &ResponseHead, bytes: &'b [u8]) -> Option<&'b [u8]> {
+    let is_type = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(b"content-type");
+    head.fields.iter().find(is_type).map(|field| field.value.of(bytes))
+}
+
 impl Call {
     /// The shorter one of its own time and what the route gives; from now on.
     pub fn bound(&self, by_route: Option<Duration>, now: Instant) -> Option<Duration> {
@@ -70,14 +82,25 @@ impl Call {
         bound
     }
 
-    /// Its endpoint speaks HTTP/2: what came as gRPC-Web goes on as gRPC.
-    pub fn goes_over_http2(&self) {
-        self.is_translated.set(self.web.is_some());
+    /// The next try's endpoint speaks HTTP/2, or does not: what came as gRPC-Web goes on as gRPC if it does.
+    pub fn goes_over(&self, http2: bool) {
+        self.is_translated.set(http2 && self.web.is_some());
+        self.is_foreign.set(false);
+    }
+
+    /// Takes note of what the endpoint answers in.
+    pub fn is_answered(&self, head: &ResponseHead, bytes: &[u8]) {
+        self.is_foreign.set(!content_type(head, bytes).is_some_and(is_grpc));
+    }
+
+    /// What the endpoint's messages are told from, if it answers with any.
+    pub fn answer(&self, bytes_max: u64) -> Option<Messages> {
+        (!self.is_foreign.get()).then(|| Messages::new(bytes_max))
     }
 
     /// What the client is answered in, if that is not what the endpoint answers in.
     pub fn translated(&self) -> Option<Form> {
-        self.web.filter(|_| self.is_translated.get())
+        self.web.filter(|_| self.is_translated.get() && !self.is_foreign.get())
     }
 
     /// Whether a field of the request goes on otherwise, or not at all.
@@ -89,20 +112,14 @@ impl Call {
 
     /// Whether a field of the answer does.
     pub fn replaces_in_response(&self, name: &[u8]) -> bool {
-        self.is_translated.get() && name.eq_ignore_ascii_case(b"content-type")
+        self.translated().is_some() && name.eq_ignore_ascii_case(b"content-type")
     }
 
     /// Appends the lines that the client gets for those that are not copied.
     pub fn response_fields(&self, head: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
-        let Some(form) = self.translated() else { return };
-        let is_type = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(b"content-type");
-        if let Some(content_type) = head.fields.iter().find(is_type).map(|field| field.value.of(bytes)) {
+        if let (Some(form), Some(content_type)) = (self.translated(), content_type(head, bytes)) {
             out.extend_from_slice(b"content-type: ");
-            match is_grpc(content_type) {
-                true => form.write_web(content_type, out),
-                // An answer of whoever knows no gRPC.
-                false => out.extend_from_slice(content_type),
-            }
+            form.write_web(content_type, out);
             out.extend_from_slice(b"\r\n");
         }
     }
@@ -137,6 +154,11 @@ pub struct Intake {
 }
 
 impl Intake {
+    /// Whether no message has begun that is not complete.
+    pub fn is_between(&self) -> bool {
+        self.messages.is_between()
+    }
+
     /// The next piece as it goes on, judged.
     pub fn take<'b>(&'b mut self, piece: &'b [u8], is_last: bool) -> Result<&'b [u8], Error> {
         let piece = match &mut self.text {

@@ -138,7 +138,8 @@ impl Downlink<'_> {
 
     /// After an informational response: who is to move next?
     fn await_next_head(&self) {
-        if self.progress.upload_done.get() || self.progress.upload_failed.get() {
+        let Progress { upload_done, upload_failed, rests, .. } = self.progress;
+        if upload_done.get() || upload_failed.get() || rests.get() {
             self.deadline.start(Kind::FirstByteTimeout, self.bounds.upstream_timeouts.first_byte);
         } else if self.exchange.head.expect_continue && !self.progress.upload_begun.get() {
             self.progress.told_to_go_on.set(true);
@@ -253,6 +254,7 @@ pub async fn relay(
     let switched = is_switch(link, upstream, &head)?;
     let framing =
         if switched { Framing::None } else { h1_parse::response_framing(&head, exchange.head.method) };
+    exchange.call.iter().for_each(|call| call.is_answered(&head, upstream.bytes()));
     let is_translated = exchange.call.as_ref().is_some_and(|call| call.translated().is_some());
     let length = upstream.length_at_hand().filter(|length| !is_translated || *length == 0);
     let length = length.filter(|_| matches!(framing, Framing::Chunked | Framing::Close));
@@ -297,7 +299,7 @@ pub async fn relay(
 /// Whether the connection changes protocol; an unasked 101 is refused (RFC 9110 §15.2.2).
 fn is_switch(link: &Downlink<'_>, from: &Source<'_>, head: &ResponseHead) -> Result<bool, Error> {
     let exchange = link.exchange;
-    let of_protocol = matches!(from, Source::Http2(_)) && transform::asks_for_upgrade(exchange);
+    let of_protocol = matches!(from, Source::Http2(_)) && transform::protocol_to_connect(exchange).is_some();
     match head.status {
         // Before the body is through, its rest would pass for bytes of the new protocol.
         101 if !link.progress.upload_done.get() => {

@@ -190,6 +190,14 @@ pub fn asks_for_upgrade(exchange: &Exchange) -> bool {
     exchange.head.upgrade && upgrade_protocols(exchange).next().is_some()
 }
 
+/// What an HTTP/2 endpoint is asked to speak on a stream: in place of GET, CONNECT goes there. A request with a body goes as what
+/// it is, without its upgrade, which any server may ignore (RFC 9110 §7.8).
+pub fn protocol_to_connect(exchange: &Exchange) -> Option<&[u8]> {
+    let head = &exchange.head;
+    let is_bare = head.method == Method::Get && head.framing == Framing::None;
+    upgrade_protocols(exchange).next().filter(|_| is_bare && head.upgrade)
+}
+
 /// Whether a switch can only be to WebSocket (RFC 6455 §4.1).
 pub fn asks_for_websocket(exchange: &Exchange) -> bool {
     asks_for_upgrade(exchange)

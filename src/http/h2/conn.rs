@@ -358,6 +358,20 @@ impl Connection {
         }
     }
 
+    /// A stream has nothing more to send: its turn is the next one's.
+    fn sends_no_more(&mut self, key: Key) {
+        self.leave_queue(key);
+        self.give_up_grant(key);
+        self.wake_waiting();
+    }
+
+    /// A stream in the queue is there once, and knows that it is.
+    fn leave_queue(&mut self, key: Key) {
+        if self.stream_mut(key).is_some_and(|stream| std::mem::take(&mut stream.is_queued)) {
+            self.waiting.retain(|waiting| *waiting != key);
+        }
+    }
+
     /// A stream has used what it was granted, or cannot.
     fn give_up_grant(&mut self, key: Key) {
         let has_grant = self.stream_mut(key).is_some_and(|stream| std::mem::take(&mut stream.has_grant));

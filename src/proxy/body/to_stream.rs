@@ -61,6 +61,8 @@ pub struct Replay {
     is_whole: Cell<bool>,
     /// There will be no other try, or too much was taken.
     is_over: Cell<bool>,
+    /// Of what was taken, what no stream has taken on yet: the client is not to send as much again.
+    owed: Cell<usize>,
 }
 
 impl Replay {
@@ -80,6 +82,11 @@ impl Replay {
         let kept = self.kept.take();
         self.forget();
         kept
+    }
+
+    /// What the client is to be credited with, now that all that is kept is with a stream.
+    pub fn owed(&self) -> usize {
+        self.owed.take()
     }
 
     /// Large pieces are kept as they are, of small ones a copy that is no larger.
@@ -187,8 +194,11 @@ impl Uplink<'_> {
             let lines = lines_end - (decoder.trailer_bytes() - trailers_before)..lines_end;
             trailers.extend_from_slice(&client.bytes()[lines]);
             let is_last = advance.complete && trailers.is_empty();
-            if !payload.is_empty() || is_last {
+            if advance.consumed > 0 {
+                // Also of framing alone: another try would begin in its middle.
                 self.begin();
+            }
+            if !payload.is_empty() || is_last {
                 let payload = taken(&mut intake, &payload, advance.complete)?;
                 self.pass(upstream, payload, is_last, deadline).await?;
             }
@@ -215,10 +225,16 @@ impl Uplink<'_> {
             self.begin();
             self.pass(upstream, taken(&mut intake, piece.filled(), false)?, false, deadline).await?;
         }
+        client.credit(self.replay.owed());
         loop {
-            self.client_is_silent(deadline);
+            match intake.as_ref().is_some_and(Intake::is_between) {
+                true => self.client_rests(deadline),
+                false => self.client_is_silent(deadline),
+            }
             let input = async { Ok(client.input().await) };
-            let piece = match bounded(pin!(input), deadline).await? {
+            let input = bounded(pin!(input), deadline).await?;
+            self.client_rested();
+            let piece = match input {
                 Input::Piece(piece) => Rc::new(piece),
                 Input::End(trailers) if trailers.is_empty() => {
                     taken(&mut intake, &[], true)?;
@@ -241,16 +257,40 @@ impl Uplink<'_> {
                 Kind::ClientClosed.into()
             };
             self.begin();
-            let count = bytes.len();
+            self.replay.owed.set(bytes.len());
             let bytes = taken(&mut intake, bytes, is_last)?;
             let passed = self.pass(upstream, bytes, is_last, deadline);
             // Its clock is restarted with each step by `pass` itself.
             supervised(pin!(passed), pin!(left), deadline).await?;
-            client.credit(count);
+            client.credit(self.replay.owed());
             if is_last {
                 return Ok(());
             }
         }
+    }
+
+    /// Between two messages: the silence of both ends together is bounded as the endpoint's alone would be.
+    fn client_rests(&self, deadline: &Deadline) {
+        if self.client_waits_for_go_ahead() {
+            return deadline.pause();
+        }
+        deadline.pause();
+        self.progress.rests.set(true);
+        if self.awaits_answer() {
+            self.response_deadline.start(Kind::ResponseTimeout, self.bounds.upstream_timeouts.idle);
+        }
+    }
+
+    /// The client has gone on.
+    fn client_rested(&self) {
+        if self.progress.rests.replace(false) && self.awaits_answer() {
+            self.response_deadline.pause();
+        }
+    }
+
+    /// Whether it is the endpoint whom the response waits for.
+    fn awaits_answer(&self) -> bool {
+        !self.progress.head_received.get() || self.progress.receiving.get()
     }
 
     /// What is done to a call's body.

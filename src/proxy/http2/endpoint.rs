@@ -82,12 +82,13 @@ impl Shared {
         self.is_closed.get() || !self.socket.is_secured_towards(towards)
     }
 
-    /// Waits until the endpoint has said whether it takes CONNECT with a protocol, and says so. False at its end, too.
-    pub async fn takes_protocols(&self) -> bool {
+    /// Waits until the endpoint has said whether it takes CONNECT with a protocol, and says so. `None`: its end came first.
+    pub async fn takes_protocols(&self) -> Option<bool> {
         poll_fn(|context| {
             let takes = self.connection.borrow().takes_protocols();
-            match takes.or(self.is_closed.get().then_some(false)) {
-                Some(takes) => Poll::Ready(takes),
+            match takes {
+                Some(takes) => Poll::Ready(Some(takes)),
+                None if self.is_closed.get() => Poll::Ready(None),
                 None => {
                     self.until_known.borrow_mut().push(context.waker().clone());
                     Poll::Pending

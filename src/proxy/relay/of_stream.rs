@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 
 use crate::error::{Error, Kind};
-use crate::http::grpc::{Messages, TooLarge};
+use crate::http::grpc::TooLarge;
 use crate::http::head::Framing;
 
 use super::super::grpc::{Call, Reset};
@@ -37,7 +37,8 @@ impl Body<'_, '_> {
             return self.send(&[], !answer.switched).await;
         }
         let exchange = self.link.exchange;
-        let mut messages = exchange.call.is_some().then(|| Messages::new(self.link.bounds.message_bytes_max));
+        let mut messages =
+            exchange.call.as_ref().and_then(|call| call.answer(self.link.bounds.message_bytes_max));
         let form = exchange.call.as_ref().and_then(Call::translated).filter(|_| framing == Framing::Chunked);
         let mut written = Vec::new();
         let encodes = framing == Framing::Chunked && !answer.decodes_chunks;

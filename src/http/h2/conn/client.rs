@@ -146,6 +146,7 @@ impl Connection {
         }
         for (id, key) in unseen {
             self.forget(id, Ending::ResetByUs);
+            self.sends_no_more(key);
             self.input(key);
         }
     }

@@ -263,6 +263,7 @@ impl Connection {
         let Some(stream) = self.stream_mut(key) else { return };
         (stream.state, stream.received) = (State::Reset(Code::EnhanceYourCalm), None);
         let id = stream.id;
+        self.sends_no_more(key);
         self.input(key);
         self.write_reset(id, Code::EnhanceYourCalm);
     }
@@ -438,6 +439,7 @@ impl Connection {
                     stream.received = None;
                 }
             }
+            self.sends_no_more(key);
             self.input(key);
         }
         self.count_reset()

@@ -75,6 +75,7 @@ impl Connection {
         let shared = if has_room && is_its_turn { frame_bytes_max.min(window) } else { 0 };
         let count = payload.len().min(own_window).min(shared);
         let ends = is_end && count == payload.len() && has_room && is_its_turn;
+        let is_out_of_turn = stream.is_queued && (count > 0 || ends);
         if count > 0 || ends {
             let (id, flags) = (stream.id, if ends { frame::END_STREAM } else { 0 });
             stream.send_window -= count as i64;
@@ -87,6 +88,9 @@ impl Connection {
         } else if !stream.is_queued {
             stream.is_queued = true;
             self.waiting.push_back(key);
+        }
+        if is_out_of_turn {
+            self.leave_queue(key);
         }
         if ends {
             self.we_end(key);
@@ -111,6 +115,7 @@ impl Connection {
             self.forget(id, Ending::Other);
             self.calm.completed();
         }
+        self.sends_no_more(key);
     }
 
     /// So much of what was received is used: the peer may send as much again.
@@ -127,17 +132,13 @@ impl Connection {
     /// Its owner is done with the stream. What of it is not over is reset: `code` says why, where it is not that the answer
     /// is complete (RFC 9113 §8.1).
     pub fn release(&mut self, key: Key, code: Code) {
-        self.give_up_grant(key);
+        // The place's next owner waits for nothing.
+        self.sends_no_more(key);
         let Some(stream) = self.streams.get_mut(key.0 as usize).and_then(Option::take) else { return };
-        if stream.is_queued {
-            // The place's next owner waits for nothing.
-            self.waiting.retain(|waiting| *waiting != key);
-        }
         if let Reading::Data { to, .. } = &mut self.reading {
             // The rest of a frame that is being received is nobody's, least of all the place's next owner's.
             *to = to.filter(|to| *to != key);
         }
-        self.wake_waiting();
         self.free.push(key.0);
         let is_answered = match self.role {
             Role::Server { .. } => State::HalfClosedLocal,
@@ -169,6 +170,7 @@ impl Connection {
                     asked.heads.clear();
                 }
             }
+            self.sends_no_more(key);
             self.input(key);
         }
         self.write_reset(id, code);
