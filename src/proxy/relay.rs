@@ -138,14 +138,13 @@ impl Downlink<'_> {
 
     /// After an informational response: who is to move next?
     fn await_next_head(&self) {
-        let Progress { upload_done, upload_failed, rests, .. } = self.progress;
-        if upload_done.get() || upload_failed.get() || rests.get() {
+        if self.progress.upload_done.get() || self.progress.upload_failed.get() {
             self.deadline.start(Kind::FirstByteTimeout, self.bounds.upstream_timeouts.first_byte);
         } else if self.exchange.head.expect_continue && !self.progress.upload_begun.get() {
             self.progress.told_to_go_on.set(true);
             self.deadline.start(Kind::BodyTimeout, self.bounds.client_timeouts.body);
         } else {
-            self.deadline.pause();
+            self.upstream_is_silent();
         }
     }
 
@@ -207,9 +206,10 @@ impl Downlink<'_> {
         self.deadline.start(Kind::ClientStalled, self.bounds.client_timeouts.write);
     }
 
-    /// The upstream is to move next, if it has the whole body.
+    /// The upstream is to move next, if it has the whole body, or all that its client has to say for now.
     fn upstream_is_silent(&self) {
-        if self.progress.upload_done.get() || self.progress.upload_failed.get() {
+        let Progress { upload_done, upload_failed, rests, .. } = self.progress;
+        if upload_done.get() || upload_failed.get() || rests.get() {
             self.deadline.start(Kind::ResponseTimeout, self.bounds.upstream_timeouts.idle);
         } else {
             // It may be waiting for the rest of the body, which has clocks of its own.
