@@ -148,8 +148,9 @@ def end(process, how, patience_s=20):
 class Server:
     def __init__(self, name, version):
         self.name, self.version = name, version
-        self.port = free_port()
+        self.port, self.grpc_port = free_port(), free_port()
         self.address = f"127.0.0.1:{self.port}"
+        self.grpc_address = f"127.0.0.1:{self.grpc_port}"
         self.models = DIR / f"models-{name}"
         write_models(self.models, version)
 
@@ -171,7 +172,8 @@ class Server:
             f"--backend-config=python,shm-region-prefix-name={SHM_PREFIX}{self.name}",
             "--http-address=127.0.0.1",
             f"--http-port={self.port}",
-            "--allow-grpc=false",
+            "--grpc-address=127.0.0.1",
+            f"--grpc-port={self.grpc_port}",
             "--allow-metrics=false",
         ]
         self.process = spawn(f"triton-{self.name}", [str(part) for part in command], env=environment)
@@ -659,10 +661,10 @@ def clean_up():
         left.unlink(missing_ok=True)
 
 
-if __name__ == "__main__":
+def run(proof):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        main()
+        proof()
     except Exception as error:
         check("the proof runs to its end", False, f"{type(error).__name__}: {error}")
         raise
@@ -670,3 +672,7 @@ if __name__ == "__main__":
         clean_up()
         print(f"\n{PASSED} passed, {FAILED} failed")
     sys.exit(FAILED > 0)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Triton 2.51 with real tritonclient: JSON and binary tensors, streams, reloads under load, a server that is killed
+# Triton 2.51 with real tritonclient: JSON, binary tensors and gRPC, streams, reloads under load, a server that is killed
 #
 # Needs Python 3.9 to 3.12 with venv, and the network the first time (about 400 MB in target/proof/triton). No GPU.
 set -euo pipefail
@@ -18,7 +18,11 @@ if ! [ -e "$venv/ready" ]; then
   # --no-deps: of the package only the server inside is wanted.
   install=("$venv/bin/pip" install --quiet --disable-pip-version-check --no-warn-conflicts)
   "${install[@]}" --no-deps nvidia-pytriton==0.7.0
-  "${install[@]}" "numpy==1.26.4" "tritonclient==2.73.0" geventhttpclient python-rapidjson urllib3 "aiohttp>=3.8"
+  "${install[@]}" "numpy==1.26.4" "tritonclient==2.73.0" geventhttpclient python-rapidjson urllib3 "aiohttp>=3.8" \
+    "grpcio==1.85.3" "protobuf>=5" packaging
   touch "$venv/ready"
 fi
-exec "$venv/bin/python" -u "$here/triton.py"
+status=0
+"$venv/bin/python" -u "$here/triton.py" || status=1
+"$venv/bin/python" -u "$here/triton_grpc.py" || status=1
+exit "$status"
