@@ -27,6 +27,23 @@ pub struct Case {
     outcome: Outcome,
 }
 
+impl Connection {
+    /// Who may send next: each that waits stands in the queue once, the turns given are those that somebody has, and nobody has
+    /// one, or waits for one, who sends no more.
+    pub fn assert_turns(&self) {
+        let mut given = 0;
+        for (place, stream) in self.streams.iter().enumerate() {
+            let Some(stream) = stream else { continue };
+            let queued = self.waiting.iter().filter(|key| key.0 as usize == place).count();
+            assert_eq!(queued, usize::from(stream.is_queued), "place {place}");
+            assert!(stream.state.may_send() || !(stream.is_queued || stream.has_grant), "place {place}");
+            given += usize::from(stream.has_grant);
+        }
+        assert_eq!(given, self.grants);
+        assert!(self.waiting.iter().all(|key| self.stream(*key).is_some()));
+    }
+}
+
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];

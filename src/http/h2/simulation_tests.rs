@@ -250,6 +250,7 @@ impl Simulation {
     fn check(&mut self) {
         for end in &self.ends {
             assert_eq!(end.connection.broken(), None);
+            end.connection.assert_turns();
             assert_eq!(end.connection.open_streams(), end.halves.len());
             assert!(end.connection.output().len() <= 128 * 1024 + 64 * 1024, "more waits than may");
             for &place in end.halves.keys() {

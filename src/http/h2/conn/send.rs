@@ -75,7 +75,6 @@ impl Connection {
         let shared = if has_room && is_its_turn { frame_bytes_max.min(window) } else { 0 };
         let count = payload.len().min(own_window).min(shared);
         let ends = is_end && count == payload.len() && has_room && is_its_turn;
-        let is_out_of_turn = stream.is_queued && (count > 0 || ends);
         if count > 0 || ends {
             let (id, flags) = (stream.id, if ends { frame::END_STREAM } else { 0 });
             stream.send_window -= count as i64;
@@ -88,9 +87,6 @@ impl Connection {
         } else if !stream.is_queued {
             stream.is_queued = true;
             self.waiting.push_back(key);
-        }
-        if is_out_of_turn {
-            self.leave_queue(key);
         }
         if ends {
             self.we_end(key);
