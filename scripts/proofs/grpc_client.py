@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 
 import grpc
+from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2
 
 from authority import certificates
@@ -121,6 +122,9 @@ body_limit = "1MiB"
 response_message_limit = "2MiB"
 [[route]]
 match.path = "/grpc.health.v1.Health/**"
+to = "{first}"
+[[route]]
+match.path = "/grpc.reflection.v1alpha.ServerReflection/**"
 to = "{first}"
 {service}''')
         log = open(HERE / "gateway.log", "a")
@@ -371,6 +375,42 @@ async def ten_thousand():
     server.stop()
 
 
+def buf_curl(gateway):
+    section("buf curl, which asks the server for its schema")
+    buf = Path(sys.executable).parent / "buf"
+
+    def ask(base, method, *options, data="{}"):
+        command = [buf, "curl", "--data", data, *options, f"{base}/grpc.health.v1.Health/{method}"]
+        made = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=HERE)
+        return made.returncode, made.stdout.strip() or made.stderr.strip()
+
+    plain = [f"http://127.0.0.1:{gateway.web}", "Check", "--http2-prior-knowledge"]
+    secure = [f"https://localhost:{gateway.secure}", "Check", "--cacert", str(HERE / "ca.pem")]
+    serving = (0, '{"status":"SERVING"}')
+    reflect = ["--reflect", "--reflect-protocol", "grpc-v1alpha"]
+    schema = ["--schema", str(HERE / "health.binpb")]
+    # gRPC-Web has no bidirectional calls, so none to reflection either: its schema comes from a file.
+    (HERE / "health.binpb").write_bytes(described())
+    for name, way, options in (
+        ("gRPC", plain, ["--protocol", "grpc", *reflect]),
+        ("gRPC over TLS", secure, ["--protocol", "grpc", *reflect]),
+        ("gRPC-Web", plain[:2], ["--protocol", "grpcweb", *schema]),
+        ("gRPC-Web over HTTP/2", plain, ["--protocol", "grpcweb", *schema]),
+        ("gRPC-Web over TLS", secure, ["--protocol", "grpcweb", *schema]),
+    ):
+        code, said = ask(*way, *options)
+        same(f"{name}: the health of a server", serving, (code, "".join(said.split())))
+        code, said = ask(*way, *options, data='{"service": "none"}')
+        verdict(f"{name}: a service that is not known is not found", code != 0 and "not_found" in said, said)
+
+
+def described():
+    """The health service's schema, as a FileDescriptorSet."""
+    file = descriptor_pb2.FileDescriptorProto()
+    health_pb2.DESCRIPTOR.CopyToProto(file)
+    return descriptor_pb2.FileDescriptorSet(file=[file]).SerializeToString()
+
+
 def main():
     certificates(HERE)
     plain, tls = Server(), Server(None, "--tls", str(HERE))
@@ -383,6 +423,7 @@ def main():
     channel = dial(gateway.web)
     statuses(channel)
     deadlines(channel, plain)
+    buf_curl(gateway)
     gateway.stop()
     balancing()
     few_streams()

@@ -13,6 +13,7 @@ import time
 import grpc
 from grpc_health.v1 import health_pb2
 from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
 
 BIG = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
 UNAVAILABLE = "--unavailable" in sys.argv
@@ -80,7 +81,7 @@ class Handlers(grpc.GenericRpcHandler):
 
     def service(self, details):
         service, _, method = details.method[1:].partition("/")
-        if service.startswith("grpc.health"):
+        if service.startswith("grpc."):
             return None
         if UNAVAILABLE:
             return grpc.unary_unary_rpc_method_handler(unavailable)
@@ -114,6 +115,7 @@ async def main():
     health = Health()
     await health.set("", health_pb2.HealthCheckResponse.SERVING)
     server.add_generic_rpc_handlers((Handlers(), health.handlers()))
+    reflection.enable_server_reflection(("grpc.health.v1.Health", reflection.SERVICE_NAME), server)
     place = f"127.0.0.1:{sys.argv[1]}"
     if directory := option("--tls"):
         pair = [(open(f"{directory}/edge.key", "rb").read(), open(f"{directory}/edge.pem", "rb").read())]

@@ -11,7 +11,7 @@ python="${PYTHON:-python3}" venv="$PROOF_DIR/venv"
   echo "this proof needs Python 3.9 to 3.12, $python is $("$python" --version); PYTHON=... names another" >&2
   exit 1
 }
-if ! [ -e "$venv/ready" ]; then
+if ! [ -e "$venv/ready-2" ]; then
   echo "installing Triton and its client (once) ..." >&2
   rm -rf "$venv"
   "$python" -m venv "$venv"
@@ -20,7 +20,7 @@ if ! [ -e "$venv/ready" ]; then
   "${install[@]}" --no-deps nvidia-pytriton==0.7.0
   "${install[@]}" "numpy==1.26.4" "tritonclient==2.73.0" geventhttpclient python-rapidjson urllib3 "aiohttp>=3.8" \
     "grpcio==1.85.3" "protobuf>=5" packaging
-  touch "$venv/ready"
+  touch "$venv/ready-2"
 fi
 status=0
 "$venv/bin/python" -u "$here/triton.py" || status=1
