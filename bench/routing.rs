@@ -3,8 +3,11 @@
 //! worst case for caches) and from 64 of them (what traffic looks like). Run: `cargo bench --bench routing`.
 
 use std::hint::black_box;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
+use tidegate::config::snapshot::AuthId;
+use tidegate::policy::claims::Claims;
 
 use tidegate::config::snapshot::StableId;
 use tidegate::proxy::route::{RouteInput, RouteTable};
@@ -110,6 +113,10 @@ struct View<'b> {
 }
 
 impl RouteInput for View<'_> {
+    fn claims(&self, _: AuthId) -> Option<Rc<Claims>> {
+        None
+    }
+
     fn method(&self) -> &[u8] {
         b"POST"
     }
@@ -164,6 +171,7 @@ fn table(shape: Shape, size: usize) -> RouteTable {
         idle_timeout: None,
         body_bytes_max: 0,
         message_bytes_max: 0,
+        allow: Vec::new(),
         cors: None,
     };
     RouteTable::new((0..size).map(route).collect())

@@ -39,6 +39,7 @@ pub enum Fault {
 pub enum Stage {
     Parse,
     Route,
+    Authorise,
     Admit,
     Balance,
     Forward,
@@ -82,6 +83,8 @@ kinds! {
     ExpectationFailed, 417, "expectation_failed", Client, Parse, "only the expectation 100-continue is supported";
     HeadTooLarge, 431, "head_too_large", Client, Parse, "the request head is larger than this gateway allows";
     VersionNotSupported, 505, "version_not_supported", Client, Parse, "only HTTP/1.0 and HTTP/1.1 are supported here";
+    Unauthorized, 401, "unauthorized", Client, Authorise, "this needs a valid token";
+    Forbidden, 403, "forbidden", Client, Authorise, "whoever asks may not do this";
     NoRoute, 404, "no_route", Client, Route, "no route matches this request";
     NoService, 404, "no_service", Client, Route, "the route names a service that does not exist";
     MethodNotAllowed, 405, "method_not_allowed", Client, Route, "this method is not supported here";

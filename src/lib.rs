@@ -24,5 +24,6 @@ pub mod error;
 pub mod http;
 pub mod net;
 pub mod observe;
+pub mod policy;
 pub mod proxy;
 pub mod runtime;

@@ -10,6 +10,7 @@ mod heads;
 mod hpack;
 mod http2;
 mod http2_client;
+mod jwt;
 mod paths;
 mod proxy_protocol;
 mod tls_records;
@@ -24,6 +25,7 @@ pub use heads::{request_head, response_head};
 pub use hpack::hpack;
 pub use http2::http2;
 pub use http2_client::http2_client;
+pub use jwt::jwt;
 pub use paths::paths;
 pub use proxy_protocol::proxy_protocol;
 pub use tls_records::tls_records;
@@ -49,6 +51,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "http2", check: http2 },
     Target { name: "http2_client", check: http2_client },
     Target { name: "grpc", check: grpc },
+    Target { name: "jwt", check: jwt },
     Target { name: "tls_records", check: tls_records },
     Target { name: "udp_flows", check: udp_flows },
     Target { name: "websocket", check: websocket },

@@ -6,13 +6,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::snapshot::{Listener, Snapshot};
+use crate::config::snapshot::{AuthId, Listener, Snapshot};
 use crate::config::{Registry, Resolutions};
 use crate::control;
 use crate::http::h1_parse::{Progress, parse_request};
 use crate::http::head::{HeadLimits, RequestHead};
-use crate::proxy::input::{RequestView, Values};
+use crate::policy::identity::{Identified, Verified};
+use crate::proxy::identify::{is_authorization, now};
+use crate::proxy::input::{Identity, RequestView, Values};
 use crate::proxy::path::{Normalised, normalise};
+use crate::proxy::route::claim_holds;
 use crate::proxy::routed::service_of;
 use crate::proxy::rule::{Action, Route, To};
 
@@ -88,8 +91,24 @@ impl Question {
         };
         let first = snapshot.listeners.first().map_or("", |listener| &listener.name);
         let listener = self.listener.as_deref().unwrap_or(first);
-        let view = || RequestView { head: &head, bytes: &self.head, path, listener };
+        let shown = Shown { snapshot, head: &head, bytes: &self.head };
+        let view = || RequestView { head: &head, bytes: &self.head, path, listener, identity: &shown };
         Ok(describe(snapshot, &view))
+    }
+}
+
+/// Who the request would be from.
+struct Shown<'a> {
+    snapshot: &'a Snapshot,
+    head: &'a RequestHead,
+    bytes: &'a [u8],
+}
+
+impl Identity for Shown<'_> {
+    fn identified(&self, auth: AuthId) -> Identified {
+        let fields = self.head.fields.iter().filter(|field| is_authorization(field.name.of(self.bytes)));
+        let presented = fields.map(|field| field.value.of(self.bytes));
+        self.snapshot.auth(auth).identify(presented, now(), &mut Verified::default())
     }
 }
 
@@ -130,6 +149,7 @@ fn describe<'a>(snapshot: &Snapshot, view: &dyn Fn() -> RequestView<'a>) -> (Str
             }
             None => {
                 let _ = writeln!(text, "> {:<24} matches", route.name);
+                describe_identity(route, &view(), &mut text);
                 describe_action(snapshot, route, view(), &mut text);
                 return (text, true);
             }
@@ -137,6 +157,22 @@ fn describe<'a>(snapshot: &Snapshot, view: &dyn Fn() -> RequestView<'a>) -> (Str
     }
     text.push_str("no route matches: the gateway answers 404\n");
     (text, false)
+}
+
+/// Who is let in, and whether that is who asks.
+fn describe_identity(route: &Route, view: &RequestView<'_>, text: &mut String) {
+    let Some(auth) = route.conditions.auth else { return };
+    let _ = match view.identity.identified(auth) {
+        Err(unknown) => writeln!(text, "  but is answered 401: {unknown}"),
+        Ok(claims) => match route.allow.iter().find(|field| !claim_holds(field, &claims)) {
+            Some(field) => writeln!(text, "  but is answered 403: claim {field}"),
+            None => writeln!(
+                text,
+                "  asked by {}",
+                claims.text("sub").as_deref().unwrap_or("somebody without `sub`")
+            ),
+        },
+    };
 }
 
 fn describe_action(snapshot: &Snapshot, route: &Route, view: RequestView<'_>, text: &mut String) {

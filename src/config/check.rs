@@ -23,6 +23,7 @@ pub fn check(document: &Document<'_>, report: &Report<'_>) {
     for route in &document.routes {
         listeners_of(route, document, report);
         services_of(route, &services, document, report);
+        auth_of(route, document, report);
     }
     unreached(document, report);
     unused_services(document, report);
@@ -179,6 +180,18 @@ fn services_of(
     if let Some(otherwise) = otherwise {
         known(otherwise, "route.otherwise");
     }
+}
+
+fn auth_of(route: &RouteEntry<'_>, document: &Document<'_>, report: &Report<'_>) {
+    let Some(wanted) = &route.auth else { return };
+    let names = || document.auths.iter().map(|auth| auth.name.value);
+    if names().any(|name| name == wanted.value) {
+        return;
+    }
+    let meant = suggest::nearest(wanted.value, names());
+    let help = did_you_mean(meant, || format!("add a section `[auth.{}]`", shown(wanted.value)));
+    let problem = Problem::new(format!("there is no auth \"{}\"", shown(wanted.value)));
+    report.absent(wanted.span.clone(), "route.auth", problem.help(help));
 }
 
 fn known_service(

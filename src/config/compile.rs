@@ -18,11 +18,12 @@ use crate::config::reader;
 use crate::config::registry::Registry;
 use crate::config::route_name::RouteNames;
 use crate::config::snapshot::{
-    Endpoint, HttpVersion, Listener, Protocol, ProxyVersion, RetryPolicy, ServerNames, Service, ServiceId,
-    Settings, Snapshot, UdpPolicy, UpstreamTimeouts,
+    AuthId, Endpoint, HttpVersion, Listener, Protocol, ProxyVersion, RetryPolicy, ServerNames, Service,
+    ServiceId, Settings, Snapshot, UdpPolicy, UpstreamTimeouts,
 };
 use crate::config::tls::{TlsFile, UpstreamTls};
 use crate::config::value::{HostPort, Place};
+use crate::policy::identity::Auth;
 use crate::proxy::route::RouteTable;
 use crate::proxy::rule::{Action, HostMatch, Route, Target, To};
 
@@ -44,6 +45,7 @@ pub struct Blueprint {
     services: Vec<ServiceBlueprint>,
     service_by_name: HashMap<Box<str>, ServiceId>,
     names_to_resolve: Vec<HostPort>,
+    auths: Arc<[Auth]>,
     tls_files: Arc<[TlsFile]>,
 }
 
@@ -108,8 +110,10 @@ fn blueprint(document: Document<'_>, tls_files: Vec<TlsFile>, registry: &mut Reg
     let settings = &document.settings;
     let listeners: Vec<Listener> =
         document.listeners.iter().filter_map(|entry| listener(entry, &service_by_name, settings)).collect();
+    let auth_names: Vec<&str> = document.auths.iter().map(|entry| entry.name.value).collect();
     let lookup = Lookup {
         services: &service_by_name,
+        auths: &auth_names.iter().zip(0..).map(|(name, index)| (*name, AuthId(index))).collect(),
         listeners: &listeners,
         body_bytes_max: document.body_bytes_max,
         message_bytes_max: document.message_bytes_max,
@@ -125,6 +129,8 @@ fn blueprint(document: Document<'_>, tls_files: Vec<TlsFile>, registry: &mut Reg
         listeners,
         services,
         service_by_name,
+        // One that is wrong has been reported.
+        auths: document.auths.into_iter().filter_map(|entry| entry.auth).collect(),
         tls_files: tls_files.into(),
     }
 }
@@ -202,6 +208,7 @@ fn names_to_resolve(services: &[ServiceBlueprint]) -> Vec<HostPort> {
 /// What routes refer to.
 struct Lookup<'d> {
     services: &'d HashMap<Box<str>, ServiceId>,
+    auths: &'d HashMap<&'d str, AuthId>,
     listeners: &'d [Listener],
     body_bytes_max: u64,
     message_bytes_max: u64,
@@ -216,6 +223,11 @@ impl Lookup<'_> {
         let mut conditions = entry.conditions;
         conditions.listeners =
             entry.listeners.iter().filter_map(|wanted| Some(named(wanted.value)?.name.clone())).collect();
+        conditions.auth = match &entry.auth {
+            // Never let in for lack of an entry.
+            Some(name) => Some(*self.auths.get(name.value)?),
+            None => None,
+        };
         Some(Route {
             id: registry.route(&name),
             name,
@@ -230,6 +242,7 @@ impl Lookup<'_> {
             body_bytes_max: entry.body_bytes_max.unwrap_or(self.body_bytes_max),
             message_bytes_max: entry.message_bytes_max.unwrap_or(self.message_bytes_max),
             cors: entry.cors,
+            allow: entry.allow,
         })
     }
 
@@ -291,6 +304,7 @@ impl Blueprint {
             endpoint_ids: endpoints.map(|endpoint| endpoint.id).collect(),
             services,
             service_by_name: self.service_by_name.clone(),
+            auths: self.auths.clone(),
             tls_files: self.tls_files.clone(),
         }
     }

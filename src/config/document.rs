@@ -15,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::balance::pick::{Balance, HashKey};
 use crate::config::diagnostic::{Problem, Report};
+use crate::config::document_auth::{self, AuthEntry};
 use crate::config::document_route::{self, RouteEntry};
 use crate::config::pattern;
 use crate::config::reader::{Located, Section};
@@ -39,6 +40,7 @@ pub struct Document<'a> {
     /// In the order of the file, as all of these.
     pub listeners: Vec<ListenerEntry<'a>>,
     pub services: Vec<ServiceEntry<'a>>,
+    pub auths: Vec<AuthEntry<'a>>,
     pub routes: Vec<RouteEntry<'a>>,
 }
 
@@ -143,6 +145,11 @@ pub fn read<'a>(file: &Path, report: &'a Report<'a>, table: &'a DeTable<'a>) -> 
         message_bytes_max: limits.value("response_message", value::size_or_off),
         listeners: listeners.collect(),
         services: services.collect(),
+        auths: root
+            .named("auth")
+            .into_iter()
+            .map(|(name, section)| document_auth::auth(name, &section, &directory))
+            .collect(),
         routes: document_route::read(&root),
     }
 }

@@ -38,6 +38,8 @@ pub struct RouteEntry<'a> {
     pub body_bytes_max: Option<u64>,
     pub message_bytes_max: Option<u64>,
     pub cors: Option<Box<Cors>>,
+    pub auth: Option<Located<&'a str>>,
+    pub allow: Vec<FieldMatch>,
 }
 
 #[derive(Debug)]
@@ -87,10 +89,13 @@ fn route<'a>(section: &Section<'a>) -> RouteEntry<'a> {
             .optional("response_message_limit", value::size_or_off)
             .map(|found| found.value),
         cors: section.table("cors").map(|table| Box::new(cors(&table))),
+        auth: section.optional("auth", self::name),
+        allow: section.table("allow").map(|table| field_matches(&table, false)).unwrap_or_default(),
         conditions,
     };
     refuse_useless(section, &route);
-    check_segments(section, &route);
+    check_sources(section, &route);
+    refuse_claims(section, &route);
     route
 }
 
@@ -171,7 +176,9 @@ fn conditions<'a>(table: &Section<'a>) -> (Conditions, Vec<Located<&'a str>>) {
         methods: values(table.list("method", pattern::method)),
         headers: table.table("header").map(|headers| field_matches(&headers, true)).unwrap_or_default(),
         query: table.table("query").map(|query| field_matches(&query, false)).unwrap_or_default(),
+        claims: table.table("claim").map(|claims| field_matches(&claims, false)).unwrap_or_default(),
         listeners: Vec::new(),
+        auth: None,
     };
     (conditions, table.list("listener", value::text))
 }
@@ -390,8 +397,20 @@ fn refuse_useless(section: &Section<'_>, route: &RouteEntry<'_>) {
     }
 }
 
-/// `{path:NAME}` in a template needs a segment `{NAME}` in every path of the route.
-fn check_segments(section: &Section<'_>, route: &RouteEntry<'_>) {
+/// Nobody has verified anything in a route without `auth`.
+fn refuse_claims(section: &Section<'_>, route: &RouteEntry<'_>) {
+    if section.has("auth") {
+        return;
+    }
+    let wanted = [("allow", !route.allow.is_empty()), ("match", !route.conditions.claims.is_empty())];
+    for (key, _) in wanted.into_iter().filter(|(_, is_used)| *is_used) {
+        let problem = Problem::new("a claim is only known where `auth` has verified it");
+        section.error(section.key_span(key), key, problem.help("add `auth = \"NAME\"` of an `[auth.NAME]`"));
+    }
+}
+
+/// `{path:NAME}` in a template needs a segment `{NAME}` in every path of the route, and `{claim:NAME}` an `auth`.
+fn check_sources(section: &Section<'_>, route: &RouteEntry<'_>) {
     let mut used: Vec<(&str, &Template)> = Vec::new();
     match &route.action {
         Some(ActionEntry::Forward { to, .. }) => used.push(("to", &to.value)),
@@ -407,6 +426,12 @@ fn check_segments(section: &Section<'_>, route: &RouteEntry<'_>) {
     }
     for (key, template) in used {
         for source in template.sources() {
+            if let (Source::Claim(name), false) = (source, section.has("auth")) {
+                let problem =
+                    Problem::new(format!("`{{claim:{name}}}` is only known where `auth` has verified it"));
+                let help = "add `auth = \"NAME\"` of an `[auth.NAME]`";
+                section.error(value_span(section, key), key, problem.help(help));
+            }
             if let Source::PathSegment(name) = source
                 && !names_segment(&route.conditions.paths, name)
             {

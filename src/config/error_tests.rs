@@ -114,8 +114,16 @@ fn unknown_keys() {
 #[path = "error_tls_tests.rs"]
 mod tls;
 
+#[path = "error_auth_tests.rs"]
+mod auth;
+
 const LATER: &[Case] = &[
-    ("[auth.users]\njwt = 1", "1:2", "`auth` is not supported in this version", "identity"),
+    (
+        "[auth.users]\njwt = { secret = \"0123456789abcdef0123456789abcdef\" }\napi_keys = \"keys\"",
+        "3:1",
+        "`api_keys` is not supported in this version",
+        "API key",
+    ),
     ("[limit.a]\nrate = 1", "1:2", "`limit` is not supported in this version", "rate limits"),
     ("[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"http2\"", "3:12", "not supported", "\"http\""),
     ("[service.m]\nendpoints = [\"a:1\"]\nhealth = {}", "3:1", "`health` is not supported", "health checks"),
@@ -125,15 +133,8 @@ const LATER: &[Case] = &[
         "`breaker` is not supported",
         "circuit",
     ),
-    ("[[route]]\nto = \"m\"\nauth = \"users\"", "3:1", "`auth` is not supported", "identity"),
     ("[[route]]\nto = \"m\"\ncanary = {}", "3:1", "`canary` is not supported", "canary"),
     ("[[route]]\nto = \"m\"\nlimits = []", "3:1", "`limits` is not supported", "rate limits"),
-    (
-        "[[route]]\nto = \"m\"\nmatch = { claim.group = \"vip\" }",
-        "3:11",
-        "`claim` is not supported",
-        "claims",
-    ),
 ];
 
 #[test]

@@ -14,6 +14,7 @@ mod check;
 pub mod compile;
 pub mod diagnostic;
 mod document;
+mod document_auth;
 mod document_route;
 pub mod id_hash;
 mod pattern;

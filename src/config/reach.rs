@@ -17,8 +17,8 @@ pub struct Reach {
     shapes: HashSet<u8>,
 }
 
-/// Hosts, methods, headers, query, listeners.
-const ASPECTS: usize = 5;
+/// Hosts, methods, headers, query, listeners, claims.
+const ASPECTS: usize = 6;
 
 /// An aspect or a path that is not asked for.
 const ANY: u64 = 0;
@@ -43,6 +43,7 @@ impl Reach {
             any_of(conditions.headers.iter().map(field_hash)),
             any_of(conditions.query.iter().map(field_hash)),
             any_of(listeners.map(hash)),
+            any_of(conditions.claims.iter().map(field_hash)),
         ];
         let mut earlier = None;
         let paths: Vec<Vec<u64>> = match conditions.paths.as_slice() {

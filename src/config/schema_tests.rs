@@ -53,6 +53,7 @@ fn every_default() -> String {
             !section.path.ends_with("proxy_protocol")
                 && !section.path.starts_with("listen.*.tls")
                 && !section.path.ends_with(".sni")
+                && !section.path.starts_with("auth.")
         })
     {
         if !section.path.is_empty() {

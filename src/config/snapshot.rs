@@ -14,6 +14,7 @@ use crate::config::id_hash::IdHash;
 use crate::config::tls::{EndpointTls, ListenerTls, TlsFile};
 use crate::http::h1_body::ChunkLimits;
 use crate::http::head::HeadLimits;
+use crate::policy::identity::Auth;
 use crate::proxy::route::RouteTable;
 #[cfg(debug_assertions)]
 use crate::runtime::worker::WORKER_THREAD;
@@ -21,6 +22,10 @@ use crate::runtime::worker::WORKER_THREAD;
 /// Index of a service in one snapshot; never kept across snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServiceId(pub u32);
+
+/// The same of an `[auth.NAME]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuthId(pub u32);
 
 /// A dense number that stays with a name (route, service, endpoint) over reloads: pools, counters and
 /// histograms are keyed by it. Numbers are handed out by `config::registry::Registry`.
@@ -40,12 +45,17 @@ pub struct Snapshot {
     pub service_by_name: HashMap<Box<str>, ServiceId>,
     /// Of all services: what pools may keep connections to.
     pub endpoint_ids: HashSet<StableId, IdHash>,
+    pub auths: Arc<[Auth]>,
     pub tls_files: Arc<[TlsFile]>,
 }
 
 impl Snapshot {
     pub fn service(&self, id: ServiceId) -> &Arc<Service> {
         &self.services[id.0 as usize]
+    }
+
+    pub fn auth(&self, id: AuthId) -> &Auth {
+        &self.auths[id.0 as usize]
     }
 }
 

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use crate::http::head::Method;
 
+use std::rc::Rc;
+
+use crate::config::snapshot::AuthId;
+use crate::policy::claims::Claims;
+
 use super::exchange::Exchange;
 use super::route::RouteInput;
 use super::routed::view;
@@ -90,6 +95,11 @@ impl<I: RouteInput> RouteInput for Asked<'_, I> {
 
     fn any_header(&self, lower_name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.input.any_header(lower_name, test)
+    }
+
+    /// A browser asks before it shows who it is.
+    fn claims(&self, _: AuthId) -> Option<Rc<Claims>> {
+        None
     }
 }
 

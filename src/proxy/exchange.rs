@@ -16,6 +16,7 @@ use crate::runtime::buffer::Buffer;
 use crate::runtime::core::{Core, SnapshotRef};
 
 use super::grpc::Call;
+use super::identify::Identities;
 use super::request_id::RequestId;
 use super::rule::Route;
 
@@ -60,6 +61,7 @@ pub struct Exchange {
     pub cors: Vec<u8>,
     /// There if it is a gRPC call.
     pub call: Option<Call>,
+    pub identities: Identities,
     /// Holds exactly the head's bytes, which `head`'s spans index.
     bytes: Option<Buffer>,
     /// The path that routes see and upstreams get, where it differs from the one sent.
@@ -113,6 +115,7 @@ impl Exchange {
             websocket_key: None,
             cors: Vec::new(),
             call: None,
+            identities: Identities::default(),
             bytes: None,
             normalised_path: None,
             id,

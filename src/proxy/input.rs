@@ -1,8 +1,12 @@
 //! Owns how routes and templates see a request: a view over an exchange's parts. Copies nothing.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
+use crate::config::snapshot::AuthId;
 use crate::http::head::{Field, Name, RequestHead};
+use crate::policy::claims::Claims;
+use crate::policy::identity::Identified;
 
 use super::path::{query_values, segment_value};
 use super::route::RouteInput;
@@ -17,6 +21,12 @@ pub struct RequestView<'a> {
     /// In normal form.
     pub path: &'a [u8],
     pub listener: &'a str,
+    pub identity: &'a dyn Identity,
+}
+
+/// Verifies what was presented with a request, when somebody wants to know.
+pub trait Identity {
+    fn identified(&self, auth: AuthId) -> Identified;
 }
 
 impl<'a> RequestView<'a> {
@@ -52,6 +62,10 @@ impl RouteInput for RequestView<'_> {
         self.listener
     }
 
+    fn claims(&self, auth: AuthId) -> Option<Rc<Claims>> {
+        self.identity.identified(auth).ok()
+    }
+
     fn any_header(&self, lower_name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let bytes = self.bytes;
         self.head.fields.iter().any(|field| {
@@ -85,6 +99,12 @@ impl TemplateValues for Values<'_> {
             Source::ClientIp => {
                 out.extend_from_slice(self.client.to_string().as_bytes());
                 return true;
+            }
+            Source::Claim(name) => {
+                let claims = self.route.conditions.auth.and_then(|auth| view.claims(auth));
+                let text = claims.as_ref().and_then(|claims| claims.text(name));
+                text.iter().for_each(|text| out.extend_from_slice(text.as_bytes()));
+                return text.is_some();
             }
             Source::Uri => {
                 out.extend_from_slice(view.path);

@@ -12,6 +12,7 @@ pub mod exchange;
 pub mod forward;
 pub mod grpc;
 pub mod http2;
+pub mod identify;
 pub mod input;
 pub mod known;
 pub mod l4;

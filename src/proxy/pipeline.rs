@@ -5,7 +5,7 @@ use super::client::{After, Client};
 use super::exchange::Exchange;
 use super::forward::Room;
 use super::rule::Action;
-use super::{body, cors, forward, grpc, problem, respond, routed, transform};
+use super::{body, cors, forward, grpc, identify, problem, respond, routed, transform};
 use crate::error::{Error, Kind};
 
 /// Serves the request whose head has been read. The exchange's drop observes whatever happens here.
@@ -29,6 +29,7 @@ async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<Af
             return respond::send(exchange, client, 204, "", b"", b"").await;
         }
     }
+    identify::authorise(exchange, routed.rule())?;
     // Size is judged by what the head says, before a byte of the body is read.
     let upload = body::admit(exchange, client, routed.rule())?;
     if exchange.is_extended_connect() && !matches!(routed.rule().action, Action::Forward(_)) {

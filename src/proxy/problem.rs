@@ -6,8 +6,10 @@ use crate::error::{Error, Fault, Kind};
 use super::client::{After, Client};
 use super::exchange::Exchange;
 use super::grpc;
+use super::identify::Denied;
 use super::respond;
 use super::status;
+use super::transform::field;
 
 pub async fn answer(exchange: &Exchange, client: &mut Client, error: Error) -> After {
     let kind = error.kind;
@@ -31,8 +33,19 @@ pub async fn answer(exchange: &Exchange, client: &mut Client, error: Error) -> A
         return grpc::answer(exchange, client, &error).await.unwrap_or(After::Abort);
     }
     let body = document(kind, &error, exchange.id.as_str());
-    let sent = respond::send(exchange, client, kind.status(), "application/problem+json", b"", &body).await;
+    let sent =
+        respond::send(exchange, client, kind.status(), "application/problem+json", &challenge(&error), &body)
+            .await;
     sent.unwrap_or(After::Abort)
+}
+
+/// What an answer of 401 or 403 must say besides (RFC 9110 §11.6.1, RFC 6750 §3).
+fn challenge(error: &Error) -> Vec<u8> {
+    let mut line = Vec::new();
+    if let Some(denied) = error.source.as_ref().and_then(|source| source.downcast_ref::<Denied>()) {
+        field(&mut line, b"www-authenticate", denied.challenge().as_bytes());
+    }
+    line
 }
 
 /// RFC 9457. The reason behind a client's own mistake is told; what lies behind an upstream's is not.

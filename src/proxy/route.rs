@@ -3,7 +3,10 @@
 //! (`index`). Reads no wire format (`RouteInput` is its view of a request) and does not act on the route it finds.
 
 use std::fmt;
+use std::rc::Rc;
 
+use crate::config::snapshot::AuthId;
+use crate::policy::claims::Claims;
 use crate::proxy::path::query_values;
 use crate::proxy::rule::{Conditions, FieldMatch, FieldTest, HostMatch, PathMatch, Route, Segment};
 
@@ -28,6 +31,8 @@ pub trait RouteInput {
     fn has_header(&self, lower_name: &str) -> bool {
         self.any_header(lower_name, &mut |_| true)
     }
+    /// What is verified of whoever asks, in this way.
+    fn claims(&self, auth: AuthId) -> Option<Rc<Claims>>;
 }
 
 /// All routes of one snapshot, in file order, and the index over them.
@@ -89,6 +94,7 @@ pub enum Unmet<'c> {
     Method(&'c Conditions),
     Header(&'c FieldMatch),
     Query(&'c FieldMatch),
+    Claim(&'c FieldMatch),
 }
 
 impl Conditions {
@@ -106,8 +112,10 @@ impl Conditions {
             Some(Unmet::Method(self))
         } else if let Some(field) = self.headers.iter().find(|field| !header_holds(field, input)) {
             Some(Unmet::Header(field))
+        } else if let Some(field) = self.query.iter().find(|field| !query_holds(field, input)) {
+            Some(Unmet::Query(field))
         } else {
-            self.query.iter().find(|field| !query_holds(field, input)).map(Unmet::Query)
+            self.unmet_claim(input).map(Unmet::Claim)
         }
     }
 
@@ -117,6 +125,16 @@ impl Conditions {
             && any_or_empty(&self.listeners, |name| **name == *input.listener())
             && self.headers.iter().all(|field| header_holds(field, input))
             && self.query.iter().all(|field| query_holds(field, input))
+            && self.unmet_claim(input).is_none()
+    }
+
+    /// Verifies what was presented only if it matters here.
+    fn unmet_claim<I: RouteInput>(&self, input: &I) -> Option<&FieldMatch> {
+        let first = self.claims.first()?;
+        match self.auth.and_then(|auth| input.claims(auth)) {
+            Some(claims) => self.claims.iter().find(|field| !claim_holds(field, &claims)),
+            None => Some(first),
+        }
     }
 }
 
@@ -184,6 +202,14 @@ fn query_holds<I: RouteInput>(field: &FieldMatch, input: &I) -> bool {
     }
 }
 
+pub fn claim_holds(field: &FieldMatch, claims: &Claims) -> bool {
+    match &field.test {
+        FieldTest::Present => claims.has(&field.name),
+        FieldTest::Absent => !claims.has(&field.name),
+        test => claims.texts(&field.name).any(|text| test.holds_for(text.as_bytes())),
+    }
+}
+
 impl FieldTest {
     /// Of one value that is there.
     fn holds_for(&self, value: &[u8]) -> bool {
@@ -244,6 +270,7 @@ impl fmt::Display for Unmet<'_> {
             Unmet::Method(wanted) => write!(f, "method is not {}", Alternatives(&wanted.methods)),
             Unmet::Header(field) => write!(f, "header {field}"),
             Unmet::Query(field) => write!(f, "query parameter {field}"),
+            Unmet::Claim(field) => write!(f, "no verified claim: {field}"),
         }
     }
 }

@@ -17,6 +17,8 @@ struct Request {
     query: Option<String>,
     listener: String,
     headers: Vec<(&'static str, String)>,
+    /// `None`: nobody has been identified.
+    claims: Option<Rc<Claims>>,
 }
 
 impl RouteInput for Request {
@@ -37,6 +39,9 @@ impl RouteInput for Request {
     }
     fn any_header(&self, lower_name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.headers.iter().any(|(name, value)| *name == lower_name && test(value.as_bytes()))
+    }
+    fn claims(&self, auth: AuthId) -> Option<Rc<Claims>> {
+        self.claims.clone().filter(|_| auth == AuthId(0))
     }
 }
 
@@ -64,6 +69,7 @@ fn route(conditions: Conditions) -> Route {
         idle_timeout: None,
         body_bytes_max: 0,
         message_bytes_max: 0,
+        allow: Vec::new(),
         cors: None,
     }
 }
@@ -334,6 +340,8 @@ fn random_table(dice: &mut Dice, regexes: &[Regex]) -> (RouteTable, usize) {
             headers: dice.some(field_in, |dice| random_field(dice, values)),
             query: dice.some(5, |dice| random_field(dice, values)),
             listeners: dice.some(8, |dice| dice.of(&["web", "internal"]).into()),
+            auth: dice.one_in(2).then_some(AuthId(0)),
+            claims: dice.some(6, |dice| random_field(dice, values)),
         })
     };
     let count = dice.below(routes_max);
@@ -343,6 +351,8 @@ fn random_table(dice: &mut Dice, regexes: &[Regex]) -> (RouteTable, usize) {
 fn random_request(dice: &mut Dice, values: usize) -> Request {
     let mut pair = |dice: &mut Dice| (dice.of(&NAMES), dice.below(values).to_string());
     let headers = dice.some(1, &mut pair);
+    let claims: serde_json::Map<String, serde_json::Value> =
+        dice.some(1, &mut pair).into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     let query: Vec<String> =
         dice.some(2, pair).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
     Request {
@@ -352,6 +362,7 @@ fn random_request(dice: &mut Dice, values: usize) -> Request {
         query: (!query.is_empty()).then(|| query.join("&")),
         listener: dice.of(&["web", "internal", "other"]).into(),
         headers,
+        claims: (!dice.one_in(3)).then(|| Rc::new(Claims::new(claims.into()))),
     }
 }
 

@@ -84,6 +84,7 @@ pub fn view(exchange: &Exchange) -> RequestView<'_> {
         bytes: exchange.bytes(),
         path: exchange.path(),
         listener: &exchange.client.listener,
+        identity: exchange,
     }
 }
 

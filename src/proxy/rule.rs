@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
-use crate::config::snapshot::{ServiceId, StableId, UpstreamTimeouts};
+use crate::config::snapshot::{AuthId, ServiceId, StableId, UpstreamTimeouts};
 use crate::proxy::cors::Cors;
 use crate::proxy::template::Template;
 
@@ -24,6 +24,8 @@ pub struct Route {
     /// In place of the service's.
     pub first_byte_timeout: Option<Duration>,
     pub idle_timeout: Option<Duration>,
+    /// What the claims of whoever `conditions.auth` has verified must be.
+    pub allow: Vec<FieldMatch>,
     pub body_bytes_max: u64,
     pub message_bytes_max: u64,
     /// What pages of other origins may ask. `None`: nothing is said of it.
@@ -54,6 +56,10 @@ pub struct Conditions {
     pub query: Vec<FieldMatch>,
     /// Names of listeners; any of these.
     pub listeners: Vec<Arc<str>>,
+    /// Who may ask. No condition by itself: others are turned away, and not sent to the next route.
+    pub auth: Option<AuthId>,
+    /// Of what `auth` has verified; none holds before.
+    pub claims: Vec<FieldMatch>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +91,7 @@ pub enum Segment {
     Rest,
 }
 
-/// A header (name in lower case) or a query parameter (name as written).
+/// A header (name in lower case), a query parameter or a claim (name as written).
 #[derive(Debug)]
 pub struct FieldMatch {
     pub name: Box<str>,

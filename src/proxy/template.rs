@@ -41,6 +41,8 @@ pub enum Source {
     RequestId,
     /// `{route}`: the route's name.
     Route,
+    /// `{claim:NAME}`: first text of a claim that the route's `auth` has verified.
+    Claim(Box<str>),
     /// `{uri}`: path, and `?query` if there is one.
     Uri,
 }
@@ -179,6 +181,10 @@ fn parse_source(text: &str, offset: usize) -> Result<Source, TemplateError> {
         }
         ("path", Some(name)) => named(name, offset, is_segment_name_byte, "path segment")
             .map(|name| Source::PathSegment(name.into())),
+        ("claim", Some(name)) => {
+            let is_name = |byte: u8| byte.is_ascii_graphic() && byte != b'{';
+            named(name, offset, is_name, "claim").map(|name| Source::Claim(name.into()))
+        }
         ("host", None) => Ok(Source::Host),
         ("path", None) => Ok(Source::Path),
         ("method", None) => Ok(Source::Method),
@@ -218,7 +224,7 @@ pub fn is_segment_name_byte(byte: u8) -> bool {
 
 fn unknown(text: &str, kind: &str, name: Option<&str>, offset: usize) -> TemplateError {
     let mut message = format!("unknown source `{{{text}}}`");
-    let takes_name = ["header", "query"].contains(&kind);
+    let takes_name = ["header", "query", "claim"].contains(&kind);
     if takes_name && name.is_none() {
         message = format!("`{{{kind}}}` needs a name, as in `{{{kind}:NAME}}`");
     } else if SOURCES.contains(&kind) {
@@ -233,7 +239,7 @@ fn unknown(text: &str, kind: &str, name: Option<&str>, offset: usize) -> Templat
 
 fn shown(source: &str) -> String {
     match source {
-        "header" | "query" => format!("{{{source}:NAME}}"),
+        "header" | "query" | "claim" => format!("{{{source}:NAME}}"),
         _ => format!("{{{source}}}"),
     }
 }
@@ -256,8 +262,19 @@ fn error(offset: usize, message: String) -> TemplateError {
     TemplateError { message, offset }
 }
 
-const SOURCES: [&str; 10] =
-    ["header", "query", "host", "path", "method", "scheme", "client.ip", "request.id", "route", "uri"];
+const SOURCES: [&str; 11] = [
+    "header",
+    "query",
+    "claim",
+    "host",
+    "path",
+    "method",
+    "scheme",
+    "client.ip",
+    "request.id",
+    "route",
+    "uri",
+];
 
 #[cfg(test)]
 mod tests {
@@ -351,7 +368,8 @@ mod tests {
             ("x{haeder:a}", 1, "did you mean `{header:NAME}`?"),
             ("{client_ip}", 0, "did you mean `{client.ip}`?"),
             ("{request_uri}", 0, "did you mean `{uri}`?"),
-            ("{claim:sub}", 0, "valid: {header:NAME}, {query:NAME}, {host}, {path}"),
+            ("{clam:sub}", 0, "did you mean `{claim:NAME}`?"),
+            ("{user:sub}", 0, "valid: {header:NAME}, {query:NAME}, {claim:NAME}, {host}, {path}"),
             ("a\nb", 0, "control characters"),
         ] {
             let error = Template::parse(text).unwrap_err();

@@ -17,6 +17,7 @@ use crate::http::head::{Fields, ResponseHead};
 use crate::net::readiness::Readiness;
 use crate::net::splice::Pipes;
 use crate::observe::{AccessLog, CoreMetrics, Outcome};
+use crate::policy::identity::Verified;
 use crate::proxy::bounds;
 use crate::proxy::http2::Links;
 use crate::proxy::request_id::RequestIds;
@@ -75,6 +76,8 @@ pub struct Core {
     pub metrics: CoreMetrics,
     pub log: AccessLog,
     pub request_ids: RequestIds,
+    /// Tokens that were believed.
+    pub verified: RefCell<Verified>,
     /// Per service, by stable id: random numbers and the round-robin position.
     picks: RefCell<Vec<PickState>>,
     pub request_fields: Recycled<Fields>,
@@ -128,6 +131,7 @@ impl Core {
             metrics: CoreMetrics::new(id),
             log,
             request_ids: RequestIds::new(id),
+            verified: RefCell::default(),
             picks: RefCell::default(),
             request_fields: Recycled::default(),
             response_heads: Recycled::default(),

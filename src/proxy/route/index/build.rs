@@ -230,6 +230,7 @@ impl<'r> Draft<'r> {
         };
         let conditional = mask.is_none()
             || !route.conditions.listeners.is_empty()
+            || !route.conditions.claims.is_empty()
             || fields(route).any(|(kind, field)| !is_switched(kind, field));
         Candidate { route: at, methods: mask.unwrap_or(ANY_METHOD), conditional }
     }

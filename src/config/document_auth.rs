@@ -1,0 +1,186 @@
+//! Owns reading `[auth.NAME]`: the keys that tokens are verified with, wherever they are kept, and what tokens must say.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml::de::DeValue;
+
+use crate::config::diagnostic::Problem;
+use crate::config::reader::{Located, Section};
+use crate::config::tls::TlsFile;
+use crate::config::value::{self, Parsed, shown};
+use crate::policy::identity::Auth;
+use crate::policy::jwt::{Algorithm, Key, KeyError, KeySet, Verifier};
+
+#[derive(Debug)]
+pub struct AuthEntry<'a> {
+    pub name: Located<&'a str>,
+    /// `None`: something is wrong, and reported.
+    pub auth: Option<Auth>,
+}
+
+pub fn auth<'a>(name: Located<&'a str>, section: &Section<'a>, directory: &Path) -> AuthEntry<'a> {
+    if !section.has("jwt") {
+        section.absent("jwt");
+    }
+    let realm = section.optional("realm", realm).map_or_else(|| name.value.into(), |found| found.value);
+    let jwt = section.table("jwt").and_then(|table| verifier(&table, directory));
+    AuthEntry { name, auth: jwt.map(|jwt| Auth::new(realm, jwt)) }
+}
+
+/// It stands in quotes in a header.
+fn realm(value: &DeValue<'_>) -> Parsed<Arc<str>> {
+    let text = value::text(value)?;
+    let is_plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\');
+    match is_plain && !text.is_empty() {
+        true => Ok(text.into()),
+        false => Err(Problem::new(format!("\"{}\" cannot stand in a header", shown(text)))
+            .help("use letters, digits and spaces")),
+    }
+}
+
+fn verifier(table: &Section<'_>, directory: &Path) -> Option<Verifier> {
+    let algorithm = table.optional("algorithm", algorithm);
+    if algorithm.is_none() && table.has("algorithm") {
+        return None;
+    }
+    let texts = |key: &'static str| -> Vec<Box<str>> {
+        table.list(key, not_empty).into_iter().map(|found| found.value).collect()
+    };
+    let required = match table.has("require") {
+        true => texts("require"),
+        false => vec!["exp".into()],
+    };
+    let (issuers, audiences) = (texts("issuer"), texts("audience"));
+    let leeway = table.value("leeway", value::duration).as_secs().try_into().unwrap_or(u32::MAX);
+    let keys = Arc::new(keys(table, directory, algorithm.map(|found| found.value))?);
+    Some(Verifier { keys, issuers, audiences, leeway, required })
+}
+
+fn algorithm(value: &DeValue<'_>) -> Parsed<Algorithm> {
+    let text = value::text(value)?;
+    Algorithm::of(text).ok_or_else(|| {
+        let known: Vec<&str> = Algorithm::ALL.iter().map(|known| known.name()).collect();
+        let problem =
+            Problem::new(format!("\"{}\" is no algorithm that tokens are signed with", shown(text)));
+        problem.help(format!("known: {}", known.join(", ")))
+    })
+}
+
+fn not_empty(value: &DeValue<'_>) -> Parsed<Box<str>> {
+    match value::text(value)? {
+        "" => Err(Problem::new("an empty text").help("leave it out, or write what it must be")),
+        text => Ok(text.into()),
+    }
+}
+
+const SOURCES: [&str; 5] = ["secret_file", "secret_env", "secret", "public_key", "jwks"];
+
+fn keys(table: &Section<'_>, directory: &Path, algorithm: Option<Algorithm>) -> Option<KeySet> {
+    let mut written: Vec<&str> = SOURCES.into_iter().filter(|key| table.has(key)).collect();
+    written.sort_by_key(|key| table.key_span(key).start);
+    if let [first, second, ..] = written[..] {
+        let problem = Problem::new(format!("the keys come from `{first}` and from `{second}`"));
+        table.error(table.key_span(second), second, problem.help("remove one of them"));
+        return None;
+    }
+    if written.is_empty() && !SOURCES.into_iter().any(|key| table.misnames(key)) {
+        let help = "add `secret_file`, `public_key` or `jwks`";
+        let problem = Problem::new("nothing says by which key tokens are verified").help(help);
+        table.report().absent(table.span(), "auth.jwt", problem);
+    }
+    let path = |value: &DeValue<'_>| path(value, directory);
+    let of_secret = |bytes: &[u8]| Ok(KeySet::one(Key::secret(bytes, algorithm)?, bytes));
+    let secret_file = || {
+        let found = table.optional("secret_file", path)?;
+        let keys = read(table, &found.value)
+            .and_then(|bytes| of_secret(line(&bytes)).map_err(in_file(&found.value)));
+        let keys = reported(table, "secret_file", &found, keys)?;
+        warn_if_short(
+            table,
+            &found,
+            &keys,
+            std::fs::metadata(&found.value).map_or(0, |file| file.len() as usize),
+        );
+        Some(keys)
+    };
+    let secret_env = || {
+        let found = table.optional("secret_env", value::text)?;
+        let bytes = std::env::var_os(found.value).map(std::os::unix::ffi::OsStringExt::into_vec);
+        let absent = || Problem::new(format!("the environment has no variable `{}`", shown(found.value)));
+        let keys = bytes.ok_or_else(absent).and_then(|bytes: Vec<u8>| of_secret(&bytes).map_err(problem));
+        reported(table, "secret_env", &found, keys)
+    };
+    let secret = || {
+        let found = table.optional("secret", value::text)?;
+        let keys = reported(table, "secret", &found, of_secret(found.value.as_bytes()).map_err(problem))?;
+        warn_if_short(table, &found, &keys, found.value.len());
+        Some(keys)
+    };
+    let public_key = || {
+        let found = table.optional("public_key", path)?;
+        let keys = read(table, &found.value).and_then(|bytes| {
+            let key = Key::pem(&bytes, algorithm).map_err(in_file(&found.value))?;
+            Ok(KeySet::one(key, &bytes))
+        });
+        reported(table, "public_key", &found, keys)
+    };
+    let jwks = || {
+        let found = table.optional("jwks", path)?;
+        let keys = read(table, &found.value)
+            .and_then(|bytes| KeySet::jwks(&bytes, algorithm).map_err(in_file(&found.value)));
+        reported(table, "jwks", &found, keys)
+    };
+    secret_file().or_else(secret_env).or_else(secret).or_else(public_key).or_else(jwks)
+}
+
+fn path(value: &DeValue<'_>, directory: &Path) -> Parsed<PathBuf> {
+    let text = value::text(value)?;
+    if text.starts_with("http://") || text.starts_with("https://") {
+        let problem = Problem::new("keys from a URL are not supported in this version");
+        return Err(problem.help("fetch them into a file; when it changes, it is read again"));
+    }
+    match text.is_empty() || text.contains('\0') {
+        true => Err(value::wrong_type("a path to a file", value)),
+        false => Ok(directory.join(text)),
+    }
+}
+
+/// Notes the file, so that its changes are noticed.
+fn read(table: &Section<'_>, path: &Path) -> Result<Vec<u8>, Problem> {
+    table.report().note_file(TlsFile { path: path.to_owned(), not_after: None });
+    std::fs::read(path).map_err(|error| Problem::new(format!("{} cannot be read: {error}", path.display())))
+}
+
+/// Editors end files with a line break.
+fn line(bytes: &[u8]) -> &[u8] {
+    let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+fn problem(error: KeyError) -> Problem {
+    Problem::new(error.0)
+}
+
+fn in_file(path: &Path) -> impl Fn(KeyError) -> Problem {
+    move |error| Problem::new(format!("{}: {}", path.display(), error.0))
+}
+
+fn reported<T>(
+    table: &Section<'_>,
+    key: &str,
+    found: &Located<T>,
+    keys: Result<KeySet, Problem>,
+) -> Option<KeySet> {
+    keys.map_err(|problem| table.error(found.span.clone(), key, problem)).ok()
+}
+
+/// RFC 7518 §3.2: a shorter one is guessed from a single token.
+fn warn_if_short<T>(table: &Section<'_>, found: &Located<T>, keys: &KeySet, bytes: usize) {
+    let Some(algorithm) = keys.algorithms().next() else { return };
+    if bytes < algorithm.secret_bytes() {
+        let problem = Problem::new(format!("a secret of {bytes} bytes is short for {}", algorithm.name()));
+        let help = "whoever has one token can guess it; `openssl rand -hex 32` makes a good one";
+        table.warning(found.span.clone(), "secret", problem.help(help));
+    }
+}

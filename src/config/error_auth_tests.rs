@@ -1,0 +1,76 @@
+//! What is said of mistakes in everything that is about who asks.
+
+use super::*;
+
+const AUTH: &[Case] = &[
+    ("[auth.users]\nrealm = \"x\"", "1:1", "`auth.users` has no `jwt`", ""),
+    ("[auth.users]\njwt = 1", "2:7", "expected a table such as `jwt", ""),
+    ("[auth.users]\njwt = {}", "2:7", "nothing says by which key", "secret_file"),
+    (
+        "[auth.users]\njwt = { secret = \"a\", jwks = \"b\" }",
+        "2:23",
+        "from `secret` and from `jwks`",
+        "remove one",
+    ),
+    ("[auth.users]\njwt = { secret = \"\" }", "2:18", "the secret is empty", ""),
+    ("[auth.users]\njwt = { secret_file = \"/no/such\" }", "2:23", "/no/such cannot be read", ""),
+    (
+        "[auth.users]\njwt = { secret_env = \"NO_SUCH_TIDEGATE\" }",
+        "2:22",
+        "no variable `NO_SUCH_TIDEGATE`",
+        "",
+    ),
+    (
+        "[auth.users]\njwt = { jwks = \"https://a.test/k\" }",
+        "2:16",
+        "not supported in this version",
+        "fetch them",
+    ),
+    ("[auth.users]\njwt = { jwks = \"/dev/null\" }", "2:16", "/dev/null: it is no JSON", ""),
+    ("[auth.users]\njwt = { public_key = \"/dev/null\" }", "2:22", "no public key in it", ""),
+    (
+        "[auth.users]\njwt = { secret = \"a\", algorithm = \"none\" }",
+        "2:35",
+        "\"none\" is no algorithm",
+        "HS256",
+    ),
+    (
+        "[auth.users]\njwt = { secret = \"a\", algorithm = \"RS256\" }",
+        "2:18",
+        "the key is not one for RS256",
+        "",
+    ),
+    (
+        "[auth.users]\nrealm = \"a\\\"b\"\njwt = { secret = \"0123456789abcdef0123456789abcdef\" }",
+        "2:9",
+        "cannot stand in a header",
+        "letters",
+    ),
+    (
+        "[auth.users]\njwt = { secret = \"0123456789abcdef0123456789abcdef\", issuer = \"\" }",
+        "2:63",
+        "an empty text",
+        "leave it out",
+    ),
+    ("[[route]]\nto = \"m\"\nauth = \"users\"", "3:8", "there is no auth \"users\"", "[auth.users]"),
+    ("[[route]]\nto = \"m\"\nmatch = { claim.group = \"vip\" }", "3:1", "a claim is only known", "add `auth"),
+    ("[[route]]\nto = \"m\"\nallow = { group = \"vip\" }", "3:1", "a claim is only known", "add `auth"),
+    ("[[route]]\nto = \"{claim:sub}\"", "2:6", "`{claim:sub}` is only known", "add `auth"),
+];
+
+#[test]
+fn auth() {
+    assert_cases(Severity::Error, AUTH);
+}
+
+const SHORT: &[Case] = &[(
+    "[auth.users]\njwt = { secret = \"short\" }",
+    "2:18",
+    "a secret of 5 bytes is short for HS256",
+    "openssl",
+)];
+
+#[test]
+fn weak_secrets() {
+    assert_cases(Severity::Warning, SHORT);
+}

@@ -1,0 +1,174 @@
+//! Owns who a request comes from, as one `[auth.NAME]` sees it: what was presented, and what of it is verified. Refuses nobody by
+//! itself. Tokens that were verified are remembered for as long as they last, so that each is verified once on a core.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::claims::Claims;
+use super::jwt::{Refusal, Verifier, digest_of};
+
+/// One way of identifying.
+#[derive(Debug)]
+pub struct Auth {
+    /// What `www-authenticate` says it is.
+    pub realm: Arc<str>,
+    pub jwt: Verifier,
+    /// Of all that decides; whoever has the same decides the same.
+    digest: [u8; 32],
+}
+
+/// Why nobody is identified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unknown {
+    /// Nothing was presented.
+    Absent,
+    Refused(Refusal),
+}
+
+pub type Identified = Result<Rc<Claims>, Unknown>;
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unknown::Absent => f.write_str("no token was presented"),
+            Unknown::Refused(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+impl Auth {
+    pub fn new(realm: Arc<str>, jwt: Verifier) -> Auth {
+        let mut all = jwt.keys.digest.to_vec();
+        for list in [&jwt.issuers, &jwt.audiences, &jwt.required] {
+            all.extend_from_slice(&(list.len() as u64).to_be_bytes());
+            for text in list {
+                all.extend_from_slice(&(text.len() as u64).to_be_bytes());
+                all.extend_from_slice(text.as_bytes());
+            }
+        }
+        all.extend_from_slice(&jwt.leeway.to_be_bytes());
+        Auth { realm, jwt, digest: digest_of(&all) }
+    }
+
+    /// `fields`: the values of all `authorization` fields. `now`: seconds since 1970.
+    pub fn identify<'f>(
+        &self,
+        fields: impl Iterator<Item = &'f [u8]>,
+        now: u64,
+        verified: &mut Verified,
+    ) -> Identified {
+        let token = bearer(fields)?;
+        let key = digest_of(&[&self.digest[..], token].concat());
+        if let Some(claims) = verified.get(&key, now) {
+            return Ok(claims);
+        }
+        let claims = Rc::new(self.jwt.verify(token, now).map_err(Unknown::Refused)?);
+        let lasts = claims.expires().ok().flatten().unwrap_or(u64::MAX);
+        verified.put(key, lasts.saturating_add(u64::from(self.jwt.leeway)), claims.clone());
+        Ok(claims)
+    }
+}
+
+/// RFC 6750 §2.1. Credentials of another scheme are somebody else's to look at.
+fn bearer<'f>(mut fields: impl Iterator<Item = &'f [u8]>) -> Result<&'f [u8], Unknown> {
+    let field = fields.next().ok_or(Unknown::Absent)?;
+    if fields.next().is_some() {
+        return Err(Unknown::Refused(Refusal::Malformed("there are two `authorization` fields")));
+    }
+    let (scheme, token) = field.split_at(field.iter().position(|&byte| byte == b' ').unwrap_or(field.len()));
+    match scheme.eq_ignore_ascii_case(b"bearer") {
+        true => Ok(token.trim_ascii()),
+        false => Err(Unknown::Absent),
+    }
+}
+
+/// Tokens that were verified on this core, by the hash of the token and of all that decided. Two generations: what nobody asked for
+/// while the younger one filled up is forgotten.
+#[derive(Debug, Default)]
+pub struct Verified {
+    young: HashMap<[u8; 32], Remembered>,
+    old: HashMap<[u8; 32], Remembered>,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    /// Seconds since 1970.
+    lasts: u64,
+    claims: Rc<Claims>,
+}
+
+/// Tokens of one generation, on each core.
+const TOKENS_MAX: usize = 4096;
+
+impl Verified {
+    fn get(&mut self, key: &[u8; 32], now: u64) -> Option<Rc<Claims>> {
+        if let Some(found) = self.young.get(key) {
+            return (found.lasts > now).then(|| found.claims.clone());
+        }
+        let found = self.old.remove(key).filter(|found| found.lasts > now)?;
+        let claims = found.claims.clone();
+        self.put(*key, found.lasts, found.claims);
+        Some(claims)
+    }
+
+    fn put(&mut self, key: [u8; 32], lasts: u64, claims: Rc<Claims>) {
+        if self.young.len() >= TOKENS_MAX {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, Remembered { lasts, claims });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::jwt::{Key, KeySet};
+
+    #[test]
+    fn one_bearer_is_one_token() {
+        let of = |fields: &[&'static str]| bearer(fields.iter().map(|field| field.as_bytes()));
+        assert_eq!(of(&["Bearer a.b.c"]), Ok(&b"a.b.c"[..]));
+        assert_eq!(of(&["bEARER   a.b.c "]), Ok(&b"a.b.c"[..]));
+        assert_eq!(of(&["Bearer"]), Ok(&b""[..]));
+        for absent in [&[][..], &["Basic YTpi"], &["Bearera.b.c"], &[""]] {
+            assert_eq!(of(absent), Err(Unknown::Absent), "{absent:?}");
+        }
+        assert!(matches!(of(&["Bearer a", "Bearer a"]), Err(Unknown::Refused(Refusal::Malformed(_)))));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_ends() {
+        let mut verified = Verified::default();
+        let claims = Rc::new(Claims::new(serde_json::json!({})));
+        let key = |number: usize| digest_of(&number.to_be_bytes());
+        for number in 0..3 * TOKENS_MAX {
+            verified.put(key(number), 100, claims.clone());
+            // Asked for all the time, so never forgotten.
+            assert!(verified.get(&key(0), 99).is_some(), "{number}");
+        }
+        assert!(verified.young.len() + verified.old.len() <= 2 * TOKENS_MAX);
+        assert!(verified.get(&key(0), 100).is_none(), "it has expired");
+        assert!(verified.get(&key(1), 99).is_none(), "nobody asked for it");
+    }
+
+    #[test]
+    fn who_decides_otherwise_is_not_believed_for_another() {
+        let auth = |secret: &[u8], audience: &str| {
+            let keys = KeySet::one(Key::secret(secret, None).unwrap(), secret);
+            let audiences = vec![audience.into()];
+            let jwt = Verifier {
+                keys: keys.into(),
+                issuers: Vec::new(),
+                audiences,
+                leeway: 0,
+                required: Vec::new(),
+            };
+            Auth::new("a".into(), jwt)
+        };
+        assert_eq!(auth(b"1", "x").digest, auth(b"1", "x").digest);
+        assert_ne!(auth(b"1", "x").digest, auth(b"2", "x").digest);
+        assert_ne!(auth(b"1", "x").digest, auth(b"1", "y").digest);
+    }
+}

@@ -1,0 +1,101 @@
+//! Owns the two stages that ask who a request is from: `identify` verifies what was presented, once for each way and only when
+//! somebody wants to know; `authorise` turns away whom the route does not let in.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::config::snapshot::AuthId;
+use crate::error::{Error, Kind};
+use crate::policy::identity::{Identified, Unknown};
+
+use super::exchange::Exchange;
+use super::input::Identity;
+use super::route::claim_holds;
+use super::rule::Route;
+
+/// Who a request is from, in each way that somebody has asked for.
+#[derive(Default)]
+pub struct Identities(RefCell<Vec<(AuthId, Identified)>>);
+
+impl Identity for Exchange {
+    fn identified(&self, auth: AuthId) -> Identified {
+        if let Some((_, known)) = self.identities.0.borrow().iter().find(|(id, _)| *id == auth) {
+            return known.clone();
+        }
+        // A stream that has let go of its configuration has been asked for all that it may be.
+        let Some(snapshot) = self.snapshot() else { return Err(Unknown::Absent) };
+        let bytes = self.bytes();
+        let presented = self.head.fields.iter().filter(|field| is_authorization(field.name.of(bytes)));
+        let presented = presented.map(|field| field.value.of(bytes));
+        let identified = snapshot.auth(auth).identify(presented, now(), &mut self.core.verified.borrow_mut());
+        self.identities.0.borrow_mut().push((auth, identified.clone()));
+        identified
+    }
+}
+
+pub fn is_authorization(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"authorization")
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Lets in whom the route lets in.
+pub fn authorise(exchange: &Exchange, rule: &Route) -> Result<(), Error> {
+    let Some(auth) = rule.conditions.auth else { return Ok(()) };
+    let Some(snapshot) = exchange.snapshot() else { return Err(Kind::Internal.into()) };
+    let denied = |kind: Kind, why: Why| {
+        Err(Error::with_source(kind, Denied { realm: snapshot.auth(auth).realm.clone(), why }))
+    };
+    let claims = match exchange.identified(auth) {
+        Ok(claims) => claims,
+        Err(unknown) => return denied(Kind::Unauthorized, Why::Unknown(unknown)),
+    };
+    match rule.allow.iter().find(|field| !claim_holds(field, &claims)) {
+        Some(field) => denied(Kind::Forbidden, Why::Claim(field.name.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Whoever asks is not let in.
+#[derive(Debug)]
+pub struct Denied {
+    realm: Arc<str>,
+    why: Why,
+}
+
+#[derive(Debug)]
+enum Why {
+    Unknown(Unknown),
+    /// This one is not what it must be. What that is, is not told.
+    Claim(Box<str>),
+}
+
+impl Denied {
+    /// RFC 6750 §3.
+    pub fn challenge(&self) -> String {
+        let error = match &self.why {
+            Why::Unknown(Unknown::Absent) => return format!("Bearer realm=\"{}\"", self.realm),
+            Why::Unknown(Unknown::Refused(_)) => "invalid_token",
+            Why::Claim(_) => "insufficient_scope",
+        };
+        // Names of claims are an operator's own words.
+        let words = self.to_string().replace(['"', '\\'], "'");
+        format!("Bearer realm=\"{}\", error=\"{error}\", error_description=\"{words}\"", self.realm)
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.why {
+            Why::Unknown(unknown) => unknown.fmt(f),
+            Why::Claim(name) => write!(f, "the token's claim {name} does not allow it"),
+        }
+    }
+}
+
+impl std::error::Error for Denied {}
