@@ -115,8 +115,8 @@ const MISTAKES: &[Mistake] = &[
     ),
     mistake("[listen.web]\naddress = §\"127.0.0.1:8080\"\n[listen.web]\n", &[]),
     mistake(
-        "[listen.web]\naddress = \"127.0.0.1:8080\"\n[[route]]\nrespond = {}\n[§auth.users]\njwt = {}\n",
-        &["auth"],
+        "[listen.web]\naddress = \"127.0.0.1:8080\"\n[[route]]\nrespond = {}\n[§video.door]\nrate = 1\n",
+        &["video"],
     ),
 ];
 
