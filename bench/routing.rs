@@ -172,6 +172,7 @@ fn table(shape: Shape, size: usize) -> RouteTable {
         body_bytes_max: 0,
         message_bytes_max: 0,
         allow: Vec::new(),
+        limits: Vec::new(),
         cors: None,
     };
     RouteTable::new((0..size).map(route).collect())

@@ -88,6 +88,7 @@ kinds! {
     NoRoute, 404, "no_route", Client, Route, "no route matches this request";
     NoService, 404, "no_service", Client, Route, "the route names a service that does not exist";
     MethodNotAllowed, 405, "method_not_allowed", Client, Route, "this method is not supported here";
+    RateLimited, 429, "rate_limited", Client, Admit, "there are more requests than this route allows";
     /// `limits.buffers` is reached.
     NoBuffers, 503, "no_buffers", Gateway, Admit, "the gateway has no buffer left for another request";
     /// RLIMIT_NOFILE is reached.

@@ -9,11 +9,12 @@ use std::ops::Range;
 use crate::balance::pick::{Balance, HashKey};
 use crate::config::diagnostic::{Problem, Report};
 use crate::config::document::{Document, ListenerEntry, ProtocolWord, ServiceEntry};
-use crate::config::document_route::{ActionEntry, RouteEntry};
+use crate::config::document_route::{ActionEntry, RouteEntry, names_segment};
 use crate::config::reach::Reach;
 use crate::config::reader::Located;
 use crate::config::suggest;
 use crate::config::value::shown;
+use crate::proxy::template::Source;
 
 pub fn check(document: &Document<'_>, report: &Report<'_>) {
     let services: HashSet<&str> = document.services.iter().map(|service| service.name.value).collect();
@@ -24,6 +25,7 @@ pub fn check(document: &Document<'_>, report: &Report<'_>) {
         listeners_of(route, document, report);
         services_of(route, &services, document, report);
         auth_of(route, document, report);
+        limits_of(route, document, report);
     }
     unreached(document, report);
     unused_services(document, report);
@@ -192,6 +194,39 @@ fn auth_of(route: &RouteEntry<'_>, document: &Document<'_>, report: &Report<'_>)
     let help = did_you_mean(meant, || format!("add a section `[auth.{}]`", shown(wanted.value)));
     let problem = Problem::new(format!("there is no auth \"{}\"", shown(wanted.value)));
     report.absent(wanted.span.clone(), "route.auth", problem.help(help));
+}
+
+/// They must be there, and can tell requests apart by nothing that the route's have not.
+fn limits_of(route: &RouteEntry<'_>, document: &Document<'_>, report: &Report<'_>) {
+    for wanted in &route.limits {
+        let error = |problem: Problem| report.error(wanted.span.clone(), "route.limits", problem);
+        let Some(limit) = document.limits.iter().find(|limit| limit.name.value == wanted.value) else {
+            let meant = suggest::nearest(wanted.value, document.limits.iter().map(|limit| limit.name.value));
+            let help = did_you_mean(meant, || format!("add a section `[limit.{}]`", shown(wanted.value)));
+            let problem = Problem::new(format!("there is no limit \"{}\"", shown(wanted.value)));
+            report.absent(wanted.span.clone(), "route.limits", problem.help(help));
+            continue;
+        };
+        for source in &limit.key {
+            match source {
+                Source::Claim(name) if route.auth.is_none() => {
+                    let problem =
+                        format!("the limit counts by the claim {name}, which nobody verifies in this route");
+                    error(Problem::new(problem).help("add `auth = \"NAME\"` of an `[auth.NAME]`"));
+                }
+                Source::PathSegment(name) if !names_segment(&route.conditions.paths, name) => {
+                    let problem = format!(
+                        "the limit counts by the segment {name}, which not every path of this route names"
+                    );
+                    error(
+                        Problem::new(problem)
+                            .help(format!("write `{{{name}}}` for that segment in `match.path`")),
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 fn known_service(

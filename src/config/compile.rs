@@ -13,6 +13,7 @@ use crate::config::diagnostic::{Diagnostics, Problem, Report, Source};
 use crate::config::document::{
     self, Document, EndpointEntry, ListenerEntry, ProtocolWord, ServiceEntry, StartOnly,
 };
+use crate::config::document_limit::LimitEntry;
 use crate::config::document_route::{ActionEntry, RouteEntry};
 use crate::config::reader;
 use crate::config::registry::Registry;
@@ -24,6 +25,7 @@ use crate::config::snapshot::{
 use crate::config::tls::{TlsFile, UpstreamTls};
 use crate::config::value::{HostPort, Place};
 use crate::policy::identity::Auth;
+use crate::proxy::limits::Limit;
 use crate::proxy::route::RouteTable;
 use crate::proxy::rule::{Action, HostMatch, Route, Target, To};
 
@@ -46,6 +48,7 @@ pub struct Blueprint {
     service_by_name: HashMap<Box<str>, ServiceId>,
     names_to_resolve: Vec<HostPort>,
     auths: Arc<[Auth]>,
+    limits: Arc<[Arc<Limit>]>,
     tls_files: Arc<[TlsFile]>,
 }
 
@@ -110,10 +113,13 @@ fn blueprint(document: Document<'_>, tls_files: Vec<TlsFile>, registry: &mut Reg
     let settings = &document.settings;
     let listeners: Vec<Listener> =
         document.listeners.iter().filter_map(|entry| listener(entry, &service_by_name, settings)).collect();
+    let limits: Arc<[Arc<Limit>]> =
+        document.limits.into_iter().filter_map(|entry| limit(entry, registry)).collect();
     let auth_names: Vec<&str> = document.auths.iter().map(|entry| entry.name.value).collect();
     let lookup = Lookup {
         services: &service_by_name,
         auths: &auth_names.iter().zip(0..).map(|(name, index)| (*name, AuthId(index))).collect(),
+        limits: &limits.iter().map(|limit| (&*limit.name, limit)).collect(),
         listeners: &listeners,
         body_bytes_max: document.body_bytes_max,
         message_bytes_max: document.message_bytes_max,
@@ -130,6 +136,7 @@ fn blueprint(document: Document<'_>, tls_files: Vec<TlsFile>, registry: &mut Reg
         services,
         service_by_name,
         // One that is wrong has been reported.
+        limits: limits.clone(),
         auths: document.auths.into_iter().filter_map(|entry| entry.auth).collect(),
         tls_files: tls_files.into(),
     }
@@ -195,6 +202,13 @@ fn service(entry: ServiceEntry<'_>) -> ServiceBlueprint {
     }
 }
 
+/// `None` never happens here: what is missing has been reported.
+fn limit(entry: LimitEntry<'_>, registry: &mut Registry) -> Option<Arc<Limit>> {
+    let name: Arc<str> = entry.name.value.into();
+    let buckets = registry.limit(&name, &entry.key, entry.keys_max);
+    Some(Arc::new(Limit { name, key: entry.key, rate: entry.rate?, buckets }))
+}
+
 fn names_to_resolve(services: &[ServiceBlueprint]) -> Vec<HostPort> {
     let places = services.iter().flat_map(|service| &service.endpoints).map(|endpoint| &endpoint.place);
     let names = places.filter_map(|place| match place {
@@ -209,6 +223,7 @@ fn names_to_resolve(services: &[ServiceBlueprint]) -> Vec<HostPort> {
 struct Lookup<'d> {
     services: &'d HashMap<Box<str>, ServiceId>,
     auths: &'d HashMap<&'d str, AuthId>,
+    limits: &'d HashMap<&'d str, &'d Arc<Limit>>,
     listeners: &'d [Listener],
     body_bytes_max: u64,
     message_bytes_max: u64,
@@ -243,6 +258,12 @@ impl Lookup<'_> {
             message_bytes_max: entry.message_bytes_max.unwrap_or(self.message_bytes_max),
             cors: entry.cors,
             allow: entry.allow,
+            // All of them, or it would let more through than it says.
+            limits: entry
+                .limits
+                .iter()
+                .map(|wanted| self.limits.get(wanted.value).map(|&limit| limit.clone()))
+                .collect::<Option<_>>()?,
         })
     }
 
@@ -305,6 +326,7 @@ impl Blueprint {
             services,
             service_by_name: self.service_by_name.clone(),
             auths: self.auths.clone(),
+            limits: self.limits.clone(),
             tls_files: self.tls_files.clone(),
         }
     }

@@ -16,6 +16,7 @@ use toml::de::{DeTable, DeValue};
 use crate::balance::pick::{Balance, HashKey};
 use crate::config::diagnostic::{Problem, Report};
 use crate::config::document_auth::{self, AuthEntry};
+use crate::config::document_limit::{self, LimitEntry};
 use crate::config::document_route::{self, RouteEntry};
 use crate::config::pattern;
 use crate::config::reader::{Located, Section};
@@ -41,6 +42,7 @@ pub struct Document<'a> {
     pub listeners: Vec<ListenerEntry<'a>>,
     pub services: Vec<ServiceEntry<'a>>,
     pub auths: Vec<AuthEntry<'a>>,
+    pub limits: Vec<LimitEntry<'a>>,
     pub routes: Vec<RouteEntry<'a>>,
 }
 
@@ -149,6 +151,11 @@ pub fn read<'a>(file: &Path, report: &'a Report<'a>, table: &'a DeTable<'a>) -> 
             .named("auth")
             .into_iter()
             .map(|(name, section)| document_auth::auth(name, &section, &directory))
+            .collect(),
+        limits: root
+            .named("limit")
+            .into_iter()
+            .map(|(name, section)| document_limit::limit(name, &section))
             .collect(),
         routes: document_route::read(&root),
     }

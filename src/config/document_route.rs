@@ -14,6 +14,7 @@ use crate::config::pattern::{self, Edit};
 use crate::config::reader::{Located, Section};
 use crate::config::value::{self, DURATION_MAX, Parsed, shown};
 use crate::proxy::cors::{Cors, Origin};
+use crate::proxy::limits::LIMITS_MAX;
 use crate::proxy::rule::{Conditions, FieldMatch, HeaderEdits, PathMatch, Rewrite, Segment};
 use crate::proxy::template::{Source, Template};
 
@@ -40,6 +41,7 @@ pub struct RouteEntry<'a> {
     pub cors: Option<Box<Cors>>,
     pub auth: Option<Located<&'a str>>,
     pub allow: Vec<FieldMatch>,
+    pub limits: Vec<Located<&'a str>>,
 }
 
 #[derive(Debug)]
@@ -91,12 +93,22 @@ fn route<'a>(section: &Section<'a>) -> RouteEntry<'a> {
         cors: section.table("cors").map(|table| Box::new(cors(&table))),
         auth: section.optional("auth", self::name),
         allow: section.table("allow").map(|table| field_matches(&table, false)).unwrap_or_default(),
+        limits: limits(section),
         conditions,
     };
     refuse_useless(section, &route);
     check_sources(section, &route);
     refuse_claims(section, &route);
     route
+}
+
+fn limits<'a>(section: &Section<'a>) -> Vec<Located<&'a str>> {
+    let limits = section.list("limits", self::name);
+    if let Some(limit) = limits.get(LIMITS_MAX) {
+        let problem = Problem::new(format!("a route has at most {LIMITS_MAX} limits"));
+        section.error(limit.span.clone(), "limits", problem);
+    }
+    limits
 }
 
 fn name<'a>(value: &'a DeValue<'a>) -> Parsed<&'a str> {
@@ -409,7 +421,7 @@ fn refuse_claims(section: &Section<'_>, route: &RouteEntry<'_>) {
     }
 }
 
-/// `{path:NAME}` in a template needs a segment `{NAME}` in every path of the route, and `{claim:NAME}` an `auth`.
+/// `{path:NAME}` in a template, or in a limit's key, needs a segment `{NAME}` in every path of the route, and `{claim:NAME}` an `auth`.
 fn check_sources(section: &Section<'_>, route: &RouteEntry<'_>) {
     let mut used: Vec<(&str, &Template)> = Vec::new();
     match &route.action {
@@ -444,7 +456,7 @@ fn check_sources(section: &Section<'_>, route: &RouteEntry<'_>) {
     }
 }
 
-fn names_segment(paths: &[PathMatch], name: &str) -> bool {
+pub fn names_segment(paths: &[PathMatch], name: &str) -> bool {
     let named = |segment: &Segment| matches!(segment, Segment::Named(other) if **other == *name);
     let has = |path: &PathMatch| matches!(path, PathMatch::Segments(segments) if segments.iter().any(named));
     !paths.is_empty() && paths.iter().all(has)

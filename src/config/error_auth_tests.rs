@@ -58,6 +58,36 @@ const AUTH: &[Case] = &[
     ("[[route]]\nto = \"{claim:sub}\"", "2:6", "`{claim:sub}` is only known", "add `auth"),
 ];
 
+const LIMITS: &[Case] = &[
+    ("[limit.a]\nburst = 5", "1:1", "`limit.a` has no `rate`", ""),
+    ("[limit.a]\nrate = 0", "2:8", "0 is out of range", ""),
+    ("[limit.a]\nrate = \"10\"", "2:8", "\"10\" is no rate", "\"100/m\""),
+    ("[limit.a]\nrate = \"10/w\"", "2:8", "is no rate", "\"100/m\""),
+    ("[limit.a]\nrate = \"0/m\"", "2:8", "is no rate", "\"100/m\""),
+    ("[limit.a]\nrate = 1\nburst = 0", "3:9", "0 is out of range", ""),
+    ("[limit.a]\nrate = 1\nkey = \"user\"", "3:7", "\"user\" is no key", "claim:NAME"),
+    ("[limit.a]\nrate = 1\nkey = \"{client}\"", "3:7", "it has braces", "\"client\""),
+    ("[limit.a]\nrate = 1\nkey = \"request.id\"", "3:7", "every request has its own", "client"),
+    ("[[route]]\nto = \"m\"\nlimits = \"a\"", "3:10", "there is no limit \"a\"", "[limit.a]"),
+    (
+        "[limit.a]\nrate = 1\nkey = \"claim:sub\"\n[[route]]\nto = \"m\"\nlimits = \"a\"",
+        "6:10",
+        "by the claim sub",
+        "add `auth",
+    ),
+    (
+        "[limit.a]\nrate = 1\nkey = \"path:x\"\n[[route]]\nto = \"m\"\nlimits = \"a\"",
+        "6:10",
+        "by the segment x",
+        "match.path",
+    ),
+];
+
+#[test]
+fn limits() {
+    assert_cases(Severity::Error, LIMITS);
+}
+
 #[test]
 fn auth() {
     assert_cases(Severity::Error, AUTH);

@@ -124,7 +124,6 @@ const LATER: &[Case] = &[
         "`api_keys` is not supported in this version",
         "API key",
     ),
-    ("[limit.a]\nrate = 1", "1:2", "`limit` is not supported in this version", "rate limits"),
     ("[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"http2\"", "3:12", "not supported", "\"http\""),
     ("[service.m]\nendpoints = [\"a:1\"]\nhealth = {}", "3:1", "`health` is not supported", "health checks"),
     (
@@ -134,7 +133,6 @@ const LATER: &[Case] = &[
         "circuit",
     ),
     ("[[route]]\nto = \"m\"\ncanary = {}", "3:1", "`canary` is not supported", "canary"),
-    ("[[route]]\nto = \"m\"\nlimits = []", "3:1", "`limits` is not supported", "rate limits"),
 ];
 
 #[test]

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use crate::config::snapshot::{EndpointState, ServiceState, StableId};
+use crate::policy::rate_limit::Buckets;
+use crate::proxy::template::Source;
 
 /// Ids are counted up for each kind and never given to another name, so that a pooled connection or a histogram
 /// kept by number can never be taken for another's. A name keeps its number while it is in use or among the
@@ -19,6 +21,15 @@ pub struct Registry {
     endpoints: Names<(Arc<str>, SocketAddr)>,
     service_states: HashMap<Arc<str>, Weak<ServiceState>>,
     endpoint_states: HashMap<(Arc<str>, SocketAddr), Weak<EndpointState>>,
+    limits: HashMap<Arc<str>, LimitState>,
+}
+
+/// The buckets of a limit, and what they are told apart by.
+#[derive(Debug, Clone)]
+struct LimitState {
+    key: Vec<Source>,
+    keys_max: usize,
+    buckets: Weak<Buckets>,
 }
 
 impl Registry {
@@ -42,11 +53,24 @@ impl Registry {
         (self.endpoints.id(&key), alive(&mut self.endpoint_states, &key))
     }
 
+    /// The buckets of a limit: those that it has, unless it tells requests apart in another way by now.
+    pub fn limit(&mut self, name: &Arc<str>, key: &[Source], keys_max: usize) -> Arc<Buckets> {
+        let known = self.limits.get(name).filter(|known| known.key == key && known.keys_max == keys_max);
+        if let Some(buckets) = known.and_then(|known| known.buckets.upgrade()) {
+            return buckets;
+        }
+        let buckets = Arc::new(Buckets::new(keys_max));
+        let state = LimitState { key: key.to_vec(), keys_max, buckets: Arc::downgrade(&buckets) };
+        self.limits.insert(name.clone(), state);
+        buckets
+    }
+
     /// Forgets what nobody uses any more. `routes` are the names of the configuration in force; services and
     /// endpoints are in use while their states are alive.
     pub fn collect<'r>(&mut self, routes: impl Iterator<Item = &'r Arc<str>>) {
         self.service_states.retain(|_, state| state.strong_count() > 0);
         self.endpoint_states.retain(|_, state| state.strong_count() > 0);
+        self.limits.retain(|_, limit| limit.buckets.strong_count() > 0);
         self.services.collect(|name| self.service_states.contains_key(name));
         self.endpoints.collect(|key| self.endpoint_states.contains_key(key));
         if self.routes.ids.len() > Self::REMOVED_MAX {

@@ -54,6 +54,7 @@ fn every_default() -> String {
                 && !section.path.starts_with("listen.*.tls")
                 && !section.path.ends_with(".sni")
                 && !section.path.starts_with("auth.")
+                && !section.path.starts_with("limit.")
         })
     {
         if !section.path.is_empty() {

@@ -15,6 +15,7 @@ use crate::config::tls::{EndpointTls, ListenerTls, TlsFile};
 use crate::http::h1_body::ChunkLimits;
 use crate::http::head::HeadLimits;
 use crate::policy::identity::Auth;
+use crate::proxy::limits::Limit;
 use crate::proxy::route::RouteTable;
 #[cfg(debug_assertions)]
 use crate::runtime::worker::WORKER_THREAD;
@@ -46,6 +47,7 @@ pub struct Snapshot {
     /// Of all services: what pools may keep connections to.
     pub endpoint_ids: HashSet<StableId, IdHash>,
     pub auths: Arc<[Auth]>,
+    pub limits: Arc<[Arc<Limit>]>,
     pub tls_files: Arc<[TlsFile]>,
 }
 

@@ -10,8 +10,8 @@ use crate::observe::histogram::{BUCKETS_SECONDS, LatencyTotal};
 use crate::observe::names::{Names, OTHER};
 use crate::observe::process::ProcessStats;
 use crate::observe::report::{
-    ConnectionCounts, CoreReport, EndpointCounts, Handshake, RequestCounts, SeriesId, ServiceReport,
-    SharedReport, Totals,
+    ConnectionCounts, CoreReport, EndpointCounts, Handshake, LimitReport, RequestCounts, SeriesId,
+    ServiceReport, SharedReport, Totals,
 };
 use crate::observe::tcp::TcpCounts;
 use crate::observe::udp::{Dropped, FlowEnd, Traffic, UdpCounts};
@@ -71,6 +71,7 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     endpoints(&mut page, &totals, scrape);
     upstream(&mut page, &totals, scrape.shared);
     latencies(&mut page, totals, scrape.names);
+    limits(&mut page, &scrape.shared.limits);
     access_log(&mut page, &scrape.gateway);
     process(&mut page, &scrape.process);
     page.text
@@ -422,6 +423,20 @@ fn upstream(page: &mut Page, totals: &Totals, shared: &SharedReport) {
     by_service(page, |service| service.retries_total);
     page.counter("tidegate_retries_refused_total", "Retries not made because the retry budget was spent.");
     by_service(page, |service| service.retries_refused_total);
+}
+
+fn limits(page: &mut Page, limits: &[LimitReport]) {
+    page.counter("tidegate_limit_refused_total", "Requests that found no token in a limit.");
+    for limit in limits {
+        page.sample(&[("limit", &limit.name)], limit.refused_total);
+    }
+    page.counter(
+        "tidegate_limit_overflowed_total",
+        "Requests whose key found no place in a limit: they share a bucket.",
+    );
+    for limit in limits {
+        page.sample(&[("limit", &limit.name)], limit.overflowed_total);
+    }
 }
 
 fn access_log(page: &mut Page, stats: &GatewayStats) {

@@ -201,8 +201,16 @@ pub struct Totals {
 pub struct SharedReport {
     pub generation: u64,
     pub services: Vec<ServiceReport>,
+    pub limits: Vec<LimitReport>,
     /// Files of the certificates that are shown, and when these end, in seconds since 1970.
     pub certificates: Vec<(String, i64)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct LimitReport {
+    pub name: Arc<str>,
+    pub refused_total: u64,
+    pub overflowed_total: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -225,7 +233,17 @@ impl SharedReport {
         let certificates = snapshot.tls_files.iter();
         let certificates =
             certificates.filter_map(|file| Some((file.path.display().to_string(), file.not_after?)));
-        SharedReport { generation: snapshot.generation, services, certificates: certificates.collect() }
+        let limits = snapshot.limits.iter().map(|limit| LimitReport {
+            name: limit.name.clone(),
+            refused_total: limit.buckets.refused_total.load(Relaxed),
+            overflowed_total: limit.buckets.overflowed_total.load(Relaxed),
+        });
+        SharedReport {
+            generation: snapshot.generation,
+            services,
+            limits: limits.collect(),
+            certificates: certificates.collect(),
+        }
     }
 }
 

@@ -60,6 +60,14 @@ pub fn admit(exchange: &Exchange, client: &Client, route: &Route) -> Result<Uplo
     }
 }
 
+/// What has come of the body of a request that is refused is passed over, so that the connection serves the next one.
+pub fn skip(exchange: &mut Exchange, client: &mut Client, upload: Upload) {
+    if let Upload::Whole(length) = upload {
+        client.end.consume(length);
+        exchange.head.framing = Framing::None;
+    }
+}
+
 fn admit_chunked(exchange: &Exchange, arrived: &[u8], route: &Route) -> Result<Upload, Error> {
     let limits = exchange.snapshot().map(|snapshot| snapshot.settings.chunk_limits).unwrap_or_default();
     let mut decoder = ChunkedDecoder::new(limits);

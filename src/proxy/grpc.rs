@@ -16,6 +16,7 @@ use super::client::{After, Client};
 use super::deadline::bounded;
 use super::end::End;
 use super::exchange::Exchange;
+use super::problem;
 use super::respond::ANSWER_STALL;
 use super::routed::view;
 use super::transform::{connection_field, field, may_keep_alive};
@@ -212,6 +213,7 @@ pub async fn answer(exchange: &Exchange, client: &mut Client, error: &Error) -> 
     head.extend_from_slice(b"\r\n");
     status_lines(error, &mut head);
     field(&mut head, b"x-request-id", exchange.id.as_bytes());
+    head.extend_from_slice(&problem::fields(error));
     head.extend_from_slice(&exchange.cors);
     let keep_alive = may_keep_alive(exchange) && exchange.head.framing == Framing::None;
     if !exchange.is_http2 {

@@ -16,6 +16,7 @@ pub mod identify;
 pub mod input;
 pub mod known;
 pub mod l4;
+pub mod limits;
 pub mod path;
 pub mod pipeline;
 pub mod problem;

@@ -5,7 +5,7 @@ use super::client::{After, Client};
 use super::exchange::Exchange;
 use super::forward::Room;
 use super::rule::Action;
-use super::{body, cors, forward, grpc, identify, problem, respond, routed, transform};
+use super::{body, cors, forward, grpc, identify, limits, problem, respond, routed, transform};
 use crate::error::{Error, Kind};
 
 /// Serves the request whose head has been read. The exchange's drop observes whatever happens here.
@@ -34,6 +34,10 @@ async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<Af
     let upload = body::admit(exchange, client, routed.rule())?;
     if exchange.is_extended_connect() && !matches!(routed.rule().action, Action::Forward(_)) {
         return Err(Kind::MethodNotAllowed.into());
+    }
+    if let Err(error) = limits::admit(exchange, routed.rule()) {
+        body::skip(exchange, client, upload);
+        return Err(error);
     }
     match &routed.rule().action {
         Action::Forward(_) => forward::forward::<R>(exchange, client, routed, upload).await,

@@ -7,6 +7,7 @@ use super::client::{After, Client};
 use super::exchange::Exchange;
 use super::grpc;
 use super::identify::Denied;
+use super::limits::Exceeded;
 use super::respond;
 use super::status;
 use super::transform::field;
@@ -34,18 +35,22 @@ pub async fn answer(exchange: &Exchange, client: &mut Client, error: Error) -> A
     }
     let body = document(kind, &error, exchange.id.as_str());
     let sent =
-        respond::send(exchange, client, kind.status(), "application/problem+json", &challenge(&error), &body)
+        respond::send(exchange, client, kind.status(), "application/problem+json", &fields(&error), &body)
             .await;
     sent.unwrap_or(After::Abort)
 }
 
-/// What an answer of 401 or 403 must say besides (RFC 9110 §11.6.1, RFC 6750 §3).
-fn challenge(error: &Error) -> Vec<u8> {
-    let mut line = Vec::new();
-    if let Some(denied) = error.source.as_ref().and_then(|source| source.downcast_ref::<Denied>()) {
-        field(&mut line, b"www-authenticate", denied.challenge().as_bytes());
+/// The lines that an answer has besides: how to be let in (RFC 9110 §11.6.1, RFC 6750 §3), or when.
+pub fn fields(error: &Error) -> Vec<u8> {
+    let mut lines = Vec::new();
+    let Some(source) = &error.source else { return lines };
+    if let Some(denied) = source.downcast_ref::<Denied>() {
+        field(&mut lines, b"www-authenticate", denied.challenge().as_bytes());
     }
-    line
+    if let Some(exceeded) = source.downcast_ref::<Exceeded>() {
+        exceeded.fields(&mut lines);
+    }
+    lines
 }
 
 /// RFC 9457. The reason behind a client's own mistake is told; what lies behind an upstream's is not.

@@ -70,6 +70,7 @@ fn route(conditions: Conditions) -> Route {
         body_bytes_max: 0,
         message_bytes_max: 0,
         allow: Vec::new(),
+        limits: Vec::new(),
         cors: None,
     }
 }

@@ -8,6 +8,7 @@ use regex::bytes::Regex;
 
 use crate::config::snapshot::{AuthId, ServiceId, StableId, UpstreamTimeouts};
 use crate::proxy::cors::Cors;
+use crate::proxy::limits::Limit;
 use crate::proxy::template::Template;
 
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Route {
     pub idle_timeout: Option<Duration>,
     /// What the claims of whoever `conditions.auth` has verified must be.
     pub allow: Vec<FieldMatch>,
+    /// Each has to have a token for a request.
+    pub limits: Vec<Arc<Limit>>,
     pub body_bytes_max: u64,
     pub message_bytes_max: u64,
     /// What pages of other origins may ask. `None`: nothing is said of it.

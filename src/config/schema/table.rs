@@ -363,6 +363,32 @@ pub const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        path: "limit.*",
+        header: "[limit.NAME]",
+        doc: "How often anybody may ask: a bucket of tokens for each key, exact over all workers, for routes to name. See [limits](limits.md).",
+        keys: &[
+            key(
+                "rate",
+                "number or text",
+                "required",
+                "Tokens a second, or `\"100/m\"`, `\"5000/h\"`, `\"100000/d\"`.",
+            ),
+            key("burst", "number", "that of `rate`, without its unit", "Tokens that a full bucket has."),
+            key(
+                "key",
+                "text or list",
+                "[]",
+                "What tells one bucket from another: `\"client\"`, `\"header:NAME\"`, `\"claim:NAME\"`, `\"query:NAME\"`, `\"path:NAME\"`, `\"host\"`, `\"route\"`; without any there is one for all. Who lacks it shares a bucket.",
+            ),
+            key(
+                "keys",
+                "1 to 16777216",
+                "100000",
+                "Keys that may be told apart at once; those beyond share a bucket, and are counted.",
+            ),
+        ],
+    },
+    Section {
         path: "service.*",
         header: "[service.NAME]",
         doc: "Endpoints that can do the same work.",
@@ -525,6 +551,12 @@ pub const SECTIONS: &[Section] = &[
                 "name",
                 "none",
                 "Who may ask: whoever `[auth.NAME]` verifies. Others are answered 401, but for preflights of `cors`.",
+            ),
+            key(
+                "limits",
+                "name or list",
+                "[]",
+                "`NAME` of `[limit.NAME]`, at most 8: a request needs a token of each; else 429.",
             ),
             key("body_limit", "size or `\"off\"`", "that of `limits.body`", "Bytes of a request body."),
             key(
@@ -695,7 +727,6 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("auth.*", "api_keys", "identity by API key"),
     ("auth.*", "certificate", "identity by client certificate"),
     ("auth.*", "external", "identity by another server"),
-    ("", "limit", "rate limits"),
     ("", "video", "camera and video sources"),
     ("", "model", "conversion of inputs for models"),
     ("", "trace", "trace export by OTLP"),
@@ -708,7 +739,6 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("service.*", "slow_start", "slow start of new endpoints"),
     ("service.*.endpoints", "priority", "zones and priorities"),
     ("service.*.endpoints", "zone", "zones and priorities"),
-    ("route", "limits", "rate limits"),
     ("route", "canary", "canary releases"),
     ("route", "shadow", "mirrored traffic"),
     ("route", "convert", "conversion of inputs for models"),

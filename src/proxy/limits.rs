@@ -1,0 +1,142 @@
+//! Owns the stage that holds requests to their route's rate limits: all of them are looked at, then all are debited, and nobody is
+//! debited for what is refused.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use crate::error::{Error, Kind};
+use crate::policy::rate_limit::{Buckets, Rate, Refused, Ticket};
+
+use super::exchange::Exchange;
+use super::input::Values;
+use super::routed::values;
+use super::rule::Route;
+use super::template::{Source, TemplateValues};
+use super::transform::field;
+
+/// One `[limit.NAME]`.
+#[derive(Debug)]
+pub struct Limit {
+    pub name: Arc<str>,
+    /// What tells one bucket from another. Empty: there is one.
+    pub key: Vec<Source>,
+    pub rate: Rate,
+    /// Carried over reloads by name.
+    pub buckets: Arc<Buckets>,
+}
+
+/// Of one route.
+pub const LIMITS_MAX: usize = 8;
+
+/// Lets a request in if every limit of its route has a token for it.
+pub fn admit(exchange: &Exchange, rule: &Route) -> Result<(), Error> {
+    if rule.limits.is_empty() {
+        return Ok(());
+    }
+    let values = values(exchange, rule);
+    let now = nanos(exchange.core.timers.now());
+    let mut tickets = [Ticket::default(); LIMITS_MAX];
+    let mut scratch = exchange.core.take_scratch();
+    for (limit, ticket) in rule.limits.iter().zip(&mut tickets) {
+        *ticket = limit.ticket(&values, exchange.client.peer.ip(), &mut scratch);
+    }
+    exchange.core.give_back_scratch(scratch);
+    let limits = || rule.limits.iter().zip(tickets);
+    if rule.limits.len() > 1 {
+        for (limit, ticket) in limits() {
+            let seen = limit.buckets.look(ticket, limit.rate, now);
+            seen.map_err(|refused| limit.exceeded(refused))?;
+        }
+    }
+    for (number, (limit, ticket)) in limits().enumerate() {
+        if let Err(refused) = limit.buckets.take(ticket, limit.rate, now) {
+            // Another core was faster.
+            limits()
+                .take(number)
+                .for_each(|(limit, ticket)| limit.buckets.give_back(ticket, limit.rate, now));
+            return Err(limit.exceeded(refused));
+        }
+    }
+    Ok(())
+}
+
+/// Since the first request.
+fn nanos(now: Instant) -> u64 {
+    static BEGIN: OnceLock<Instant> = OnceLock::new();
+    let begin = *BEGIN.get_or_init(|| now);
+    // Time does not begin at 0, which is when buckets are full that nobody has used.
+    now.saturating_duration_since(begin).as_nanos() as u64 + FIRST_NANOS
+}
+
+const FIRST_NANOS: u64 = 1 << 20;
+
+impl Limit {
+    fn ticket(&self, values: &Values<'_>, client: IpAddr, scratch: &mut Vec<u8>) -> Ticket {
+        let mut key = self.buckets.key();
+        for source in &self.key {
+            match (source, client) {
+                (Source::ClientIp, IpAddr::V4(address)) => key.part(&address.octets()),
+                // Who has an address of IPv6 has 2^64 of them.
+                (Source::ClientIp, IpAddr::V6(address)) => key.part(&address.octets()[..8]),
+                _ => {
+                    scratch.clear();
+                    // What is missing is empty: all who lack it share a bucket.
+                    values.write(source, scratch);
+                    if is_written_freely(source) {
+                        scratch.make_ascii_lowercase();
+                    }
+                    key.part(scratch);
+                }
+            }
+        }
+        key.ticket()
+    }
+
+    fn exceeded(&self, refused: Refused) -> Error {
+        let exceeded = Exceeded { name: self.name.clone(), rate: self.rate, refused };
+        Error::with_source(Kind::RateLimited, exceeded)
+    }
+}
+
+/// Whether other letters would be another key and mean the same.
+fn is_written_freely(source: &Source) -> bool {
+    matches!(source, Source::Header(_) | Source::Query(_) | Source::Host)
+}
+
+/// A limit has no token left.
+#[derive(Debug)]
+pub struct Exceeded {
+    name: Arc<str>,
+    rate: Rate,
+    refused: Refused,
+}
+
+impl Exceeded {
+    fn wait_s(&self) -> u64 {
+        seconds(self.refused.wait_nanos)
+    }
+
+    /// What the client is told besides (RFC 9110 §10.2.3, draft-ietf-httpapi-ratelimit-headers-10).
+    pub fn fields(&self, out: &mut Vec<u8>) {
+        let (name, wait) = (&self.name, self.wait_s());
+        let window = seconds(self.rate.window_nanos());
+        field(out, b"retry-after", wait.to_string().as_bytes());
+        let policy = format!("\"{name}\";q={};w={window}", self.rate.burst());
+        field(out, b"ratelimit-policy", policy.as_bytes());
+        field(out, b"ratelimit", format!("\"{name}\";r=0;t={wait}").as_bytes());
+    }
+}
+
+fn seconds(nanos: u64) -> u64 {
+    nanos.div_ceil(1_000_000_000).max(1)
+}
+
+impl fmt::Display for Exceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the limit {} has room again in {} s", self.name, self.wait_s())
+    }
+}
+
+impl std::error::Error for Exceeded {}

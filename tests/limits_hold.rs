@@ -1,0 +1,170 @@
+//! Rate limits over the wire: exactly as many requests pass as a limit has tokens, whichever workers they come to; keys cannot be
+//! evaded by spelling; what is refused debits nobody; and what was used stays used over a reload.
+
+mod harness;
+
+use std::thread;
+
+use harness::http2::Http2;
+use harness::{Backend, Gateway, Response};
+use http::Request;
+
+/// Tokens come so slowly that none comes during a test.
+fn config(limits: &str, route: &str) -> String {
+    format!(
+        "workers = 2\n[listen.web]\naddress = \"@web@\"\n[service.m]\nendpoints = [\"@m@\"]\n\
+         {limits}\n[[route]]\nto = \"m\"\n{route}\n"
+    )
+}
+
+fn start(limits: &str, route: &str) -> (Gateway, Backend) {
+    let backend = Backend::fixed("ok");
+    (Gateway::start(&config(limits, route), &[("m", backend.address)]), backend)
+}
+
+fn ask(gateway: &Gateway, path: &str, fields: &str) -> Response {
+    gateway.client().get_with(path, fields).unwrap()
+}
+
+/// How many of so many pass.
+fn passed(gateway: &Gateway, count: usize, fields: &str) -> usize {
+    let statuses = (0..count).map(|_| ask(gateway, "/", fields).status);
+    statuses
+        .inspect(|status| assert!([200, 429].contains(status), "{status}"))
+        .filter(|status| *status == 200)
+        .count()
+}
+
+#[test]
+fn a_burst_is_exact_over_all_workers() {
+    let (gateway, backend) = start("[limit.all]\nrate = \"1/d\"\nburst = 50", "limits = \"all\"");
+    let passed: usize = thread::scope(|scope| {
+        let clients: Vec<_> = (0..8).map(|_| scope.spawn(|| passed(&gateway, 40, ""))).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).sum()
+    });
+    assert_eq!((passed, backend.requests()), (50, 50));
+    let answer = ask(&gateway, "/", "");
+    assert_eq!(answer.status, 429);
+    let wait: u64 = answer.get("retry-after").unwrap().parse().unwrap();
+    assert!((86_000..=86_400).contains(&wait), "{wait}");
+    assert_eq!(answer.get("ratelimit"), Some(&*format!("\"all\";r=0;t={wait}")));
+    assert_eq!(answer.get("ratelimit-policy"), Some("\"all\";q=50;w=4320000"));
+    assert!(answer.text().contains("urn:tidegate:error:rate_limited"), "{}", answer.text());
+    let metrics = gateway.metrics();
+    assert_eq!(metrics.sum("tidegate_limit_refused_total", &[("limit", "all")]), 271.0);
+    assert_eq!(metrics.sum("tidegate_request_errors_total", &[("kind", "rate_limited")]), 271.0);
+}
+
+#[test]
+fn tokens_come_back_with_time() {
+    let (gateway, _backend) = start("[limit.all]\nrate = 2\nburst = 1", "limits = \"all\"");
+    assert_eq!(ask(&gateway, "/", "").status, 200);
+    assert_eq!(ask(&gateway, "/", "").get("ratelimit-policy"), Some("\"all\";q=1;w=1"));
+    harness::until("there is one again", || ask(&gateway, "/", "").status == 200);
+}
+
+#[test]
+fn keys_cannot_be_evaded_by_spelling() {
+    let (gateway, _backend) =
+        start("[limit.type]\nkey = \"header:x-model-type\"\nrate = \"1/d\"\nburst = 3", "limits = \"type\"");
+    for spelling in [
+        "X-Model-Type: image\r\n",
+        "x-model-type: IMAGE\r\n",
+        "X-MODEL-TYPE:   Image  \r\n",
+        "x-model-type:\timage\r\n",
+    ] {
+        let first = if spelling.starts_with("X-Model") { 3 } else { 0 };
+        assert_eq!(passed(&gateway, 5, spelling), first, "{spelling}");
+    }
+    assert_eq!(passed(&gateway, 5, "X-Model-Type: text\r\n"), 3);
+    // All who say nothing share a bucket, also those who say nothing in a field.
+    assert_eq!(passed(&gateway, 2, ""), 2);
+    assert_eq!(passed(&gateway, 5, "X-Model-Type:\r\n"), 1);
+    // Whom the client says it is has no say in who it is.
+    let (gateway, _backend) =
+        start("[limit.who]\nkey = \"client\"\nrate = \"1/d\"\nburst = 3", "limits = \"who\"");
+    for fields in ["", "X-Forwarded-For: 9.9.9.9\r\n", "Forwarded: for=9.9.9.9\r\n", "X-Real-IP: 9.9.9.9\r\n"]
+    {
+        assert_eq!(passed(&gateway, 5, fields), if fields.is_empty() { 3 } else { 0 }, "{fields}");
+    }
+}
+
+#[test]
+fn what_one_limit_refuses_the_others_are_not_debited_for() {
+    let (gateway, _backend) = start(
+        "[limit.all]\nrate = \"1/d\"\nburst = 10\n\
+         [limit.type]\nkey = [\"header:x-type\", \"query:tenant\"]\nrate = \"1/d\"\nburst = 2",
+        "limits = [\"all\", \"type\"]",
+    );
+    assert_eq!(passed(&gateway, 20, "x-type: a\r\n"), 2);
+    assert_eq!(passed(&gateway, 20, "x-type: b\r\n"), 2);
+    let of = |path: &str, fields: &str| (0..20).filter(|_| ask(&gateway, path, fields).status == 200).count();
+    assert_eq!(of("/?tenant=b", "x-type: a\r\n"), 2);
+    assert_eq!(of("/?tenant=ab", ""), 2);
+    assert_eq!(of("/?tenant=c", ""), 2);
+    assert_eq!(of("/?tenant=d", ""), 0, "ten in all");
+}
+
+#[test]
+fn what_was_used_stays_used_over_a_reload() {
+    let limit = "[limit.all]\nrate = \"1/d\"\nburst = 4";
+    let (mut gateway, backend) = start(limit, "limits = \"all\"");
+    let again = |text: &str| config(text, "limits = \"all\"").replace("@m@", &backend.address.to_string());
+    assert_eq!(passed(&gateway, 3, ""), 3);
+    gateway.reload(&again(limit));
+    assert_eq!(passed(&gateway, 3, ""), 1);
+    // A larger one has as many more.
+    gateway.reload(&again("[limit.all]\nrate = \"1/d\"\nburst = 6"));
+    assert_eq!(passed(&gateway, 5, ""), 2);
+    // One that tells clients apart in another way begins anew.
+    gateway.reload(&again("[limit.all]\nkey = \"client\"\nrate = \"1/d\"\nburst = 4"));
+    assert_eq!(passed(&gateway, 6, ""), 4);
+}
+
+#[test]
+fn whoever_is_not_let_in_uses_nothing_up() {
+    let (gateway, _backend) = start(
+        "[auth.users]\njwt = { secret = \"0123456789abcdef0123456789abcdef\" }\n\
+         [limit.all]\nrate = \"1/d\"\nburst = 1\n\
+         [[route]]\nmatch.path = \"/closed\"\nauth = \"users\"\nlimits = \"all\"\nto = \"m\"",
+        "limits = \"all\"\ncors = { origins = [\"https://a.test\"] }",
+    );
+    for _ in 0..5 {
+        assert_eq!(ask(&gateway, "/closed", "").status, 401);
+        let preflight = b"OPTIONS / HTTP/1.1\r\nhost: a.test\r\norigin: https://a.test\r\n\
+                          access-control-request-method: GET\r\n\r\n";
+        assert_eq!(gateway.client().request("OPTIONS", preflight).unwrap().status, 204);
+    }
+    assert_eq!(passed(&gateway, 3, ""), 1);
+}
+
+#[test]
+fn a_refused_body_leaves_the_connection_of_use() {
+    let (gateway, backend) = start("[limit.all]\nrate = \"1/d\"\nburst = 2", "limits = \"all\"");
+    let mut client = gateway.client();
+    let chunked =
+        b"POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let statuses: Vec<u16> = (0..6)
+        .map(|round| match round % 2 {
+            0 => client.post("/", b"GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n").unwrap().status,
+            _ => client.request("POST", chunked).unwrap().status,
+        })
+        .collect();
+    assert_eq!(statuses, [200, 200, 429, 429, 429, 429]);
+    assert_eq!(backend.requests(), 2);
+}
+
+#[test]
+fn calls_are_told_in_their_own_way() {
+    let (gateway, _backend) = start("[limit.all]\nrate = \"1/d\"\nburst = 1", "limits = \"all\"");
+    let client = Http2::connect(gateway.web());
+    let call = || {
+        let request = Request::post("http://a.test/s.S/M").header("content-type", "application/grpc");
+        client.exchange(request.body(()).unwrap(), Some(b"\0\0\0\0\0"), None).unwrap()
+    };
+    assert!(call().fields.get("grpc-status").is_none());
+    let answer = call();
+    const RESOURCE_EXHAUSTED: &str = "8";
+    assert_eq!((answer.status, &answer.fields["grpc-status"]), (200, &RESOURCE_EXHAUSTED.parse().unwrap()));
+    assert!(answer.fields.contains_key("retry-after"));
+}
