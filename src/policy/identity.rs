@@ -49,7 +49,7 @@ impl Auth {
             }
         }
         all.extend_from_slice(&jwt.leeway.to_be_bytes());
-        Auth { realm, jwt, digest: digest_of(&all) }
+        Auth { realm, jwt, digest: digest_of([&all]) }
     }
 
     /// `fields`: the values of all `authorization` fields. `now`: seconds since 1970.
@@ -60,7 +60,7 @@ impl Auth {
         verified: &mut Verified,
     ) -> Identified {
         let token = bearer(fields)?;
-        let key = digest_of(&[&self.digest[..], token].concat());
+        let key = digest_of([&self.digest, token]);
         if let Some(claims) = verified.get(&key, now) {
             return Ok(claims);
         }
@@ -142,7 +142,7 @@ mod tests {
     fn what_is_remembered_is_bounded_and_ends() {
         let mut verified = Verified::default();
         let claims = Rc::new(Claims::new(serde_json::json!({})));
-        let key = |number: usize| digest_of(&number.to_be_bytes());
+        let key = |number: usize| digest_of([&number.to_be_bytes()]);
         for number in 0..3 * TOKENS_MAX {
             verified.put(key(number), 100, claims.clone());
             // Asked for all the time, so never forgotten.

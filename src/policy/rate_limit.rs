@@ -69,8 +69,8 @@ pub struct Buckets {
 }
 
 const SLOTS: usize = 4;
-/// Lines that a key may stand on.
-const WINDOW: usize = 8;
+/// Lines that a key may stand on: at two thirds of all places in use, one key in 10^9 finds all of them taken.
+const WINDOW: usize = 16;
 const INSERTIONS: usize = 256;
 
 /// A cache line.
@@ -198,7 +198,12 @@ impl Buckets {
             return None;
         }
         for slot in self.window(hash) {
-            if slot.hash.load(Acquire) == hash {
+            let stands_here = slot.hash.load(Acquire);
+            if stands_here == 0 {
+                // Nobody ever stood here, so the key has not been sent on to the next one.
+                return None;
+            }
+            if stands_here == hash {
                 let word = slot.word.load(Acquire);
                 // Whoever gives the slot away changes the word first, and the hash before the word is free again.
                 fence(Acquire);

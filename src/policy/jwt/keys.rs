@@ -331,7 +331,7 @@ const KEYS_MAX: usize = 1000;
 
 impl KeySet {
     pub fn one(key: Key, read_from: &[u8]) -> KeySet {
-        let digest = digest_of(&[key.algorithm.name().as_bytes(), read_from].concat());
+        let digest = digest_of([key.algorithm.name().as_bytes(), read_from]);
         KeySet { keys: vec![key], digest }
     }
 
@@ -357,7 +357,7 @@ impl KeySet {
             return Err(why);
         }
         let usual = usual.map_or("", Algorithm::name);
-        Ok(KeySet { keys, digest: digest_of(&[usual.as_bytes(), text].concat()) })
+        Ok(KeySet { keys, digest: digest_of([usual.as_bytes(), text]) })
     }
 
     /// Those that a token of this `kid` may be signed with.
@@ -374,8 +374,11 @@ impl KeySet {
     }
 }
 
-pub fn digest_of(bytes: &[u8]) -> [u8; 32] {
+/// SHA-256 of all of these, end to end.
+pub fn digest_of<const N: usize>(parts: [&[u8]; N]) -> [u8; 32] {
+    let mut hash = digest::Context::new(&SHA256);
+    parts.iter().for_each(|part| hash.update(part));
     let mut out = [0; 32];
-    out.copy_from_slice(digest::digest(&SHA256, bytes).as_ref());
+    out.copy_from_slice(hash.finish().as_ref());
     out
 }
