@@ -173,6 +173,7 @@ fn table(shape: Shape, size: usize) -> RouteTable {
         message_bytes_max: 0,
         allow: Vec::new(),
         limits: Vec::new(),
+        canary: None,
         cors: None,
     };
     RouteTable::new((0..size).map(route).collect())

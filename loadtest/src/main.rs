@@ -1,5 +1,5 @@
 //! `loadtest`: what a proxy costs, measured beside other proxies in interleaved rounds.
-//! This file only picks the subcommand; `backend`, `forwarder` and `bench` each live in their module.
+//! This file only picks the subcommand; `backend`, `forwarder`, `bench` and `scale` each live in their module.
 
 mod args;
 mod backend;
@@ -20,8 +20,10 @@ const USAGE: &str = "\
 loadtest backend   --listen 127.0.0.1:PORT [--threads 1]
 loadtest http2-backend --listen 127.0.0.1:PORT
 loadtest forwarder --listen ADDRESS --to ADDRESS [--splice]
-loadtest bench     [--cases LIST] [--peers LIST] [--rounds 3] [--seconds 3] [--access-log]
+loadtest bench     [--cases LIST] [--peers LIST] [--rounds 3] [--seconds 3] [--load-cores 1]
+                   [--access-log]
                    [--write docs/benchmarks.md] [--json FILE] [--allow-noisy] [--tidegate FILE]
+loadtest scale     [--workers 1,2,4] [--peers LIST] [--rounds 3] [--seconds 3] [--tidegate FILE]
 Port 0 picks a free one; the backends and `forwarder` print the address that they listen on.
 See loadtest/README.md for the cases and peers.";
 
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         "http2-backend" => run_http2_backend(rest),
         "forwarder" => run_forwarder(rest),
         "bench" => bench::main(rest),
+        "scale" => bench::scale::main(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())

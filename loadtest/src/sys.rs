@@ -136,12 +136,8 @@ pub fn allowed_cores() -> Vec<usize> {
     (0..libc::CPU_SETSIZE as usize).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect()
 }
 
-/// Keeps this thread, and what it starts, on one core.
-pub fn pin(core: usize) -> io::Result<()> {
-    pin_to(&[core])
-}
-
-fn pin_to(cores: &[usize]) -> io::Result<()> {
+/// Keeps this thread, and what it starts, on these cores.
+pub fn pin(cores: &[usize]) -> io::Result<()> {
     // SAFETY: cpu_set_t is plain bits; CPU_SET checks its bound; the kernel copies the set.
     check(unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
@@ -162,7 +158,7 @@ pub fn bind_child(command: &mut Command, cores: &[usize], signal: i32) {
             if libc::getppid() as u32 != parent {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
-            pin_to(&cores)
+            pin(&cores)
         });
     }
 }

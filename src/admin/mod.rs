@@ -20,6 +20,12 @@ pub trait AdminBackend: Send + Sync + 'static {
     /// to its end even if the client that asked goes away. Two at once are the backend's to order.
     fn reload(&self) -> Answer<'_, Result<String, String>>;
 
+    /// All canaries, as JSON.
+    fn canaries(&self) -> String;
+
+    /// Sets the share of a route's canary, in millionths; `None` if there is no such canary, else all of them.
+    fn set_canary(&self, route: &str, millionths: u32) -> Option<String>;
+
     /// Generation of the configuration in use.
     fn generation(&self) -> u64;
 }

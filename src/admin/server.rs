@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -43,7 +44,7 @@ pub async fn serve(listener: TcpListener, backend: Arc<dyn AdminBackend>) {
 async fn connection(stream: TcpStream, backend: Arc<dyn AdminBackend>, _slot: OwnedSemaphorePermit) {
     let service = service_fn(|request| {
         let backend = backend.clone();
-        async move { Ok::<_, Infallible>(answer_in_time(&request, backend).await) }
+        async move { Ok::<_, Infallible>(answer_in_time(request, backend).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -59,14 +60,14 @@ async fn connection(stream: TcpStream, backend: Arc<dyn AdminBackend>, _slot: Ow
     }
 }
 
-async fn answer_in_time(request: &Request<Incoming>, backend: Arc<dyn AdminBackend>) -> Page {
+async fn answer_in_time(request: Request<Incoming>, backend: Arc<dyn AdminBackend>) -> Page {
     match timeout(ANSWER_TIMEOUT, answer(request, backend)).await {
         Ok(page) => page,
         Err(_) => problem(StatusCode::GATEWAY_TIMEOUT, "the gateway did not answer in time"),
     }
 }
 
-async fn answer(request: &Request<Incoming>, backend: Arc<dyn AdminBackend>) -> Page {
+async fn answer(request: Request<Incoming>, backend: Arc<dyn AdminBackend>) -> Page {
     let Some(endpoint) = Endpoint::of(request.uri().path()) else {
         return problem(StatusCode::NOT_FOUND, "there is no such path here; GET / lists them");
     };
@@ -80,8 +81,10 @@ async fn answer(request: &Request<Incoming>, backend: Arc<dyn AdminBackend>) -> 
         Endpoint::Metrics => metrics(backend.metrics().await),
         Endpoint::Health => text(StatusCode::OK, "ok\n"),
         Endpoint::Ready => ready(backend.readiness()),
-        Endpoint::Reload => match check_same_site(request.headers()) {
-            Ok(()) => reload(backend).await,
+        Endpoint::Canaries if request.method() != Method::POST => json(backend.canaries()),
+        Endpoint::Reload | Endpoint::Canaries => match check_same_site(request.headers()) {
+            Ok(()) if endpoint == Endpoint::Reload => reload(backend).await,
+            Ok(()) => canary(request.into_body(), &*backend).await,
             Err(detail) => problem(StatusCode::FORBIDDEN, detail),
         },
     }
@@ -94,6 +97,7 @@ enum Endpoint {
     Health,
     Ready,
     Reload,
+    Canaries,
 }
 
 impl Endpoint {
@@ -104,6 +108,7 @@ impl Endpoint {
             "/healthz" => Endpoint::Health,
             "/readyz" => Endpoint::Ready,
             "/reload" => Endpoint::Reload,
+            "/canaries" => Endpoint::Canaries,
             _ => return None,
         })
     }
@@ -111,6 +116,7 @@ impl Endpoint {
     fn allows(self, method: &Method) -> bool {
         match self {
             Endpoint::Reload => method == Method::POST,
+            Endpoint::Canaries if method == Method::POST => true,
             _ => method == Method::GET || method == Method::HEAD,
         }
     }
@@ -118,6 +124,7 @@ impl Endpoint {
     fn methods(self) -> &'static str {
         match self {
             Endpoint::Reload => "POST",
+            Endpoint::Canaries => "GET, HEAD, POST",
             _ => "GET, HEAD",
         }
     }
@@ -129,7 +136,9 @@ fn index(generation: u64) -> String {
          GET  /metrics  Prometheus metrics\n\
          GET  /healthz  200 while the process lives\n\
          GET  /readyz   200 while traffic is wanted, 503 while starting or draining\n\
-         POST /reload   reload the configuration; 422 with all errors if it is refused\n"
+         POST /reload   reload the configuration; 422 with all errors if it is refused\n\
+         GET  /canaries the shares of all canaries, now and as configured\n\
+         POST /canaries {{\"route\": NAME, \"percent\": 25}} sets one, until the configuration says another\n"
     )
 }
 
@@ -152,6 +161,32 @@ async fn reload(backend: Arc<dyn AdminBackend>) -> Page {
         Ok(Err(diagnostics)) => text(StatusCode::UNPROCESSABLE_ENTITY, diagnostics),
         Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the reload failed unexpectedly; see the log"),
     }
+}
+
+/// Sets the share of one canary.
+async fn canary(body: Incoming, backend: &dyn AdminBackend) -> Page {
+    let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
+        return problem(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large, or broke off");
+    };
+    let asked: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
+    let percent = asked.get("percent").and_then(Value::as_f64);
+    let (Some(route), Some(percent)) = (asked.get("route").and_then(Value::as_str), percent) else {
+        let detail = "the body must be JSON such as {\"route\": \"models\", \"percent\": 25}";
+        return problem(StatusCode::BAD_REQUEST, detail);
+    };
+    if !(0.0..=100.0).contains(&percent) {
+        return problem(StatusCode::UNPROCESSABLE_ENTITY, "percent must be from 0 to 100");
+    }
+    match backend.set_canary(route, (percent * 10_000.0).round() as u32) {
+        Some(canaries) => json(canaries),
+        None => {
+            problem(StatusCode::NOT_FOUND, "no route of this name has a canary; GET /canaries lists them")
+        }
+    }
+}
+
+fn json(body: String) -> Page {
+    respond(StatusCode::OK, "application/json", body)
 }
 
 /// Refuses what a web page can make a browser on this machine send: a name that an attacker's DNS points here
@@ -210,6 +245,7 @@ fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes
 /// Scrapers, probes and people together; more are closed at once.
 pub const CONNECTIONS_MAX: usize = 64;
 const HEADERS_MAX: usize = 64;
+const BODY_BYTES_MAX: usize = 4 * 1024;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Also the longest idle wait between two requests, so longer than most scrape intervals.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(35);

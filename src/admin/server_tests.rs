@@ -32,6 +32,14 @@ impl AdminBackend for Fake {
         })
     }
 
+    fn canaries(&self) -> String {
+        "[]".into()
+    }
+
+    fn set_canary(&self, route: &str, millionths: u32) -> Option<String> {
+        (route == "models").then(|| format!("{millionths} now"))
+    }
+
     fn generation(&self) -> u64 {
         42
     }
@@ -145,6 +153,40 @@ fn a_browsers_cross_site_post_is_refused() {
             assert!(answer.starts_with("HTTP/1.1 200"), "{headers}: {answer}");
         }
         assert_eq!(backend.reloads_ended.load(Ordering::Relaxed), 6);
+    });
+}
+
+#[test]
+fn canaries_are_set_by_name_and_percent() {
+    with_server(|address, _| async move {
+        let post = |headers: &'static str, body: &'static str| async move {
+            let headers = format!("{headers}Content-Length: {}\r\n", body.len());
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let head = format!("POST /canaries HTTP/1.1\r\n{headers}Connection: close\r\n\r\n{body}");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let set = post(LOCAL, r#"{"route": "models", "percent": 12.5}"#).await;
+        assert!(set.starts_with("HTTP/1.1 200") && set.ends_with("125000 now"), "{set}");
+        for (body, status) in [
+            ("", "400"),
+            ("percent=5", "400"),
+            (r#"{"route": "models"}"#, "400"),
+            (r#"{"route": 1, "percent": 5}"#, "400"),
+            (r#"{"route": "models", "percent": "5"}"#, "400"),
+            (r#"{"route": "models", "percent": 101}"#, "422"),
+            (r#"{"route": "models", "percent": -1}"#, "422"),
+            (r#"{"route": "none", "percent": 5}"#, "404"),
+        ] {
+            let answer = post(LOCAL, body).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{body}: {answer}");
+        }
+        let foreign = "Host: 127.0.0.1:9180\r\nOrigin: http://evil.example\r\n";
+        let answer = post(foreign, r#"{"route": "models", "percent": 5}"#).await;
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+        assert!(exchange(address, "GET /canaries", LOCAL).await.ends_with("\r\n\r\n[]"));
     });
 }
 

@@ -16,7 +16,7 @@ use crate::proxy::identify::{is_authorization, now};
 use crate::proxy::input::{Identity, RequestView, Values};
 use crate::proxy::path::{Normalised, normalise};
 use crate::proxy::route::claim_holds;
-use crate::proxy::routed::service_of;
+use crate::proxy::routed::{Destination, destination};
 use crate::proxy::rule::{Action, Route, To};
 
 pub fn explain(arguments: &[String]) -> ExitCode {
@@ -196,9 +196,10 @@ fn describe_action(snapshot: &Snapshot, route: &Route, view: RequestView<'_>, te
                     Some((String::from_utf8_lossy(&name).into_owned(), complete))
                 }
             };
-            match service_of(snapshot, target, &values).map(|id| snapshot.service(id)) {
-                Some(service) => {
-                    let why = why_service(wanted, &service.name);
+            match destination(snapshot, route, target, &values) {
+                Some(found) => {
+                    let service = snapshot.service(found.service());
+                    let why = why_service(wanted, found);
                     let endpoints: Vec<String> =
                         service.endpoints.iter().map(|endpoint| endpoint.label.to_string()).collect();
                     writeln!(
@@ -214,12 +215,13 @@ fn describe_action(snapshot: &Snapshot, route: &Route, view: RequestView<'_>, te
     };
 }
 
-/// Why the template led to this service.
-fn why_service(wanted: Option<(String, bool)>, service: &str) -> String {
-    match wanted {
-        None => String::new(),
-        Some((name, true)) if name == service => " (named by its template)".into(),
-        Some((name, true)) => format!(" (by `otherwise`: there is no service `{name}`)"),
-        Some((_, false)) => " (by `otherwise`: the request lacks what the template asks for)".into(),
+/// Why it is this service.
+fn why_service(wanted: Option<(String, bool)>, found: Destination) -> String {
+    match (found, wanted) {
+        (Destination::Canary(_), _) => " (the route's canary)".into(),
+        (Destination::Found(_), _) => " (named by its template)".into(),
+        (_, None) => String::new(),
+        (_, Some((name, true))) => format!(" (by `otherwise`: there is no service `{name}`)"),
+        (_, Some((_, false))) => " (by `otherwise`: the request lacks what the template asks for)".into(),
     }
 }

@@ -182,6 +182,9 @@ fn services_of(
     if let Some(otherwise) = otherwise {
         known(otherwise, "route.otherwise");
     }
+    if let Some(to) = route.canary.as_ref().and_then(|canary| canary.to.as_ref()) {
+        known(to, "route.canary.to");
+    }
 }
 
 fn auth_of(route: &RouteEntry<'_>, document: &Document<'_>, report: &Report<'_>) {
@@ -286,6 +289,7 @@ fn unused_services(document: &Document<'_>, report: &Report<'_>) {
         let Some(name) = to.value.as_literal() else { return };
         used.insert(name);
         used.extend(otherwise.as_ref().map(|otherwise| otherwise.value));
+        used.extend(route.canary.iter().filter_map(|canary| Some(canary.to.as_ref()?.value)));
     }
     if report.has_errors() {
         return;

@@ -25,6 +25,7 @@ use crate::config::snapshot::{
 use crate::config::tls::{TlsFile, UpstreamTls};
 use crate::config::value::{HostPort, Place};
 use crate::policy::identity::Auth;
+use crate::proxy::canary::Canary;
 use crate::proxy::limits::Limit;
 use crate::proxy::route::RouteTable;
 use crate::proxy::rule::{Action, HostMatch, Route, Target, To};
@@ -243,7 +244,17 @@ impl Lookup<'_> {
             Some(name) => Some(*self.auths.get(name.value)?),
             None => None,
         };
+        let canary = match entry.canary {
+            Some(canary) => {
+                let share = registry.share(&name, canary.share);
+                let to = *self.services.get(canary.to?.value)?;
+                let by = canary.by.map(|by| by.value);
+                Some(Box::new(Canary::new(&name, to, canary.headers, by, share)))
+            }
+            None => None,
+        };
         Some(Route {
+            canary,
             id: registry.route(&name),
             name,
             conditions,

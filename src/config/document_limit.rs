@@ -47,7 +47,7 @@ fn pace(value: &DeValue<'_>) -> Parsed<(u64, u64)> {
 }
 
 /// What templates take, without their braces.
-fn source(value: &DeValue<'_>) -> Parsed<Source> {
+pub fn source(value: &DeValue<'_>) -> Parsed<Source> {
     let text = value::text(value)?;
     let text = if text == "client" { "client.ip" } else { text };
     let no_key = |why: String| {

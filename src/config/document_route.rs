@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::config::diagnostic::Problem;
+use crate::config::document_limit;
 use crate::config::pattern::{self, Edit};
 use crate::config::reader::{Located, Section};
 use crate::config::value::{self, DURATION_MAX, Parsed, shown};
@@ -42,6 +43,17 @@ pub struct RouteEntry<'a> {
     pub auth: Option<Located<&'a str>>,
     pub allow: Vec<FieldMatch>,
     pub limits: Vec<Located<&'a str>>,
+    pub canary: Option<CanaryEntry<'a>>,
+}
+
+#[derive(Debug)]
+pub struct CanaryEntry<'a> {
+    /// `None`: missing or wrong, and reported.
+    pub to: Option<Located<&'a str>>,
+    /// Millionths.
+    pub share: u32,
+    pub by: Option<Located<Source>>,
+    pub headers: Vec<FieldMatch>,
 }
 
 #[derive(Debug)]
@@ -94,12 +106,35 @@ fn route<'a>(section: &Section<'a>) -> RouteEntry<'a> {
         auth: section.optional("auth", self::name),
         allow: section.table("allow").map(|table| field_matches(&table, false)).unwrap_or_default(),
         limits: limits(section),
+        canary: section.table("canary").map(|table| canary(&table)),
         conditions,
     };
     refuse_useless(section, &route);
     check_sources(section, &route);
     refuse_claims(section, &route);
     route
+}
+
+fn canary<'a>(table: &Section<'a>) -> CanaryEntry<'a> {
+    CanaryEntry {
+        to: table.required("to", value::text),
+        share: table.value("percent", millionths),
+        by: table.optional("by", document_limit::source),
+        headers: table.table("header").map(|headers| field_matches(&headers, true)).unwrap_or_default(),
+    }
+}
+
+/// Of a whole, from percent to four decimals.
+fn millionths(value: &DeValue<'_>) -> Parsed<u32> {
+    let text = match value {
+        DeValue::Integer(number) => number.as_str().replace('_', ""),
+        DeValue::Float(number) => number.as_str().replace('_', ""),
+        _ => return Err(value::wrong_type("a number from 0 to 100", value)),
+    };
+    let percent = text.parse::<f64>().ok().filter(|percent| (0.0..=100.0).contains(percent));
+    let problem =
+        || Problem::new(format!("{} is out of range: expected a number from 0 to 100", shown(&text)));
+    percent.map(|percent| (percent * 10_000.0).round() as u32).ok_or_else(problem)
 }
 
 fn limits<'a>(section: &Section<'a>) -> Vec<Located<&'a str>> {
@@ -397,7 +432,7 @@ fn refuse_useless(section: &Section<'_>, route: &RouteEntry<'_>) {
     if !matches!(route.action, Some(ActionEntry::Redirect { .. } | ActionEntry::Respond { .. })) {
         return;
     }
-    for key in ["rewrite", "request_headers", "timeout", "first_byte_timeout", "idle_timeout"] {
+    for key in ["canary", "rewrite", "request_headers", "timeout", "first_byte_timeout", "idle_timeout"] {
         if section.has(key) {
             let problem = Problem::new(format!("`{key}` does nothing in a route that answers by itself"));
             section.error(
@@ -414,7 +449,13 @@ fn refuse_claims(section: &Section<'_>, route: &RouteEntry<'_>) {
     if section.has("auth") {
         return;
     }
-    let wanted = [("allow", !route.allow.is_empty()), ("match", !route.conditions.claims.is_empty())];
+    let by_claim =
+        |canary: &CanaryEntry<'_>| canary.by.as_ref().is_some_and(|by| matches!(by.value, Source::Claim(_)));
+    let wanted = [
+        ("allow", !route.allow.is_empty()),
+        ("match", !route.conditions.claims.is_empty()),
+        ("canary", route.canary.as_ref().is_some_and(by_claim)),
+    ];
     for (key, _) in wanted.into_iter().filter(|(_, is_used)| *is_used) {
         let problem = Problem::new("a claim is only known where `auth` has verified it");
         section.error(section.key_span(key), key, problem.help("add `auth = \"NAME\"` of an `[auth.NAME]`"));

@@ -68,6 +68,21 @@ const LIMITS: &[Case] = &[
     ("[limit.a]\nrate = 1\nkey = \"user\"", "3:7", "\"user\" is no key", "claim:NAME"),
     ("[limit.a]\nrate = 1\nkey = \"{client}\"", "3:7", "it has braces", "\"client\""),
     ("[limit.a]\nrate = 1\nkey = \"request.id\"", "3:7", "every request has its own", "client"),
+    (
+        "[[route]]\nto = \"m\"\ncanary = { to = \"other\" }",
+        "3:17",
+        "there is no service \"other\"",
+        "[service.other]",
+    ),
+    ("[[route]]\nto = \"m\"\ncanary = { percent = 5 }", "3:10", "`route.canary` has no `to`", ""),
+    ("[[route]]\nto = \"m\"\ncanary = { to = \"m\", percent = 101 }", "3:32", "101 is out of range", ""),
+    ("[[route]]\nto = \"m\"\ncanary = { to = \"m\", percent = \"5\" }", "3:32", "a number from 0 to 100", ""),
+    (
+        "[[route]]\nto = \"m\"\ncanary = { to = \"m\", by = \"claim:sub\" }",
+        "3:1",
+        "a claim is only known",
+        "add `auth",
+    ),
     ("[[route]]\nto = \"m\"\nlimits = \"a\"", "3:10", "there is no limit \"a\"", "[limit.a]"),
     (
         "[limit.a]\nrate = 1\nkey = \"claim:sub\"\n[[route]]\nto = \"m\"\nlimits = \"a\"",

@@ -132,7 +132,7 @@ const LATER: &[Case] = &[
         "`breaker` is not supported",
         "circuit",
     ),
-    ("[[route]]\nto = \"m\"\ncanary = {}", "3:1", "`canary` is not supported", "canary"),
+    ("[[route]]\nto = \"m\"\nshadow = {}", "3:1", "`shadow` is not supported", "mirrored"),
 ];
 
 #[test]

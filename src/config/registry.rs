@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 
 use crate::config::snapshot::{EndpointState, ServiceState, StableId};
 use crate::policy::rate_limit::Buckets;
+use crate::proxy::canary::Share;
 use crate::proxy::template::Source;
 
 /// Ids are counted up for each kind and never given to another name, so that a pooled connection or a histogram
@@ -22,6 +23,7 @@ pub struct Registry {
     service_states: HashMap<Arc<str>, Weak<ServiceState>>,
     endpoint_states: HashMap<(Arc<str>, SocketAddr), Weak<EndpointState>>,
     limits: HashMap<Arc<str>, LimitState>,
+    shares: HashMap<Arc<str>, Weak<Share>>,
 }
 
 /// The buckets of a limit, and what they are told apart by.
@@ -65,11 +67,19 @@ impl Registry {
         buckets
     }
 
+    /// The share of a route's canary, which its config says to be this.
+    pub fn share(&mut self, route: &Arc<str>, millionths: u32) -> Arc<Share> {
+        let share = alive(&mut self.shares, route);
+        share.configure(millionths);
+        share
+    }
+
     /// Forgets what nobody uses any more. `routes` are the names of the configuration in force; services and
     /// endpoints are in use while their states are alive.
     pub fn collect<'r>(&mut self, routes: impl Iterator<Item = &'r Arc<str>>) {
         self.service_states.retain(|_, state| state.strong_count() > 0);
         self.endpoint_states.retain(|_, state| state.strong_count() > 0);
+        self.shares.retain(|_, share| share.strong_count() > 0);
         self.limits.retain(|_, limit| limit.buckets.strong_count() > 0);
         self.services.collect(|name| self.service_states.contains_key(name));
         self.endpoints.collect(|key| self.endpoint_states.contains_key(key));

@@ -53,6 +53,28 @@ impl AdminBackend for Backend {
         })
     }
 
+    fn canaries(&self) -> String {
+        let snapshot = self.0.published.load();
+        let percent = |millionths: u32| f64::from(millionths) / 10_000.0;
+        let canaries = snapshot.routes.routes().iter().filter_map(|route| {
+            let canary = route.canary.as_ref()?;
+            Some(serde_json::json!({
+                "route": &*route.name,
+                "to": &*snapshot.service(canary.to).name,
+                "percent": percent(canary.share.now()),
+                "configured": percent(canary.share.configured()),
+            }))
+        });
+        serde_json::json!({ "canaries": canaries.collect::<Vec<_>>() }).to_string() + "\n"
+    }
+
+    fn set_canary(&self, route: &str, millionths: u32) -> Option<String> {
+        let snapshot = self.0.published.load();
+        let named = snapshot.routes.routes().iter().find(|known| *known.name == *route);
+        named?.canary.as_ref()?.share.set(millionths);
+        Some(self.canaries())
+    }
+
     fn generation(&self) -> u64 {
         self.0.published.load().generation
     }

@@ -72,6 +72,10 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     upstream(&mut page, &totals, scrape.shared);
     latencies(&mut page, totals, scrape.names);
     limits(&mut page, &scrape.shared.limits);
+    page.gauge("tidegate_canary_share", "Part of a route's requests that is drawn for its canary.");
+    for (route, share) in &scrape.shared.canaries {
+        page.sample(&[("route", route)], share);
+    }
     access_log(&mut page, &scrape.gateway);
     process(&mut page, &scrape.process);
     page.text

@@ -31,6 +31,7 @@ fn shared() -> SharedReport {
     SharedReport {
         generation: 4,
         services: vec![service],
+        canaries: vec![(ODD.into(), 0.25)],
         limits: vec![LimitReport { name: ODD.into(), refused_total: 3, overflowed_total: 1 }],
         certificates: vec![("edge.pem".into(), 1_900_000_000)],
     }

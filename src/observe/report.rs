@@ -3,6 +3,7 @@
 //! `observe::prometheus`.
 
 use crate::http::h2::frame::Code;
+use crate::proxy::canary::WHOLE;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -202,6 +203,8 @@ pub struct SharedReport {
     pub generation: u64,
     pub services: Vec<ServiceReport>,
     pub limits: Vec<LimitReport>,
+    /// Routes with a canary, and the share of it, of a whole.
+    pub canaries: Vec<(Arc<str>, f64)>,
     /// Files of the certificates that are shown, and when these end, in seconds since 1970.
     pub certificates: Vec<(String, i64)>,
 }
@@ -238,10 +241,15 @@ impl SharedReport {
             refused_total: limit.buckets.refused_total.load(Relaxed),
             overflowed_total: limit.buckets.overflowed_total.load(Relaxed),
         });
+        let canaries = snapshot.routes.routes().iter().filter_map(|route| {
+            let share = f64::from(route.canary.as_ref()?.share.now()) / f64::from(WHOLE);
+            Some((route.name.clone(), share))
+        });
         SharedReport {
             generation: snapshot.generation,
             services,
             limits: limits.collect(),
+            canaries: canaries.collect(),
             certificates: certificates.collect(),
         }
     }

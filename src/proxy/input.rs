@@ -89,6 +89,7 @@ impl TemplateValues for Values<'_> {
         let value: Option<&[u8]> = match source {
             Source::Header(name) => view.first_value(name),
             Source::Query(name) => query_values(view.raw_query(), name).next(),
+            Source::Cookie(name) => cookie(view.head, view.bytes, name),
             Source::PathSegment(name) => self.segment(name),
             Source::Host => Some(host_without_port(view.host())),
             Source::Path => Some(view.path),

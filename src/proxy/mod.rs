@@ -4,6 +4,7 @@
 pub mod balance;
 pub mod body;
 pub mod bounds;
+pub mod canary;
 pub mod client;
 pub mod cors;
 pub mod deadline;

@@ -185,7 +185,7 @@ fn segments_match(segments: &[Segment], path: &[u8]) -> bool {
     values.next().is_none()
 }
 
-fn header_holds<I: RouteInput>(field: &FieldMatch, input: &I) -> bool {
+pub fn header_holds<I: RouteInput>(field: &FieldMatch, input: &I) -> bool {
     match &field.test {
         FieldTest::Present => input.has_header(&field.name),
         FieldTest::Absent => !input.has_header(&field.name),

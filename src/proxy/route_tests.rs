@@ -71,6 +71,7 @@ fn route(conditions: Conditions) -> Route {
         message_bytes_max: 0,
         allow: Vec::new(),
         limits: Vec::new(),
+        canary: None,
         cors: None,
     }
 }

@@ -51,7 +51,7 @@ pub fn route(exchange: &Exchange) -> Result<Routed, Error> {
         }
         Action::Forward(target) => {
             let values = values(exchange, rule);
-            let service = service_of(&snapshot, target, &values).ok_or(Kind::NoService)?;
+            let service = destination(&snapshot, rule, target, &values).ok_or(Kind::NoService)?.service();
             exchange.saw_service(service);
             Some(service)
         }
@@ -64,18 +64,52 @@ fn names_connect(rule: &Route) -> bool {
     rule.conditions.methods.iter().any(|method| &**method == "CONNECT")
 }
 
-/// The service that a target names for a request; also asked by `tidegate explain`.
-pub fn service_of(snapshot: &Snapshot, target: &Target, values: &Values<'_>) -> Option<ServiceId> {
-    let by_name = match &target.to {
-        To::Service(id) => return Some(*id),
+/// Why a request goes to a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// By `to`, which names one.
+    Named(ServiceId),
+    /// By `to`, whose template has found one.
+    Found(ServiceId),
+    Otherwise(ServiceId),
+    Canary(ServiceId),
+}
+
+impl Destination {
+    pub fn service(self) -> ServiceId {
+        match self {
+            Destination::Named(id)
+            | Destination::Found(id)
+            | Destination::Otherwise(id)
+            | Destination::Canary(id) => id,
+        }
+    }
+}
+
+/// Where a route sends a request; also asked by `tidegate explain`. Who has asked for a version gets it, and no canary.
+pub fn destination(
+    snapshot: &Snapshot,
+    rule: &Route,
+    target: &Target,
+    values: &Values<'_>,
+) -> Option<Destination> {
+    let found = match &target.to {
+        To::Service(id) => Some(Destination::Named(*id)),
         To::Template(template) => {
             let mut name = Vec::new();
             let rendered = template.render_service_name(values, &mut name);
             let name = rendered.then(|| std::str::from_utf8(&name).ok()).flatten();
-            name.and_then(|name| snapshot.service_by_name.get(name))
+            name.and_then(|name| snapshot.service_by_name.get(name)).copied().map(Destination::Found)
         }
     };
-    by_name.copied().or(target.otherwise)
+    if let Some(Destination::Found(_)) = found {
+        return found;
+    }
+    let canary = rule.canary.as_ref().filter(|canary| canary.takes(values));
+    canary
+        .map(|canary| Destination::Canary(canary.to))
+        .or(found)
+        .or(target.otherwise.map(Destination::Otherwise))
 }
 
 pub fn view(exchange: &Exchange) -> RequestView<'_> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use regex::bytes::Regex;
 
 use crate::config::snapshot::{AuthId, ServiceId, StableId, UpstreamTimeouts};
+use crate::proxy::canary::Canary;
 use crate::proxy::cors::Cors;
 use crate::proxy::limits::Limit;
 use crate::proxy::template::Template;
@@ -29,6 +30,7 @@ pub struct Route {
     pub allow: Vec<FieldMatch>,
     /// Each has to have a token for a request.
     pub limits: Vec<Arc<Limit>>,
+    pub canary: Option<Box<Canary>>,
     pub body_bytes_max: u64,
     pub message_bytes_max: u64,
     /// What pages of other origins may ask. `None`: nothing is said of it.

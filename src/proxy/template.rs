@@ -41,6 +41,8 @@ pub enum Source {
     RequestId,
     /// `{route}`: the route's name.
     Route,
+    /// `{cookie:NAME}`
+    Cookie(Box<str>),
     /// `{claim:NAME}`: first text of a claim that the route's `auth` has verified.
     Claim(Box<str>),
     /// `{uri}`: path, and `?query` if there is one.
@@ -181,6 +183,9 @@ fn parse_source(text: &str, offset: usize) -> Result<Source, TemplateError> {
         }
         ("path", Some(name)) => named(name, offset, is_segment_name_byte, "path segment")
             .map(|name| Source::PathSegment(name.into())),
+        ("cookie", Some(name)) => {
+            named(name, offset, is_token_byte, "cookie").map(|name| Source::Cookie(name.into()))
+        }
         ("claim", Some(name)) => {
             let is_name = |byte: u8| byte.is_ascii_graphic() && byte != b'{';
             named(name, offset, is_name, "claim").map(|name| Source::Claim(name.into()))
@@ -224,7 +229,7 @@ pub fn is_segment_name_byte(byte: u8) -> bool {
 
 fn unknown(text: &str, kind: &str, name: Option<&str>, offset: usize) -> TemplateError {
     let mut message = format!("unknown source `{{{text}}}`");
-    let takes_name = ["header", "query", "claim"].contains(&kind);
+    let takes_name = ["header", "query", "cookie", "claim"].contains(&kind);
     if takes_name && name.is_none() {
         message = format!("`{{{kind}}}` needs a name, as in `{{{kind}:NAME}}`");
     } else if SOURCES.contains(&kind) {
@@ -239,7 +244,7 @@ fn unknown(text: &str, kind: &str, name: Option<&str>, offset: usize) -> Templat
 
 fn shown(source: &str) -> String {
     match source {
-        "header" | "query" | "claim" => format!("{{{source}:NAME}}"),
+        "header" | "query" | "cookie" | "claim" => format!("{{{source}:NAME}}"),
         _ => format!("{{{source}}}"),
     }
 }
@@ -262,9 +267,10 @@ fn error(offset: usize, message: String) -> TemplateError {
     TemplateError { message, offset }
 }
 
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "header",
     "query",
+    "cookie",
     "claim",
     "host",
     "path",
@@ -369,7 +375,11 @@ mod tests {
             ("{client_ip}", 0, "did you mean `{client.ip}`?"),
             ("{request_uri}", 0, "did you mean `{uri}`?"),
             ("{clam:sub}", 0, "did you mean `{claim:NAME}`?"),
-            ("{user:sub}", 0, "valid: {header:NAME}, {query:NAME}, {claim:NAME}, {host}, {path}"),
+            (
+                "{user:sub}",
+                0,
+                "valid: {header:NAME}, {query:NAME}, {cookie:NAME}, {claim:NAME}, {host}, {path}",
+            ),
             ("a\nb", 0, "control characters"),
         ] {
             let error = Template::parse(text).unwrap_err();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::case::{Case, Load, Metric};
 use super::machine::{self, Watch};
+use super::plan::Plan;
 use super::pulse::Pulse;
 use crate::client::exchange::Request;
 use crate::client::stream::Stream;
@@ -18,8 +19,8 @@ use crate::client::{
 use crate::peers::{Layer, Peer, Programs, Running, Setup};
 
 /// After readiness, before the first figure is read.
-const SETTLE: Duration = Duration::from_millis(300);
-const WARM_UP: Duration = Duration::from_secs(1);
+pub const SETTLE: Duration = Duration::from_millis(300);
+pub const WARM_UP: Duration = Duration::from_secs(1);
 /// How long connections have idled when their memory is read: what a request left behind is gone by then.
 const IDLE_BEFORE: Duration = Duration::from_secs(5);
 /// How long after closing idle connections their memory may take to go back.
@@ -33,8 +34,7 @@ pub struct Bench<'a> {
     pub backend: SocketAddr,
     /// Of gRPC calls.
     pub http2_backend: SocketAddr,
-    pub proxy_core: usize,
-    pub load_core: usize,
+    pub plan: &'a Plan,
     pub duration: Duration,
     pub access_log: bool,
     pub open_files: u64,
@@ -59,12 +59,18 @@ const SLOW_SHARE_MAX: f64 = 0.2;
 
 impl Sample {
     pub fn is_dirty(&self) -> bool {
-        self.foreign_share > FOREIGN_SHARE_MAX || self.slow_share > SLOW_SHARE_MAX
+        is_dirty(self.foreign_share, self.slow_share)
     }
+}
+
+/// Whether what was measured beside so much does not count.
+pub fn is_dirty(foreign_share: f64, slow_share: f64) -> bool {
+    foreign_share > FOREIGN_SHARE_MAX || slow_share > SLOW_SHARE_MAX
 }
 
 impl Bench<'_> {
     pub fn sample(&self, case: &Case, peer: Peer) -> Result<Sample, String> {
+        let both = [self.plan.proxy[0], self.plan.load[0]];
         let setup = Setup {
             dir: self.dir,
             backend: if case.layer == Layer::Grpc { self.http2_backend } else { self.backend },
@@ -72,7 +78,7 @@ impl Bench<'_> {
             access_log: self.access_log,
             events: matches!(case.load, Load::Events { .. }),
             sockets: matches!(case.load, Load::Echo { .. }),
-            cores: [self.proxy_core, self.load_core],
+            cores: if peer == Peer::TidegateTwo { &both } else { &both[..1] },
             open_files: self.open_files,
         };
         let running = Running::start(peer, &setup, self.programs)?;
@@ -88,7 +94,7 @@ impl Bench<'_> {
         self.load(case, running, WARM_UP)?;
         let cpu_ns = || running.pid().map(machine::cpu_ns);
         let (served_before, spliced_before) = (self.served()?, running.spliced_bytes());
-        let cores = [self.proxy_core, self.load_core];
+        let cores = self.plan.all();
         let (pulse, watch) = (Pulse::start(&cores), Watch::start(&cores));
         let before = cpu_ns();
         let begin = Instant::now();
@@ -123,16 +129,16 @@ impl Bench<'_> {
             Load::Wrk { connections, path, headers } => {
                 let scheme = if case.layer == Layer::Https { "https" } else { "http" };
                 let load = wrk::Load { scheme, connections, path, headers };
-                wrk::run(address, &load, duration, self.load_core, self.dir)
+                wrk::run(address, &load, duration, &self.plan.load, self.dir)
             }
             Load::H2load { connections, streams, path } => {
                 let load = h2load::Load { connections, streams, path, call: None };
-                h2load::run(address, &load, duration, self.load_core)
+                h2load::run(address, &load, duration, &self.plan.load)
             }
             Load::Calls { connections, streams, message_bytes } => {
                 let call = Some((message_bytes, self.dir));
                 let load = h2load::Load { connections, streams, path: "/load.Test/Echo", call };
-                let outcome = h2load::run(address, &load, duration, self.load_core)?;
+                let outcome = h2load::run(address, &load, duration, &self.plan.load)?;
                 // A proxy that answers by itself would look cheap.
                 match outcome.body_bytes >= outcome.requests * message_bytes as u64 {
                     true => Ok(outcome),

@@ -4,8 +4,10 @@
 mod case;
 pub mod machine;
 mod measure;
+mod plan;
 mod pulse;
 mod report;
+pub mod scale;
 
 use std::env;
 use std::fs;
@@ -19,6 +21,7 @@ use crate::peers::{self, Peer, Programs};
 use crate::sys;
 use case::{Case, Load};
 use measure::Bench;
+use plan::Plan;
 use report::{CaseResult, PeerResult, Run};
 
 const DEFAULT_PEERS: &str = "tidegate,nginx,haproxy,forwarder";
@@ -33,32 +36,34 @@ const SECONDS_MAX: u64 = 60;
 
 pub fn main(words: &[String]) -> Result<(), String> {
     let options = Options::parse(words)?;
-    let cores = sys::allowed_cores();
-    let [proxy_core, load_core] =
-        *cores.first_chunk().ok_or("needs two cores: one for the proxy, one for the load")?;
-    sys::pin(load_core).map_err(|error| format!("core {load_core}: {error}"))?;
+    let mut cores = plan::cores_apart(sys::allowed_cores());
+    if cores.len() <= options.load_cores {
+        let needed = options.load_cores + 1;
+        return Err(format!("needs {needed} cores, there are {}: one is the proxy's", cores.len()));
+    }
+    cores.truncate(1 + options.load_cores);
+    let plan = Plan::new(&cores, 1)?;
+    sys::pin(&plan.load).map_err(|error| format!("cores {:?}: {error}", plan.load))?;
     pulse::calibrate();
     let open_files = sys::raise_open_files();
     let dir = TemporaryDir::new()?;
-    let (backend, address) = peers::start_own(&["backend", "--listen", "127.0.0.1:0"], load_core)
-        .map_err(|error| format!("backend: {error}"))?;
-    let _backend = Stopped(Some(backend));
-    let (backend, http2_address) = peers::start_own(&["http2-backend", "--listen", "127.0.0.1:0"], load_core)
-        .map_err(|error| format!("backend of gRPC: {error}"))?;
+    let (_backend, address) = plan.start_backend()?;
+    let (backend, http2_address) =
+        peers::start_own(&["http2-backend", "--listen", "127.0.0.1:0"], &plan.backend)
+            .map_err(|error| format!("backend of gRPC: {error}"))?;
     let _http2_backend = Stopped(Some(backend));
     let bench = Bench {
         programs: &options.programs,
         dir: &dir.0,
         backend: address,
         http2_backend: http2_address,
-        proxy_core,
-        load_core,
+        plan: &plan,
         duration: Duration::from_secs(options.seconds),
         access_log: options.access_log,
         open_files,
     };
     let cases: Vec<CaseResult> = options.cases.iter().map(|case| run_case(&bench, case, &options)).collect();
-    let run = Run::new(cases, options.rounds, &options.programs, words, &cores[..2]);
+    let run = Run::new(cases, options.rounds, &options.programs, words, &plan);
     finish(&run, &options)
 }
 
@@ -85,6 +90,7 @@ struct Options {
     peers: Vec<Peer>,
     rounds: usize,
     seconds: u64,
+    load_cores: usize,
     access_log: bool,
     allow_noisy: bool,
     write: Option<PathBuf>,
@@ -94,7 +100,7 @@ struct Options {
 
 impl Options {
     fn parse(words: &[String]) -> Result<Self, String> {
-        let valued = ["cases", "peers", "rounds", "seconds", "write", "json", "tidegate"];
+        let valued = ["cases", "peers", "rounds", "seconds", "write", "json", "tidegate", "load-cores"];
         let args = Args::parse(words, &valued, &["access-log", "allow-noisy"])?;
         let programs = Programs::find(args.text("tidegate"));
         let options = Self {
@@ -102,6 +108,7 @@ impl Options {
             peers: choose_peers(args.text("peers"), &programs)?,
             rounds: args.get("rounds")?.unwrap_or(3).clamp(1, ROUNDS_MAX),
             seconds: args.get("seconds")?.unwrap_or(3).clamp(1, SECONDS_MAX),
+            load_cores: args.get("load-cores")?.unwrap_or(1).max(1),
             access_log: args.has("access-log"),
             allow_noisy: args.has("allow-noisy"),
             write: args.text("write").map(PathBuf::from),

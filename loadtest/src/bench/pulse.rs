@@ -61,17 +61,13 @@ fn learn(beats_ns: impl Iterator<Item = u64>) -> u64 {
     let mut all = BEATS_NS.lock().unwrap_or_else(PoisonError::into_inner);
     all.extend(beats_ns);
     all.sort_unstable();
-    if std::env::var("BEATS").is_ok() {
-        let n = all.len();
-        eprintln!("beats {:?}", [0, 1, 5, 10, 20, 50, 80, 90, 95, 99].map(|p| all[(n - 1) * p / 100]));
-    }
     let index = (all.len() as f64 * GOOD_PART) as usize;
     all.get(index).copied().unwrap_or(0)
 }
 
 fn beat_until(core: usize, stop: &AtomicBool) -> Vec<u64> {
     let mut beats = Vec::new();
-    if sys::pin(core).is_ok() {
+    if sys::pin(&[core]).is_ok() {
         while !stop.load(Ordering::Relaxed) {
             beats.push(beat());
             thread::sleep(PAUSE);

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::case::{Case, Metric};
 use super::measure::Sample;
+use super::plan::Plan;
 use crate::peers::{Peer, Programs};
 
 const BEGIN: &str = "<!-- begin:loadtest -->";
@@ -46,7 +47,7 @@ impl Run {
         rounds: usize,
         programs: &Programs,
         words: &[String],
-        cores: &[usize],
+        plan: &Plan,
     ) -> Self {
         let peers = cases.iter().flat_map(|case| &case.peers).map(|result| result.peer);
         let mut versions: BTreeSet<String> = peers.filter_map(|peer| programs.version(peer)).collect();
@@ -58,7 +59,7 @@ impl Run {
                 .collect::<Vec<_>>()
                 .join(" "),
             date: said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
-            machine: machine(cores),
+            machine: format!("{}; {}", machine_name(), plan.in_words()),
             rounds,
             versions,
         }
@@ -273,16 +274,14 @@ fn replace_between_markers(text: &str, generated: &str) -> Option<String> {
     Some(format!("{}\n{generated}{}", &text[..begin], &text[end..]))
 }
 
-fn machine(cores: &[usize]) -> String {
+/// The machine's processor, cores and kernel.
+pub fn machine_name() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let model = model.map_or("an unknown CPU", |(_, name)| name.trim());
     let count = info.lines().filter(|line| line.starts_with("processor")).count();
-    let [proxy, load] = [cores[0], cores[1]];
     let kernel = said("uname", &["-r"]);
-    format!(
-        "{model}, {count} cores, Linux {kernel}; the proxy on core {proxy}, backend and load on core {load}"
-    )
+    format!("{model}, {count} cores, Linux {kernel}")
 }
 
 fn said(program: &str, arguments: &[&str]) -> String {

@@ -20,11 +20,11 @@ pub struct Load<'l> {
     pub call: Option<(usize, &'l Path)>,
 }
 
-pub fn run(address: SocketAddr, load: &Load<'_>, duration: Duration, core: usize) -> io::Result<Outcome> {
+pub fn run(address: SocketAddr, load: &Load<'_>, duration: Duration, cores: &[usize]) -> io::Result<Outcome> {
     let Load { connections, streams, path, call } = load;
     let seconds = duration.as_secs().max(1);
     let mut command = Command::new("h2load");
-    command.args(["-t1", "-D", &seconds.to_string()]);
+    command.args(["-t", &cores.len().to_string(), "-D", &seconds.to_string()]);
     command.args(["-c", &connections.to_string(), "-m", &streams.to_string()]);
     if let Some((message_bytes, dir)) = call {
         let file = dir.join("message");
@@ -33,7 +33,7 @@ pub fn run(address: SocketAddr, load: &Load<'_>, duration: Duration, core: usize
     }
     command.arg(format!("http://{address}{path}"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    sys::bind_child(&mut command, &[core], SIGKILL);
+    sys::bind_child(&mut command, cores, SIGKILL);
     let text = output_within(command, Duration::from_secs(seconds))?;
     parse(&text, seconds).ok_or_else(|| io::Error::other(format!("h2load said:\n{text}")))
 }

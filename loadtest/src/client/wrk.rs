@@ -1,4 +1,4 @@
-//! Runs wrk for one period and reads what it counted, exactly, through a Lua `done` hook.
+//! Runs wrk for one period, a thread for each core, and reads what it counted, exactly, through a Lua `done` hook.
 //! The hook alone costs wrk nothing while it runs (its request stays static).
 
 use std::io::{self, Read};
@@ -33,14 +33,14 @@ pub fn run(
     address: SocketAddr,
     load: &Load,
     duration: Duration,
-    core: usize,
+    cores: &[usize],
     dir: &Path,
 ) -> io::Result<Outcome> {
     let script = dir.join("done.lua");
     std::fs::write(&script, DONE_HOOK)?;
     let mut command = Command::new("wrk");
     command
-        .arg("-t1")
+        .arg(format!("-t{}", cores.len()))
         .arg(format!("-c{}", load.connections))
         .arg(format!("-d{}s", duration.as_secs().max(1)));
     command.arg("-s").arg(&script);
@@ -49,7 +49,7 @@ pub fn run(
     }
     command.arg(format!("{}://{address}{}", load.scheme, load.path));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    sys::bind_child(&mut command, &[core], SIGKILL);
+    sys::bind_child(&mut command, cores, SIGKILL);
     let text = output_within(command, duration)?;
     parse(&text).ok_or_else(|| io::Error::other(format!("wrk said:\n{text}")))
 }

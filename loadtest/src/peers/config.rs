@@ -1,4 +1,4 @@
-//! The peers' configurations: one worker each, keep-alive to clients and backend, and what an operator who
+//! The peers' configurations: a worker for each core, keep-alive to clients and backend, and what an operator who
 //! wants speed would set. Bare forwarding: no header is added by the peers, which favours them.
 //! Writes files into the peer's own directory only.
 
@@ -21,8 +21,7 @@ pub fn command(
     // Envoy tells the format by the ending.
     let file = dir.join(if peer == Peer::Envoy { "config.json" } else { "config" });
     let text = match peer {
-        Peer::Tidegate => tidegate(setup, dir, address, 1)?,
-        Peer::TidegateTwo => tidegate(setup, dir, address, 2)?,
+        Peer::Tidegate | Peer::TidegateTwo => tidegate(setup, dir, address)?,
         Peer::Nginx => nginx(setup, dir, address, programs, false)?,
         Peer::NginxTuned => nginx(setup, dir, address, programs, true)?,
         Peer::Haproxy => haproxy(setup, dir, address, false),
@@ -54,8 +53,9 @@ pub fn command(
         }
         Peer::Haproxy | Peer::HaproxySplice => command.arg("-db").arg("-f").arg(&file),
         Peer::Envoy => {
-            let fixed = ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart", "-c"];
-            command.args(fixed).arg(&file)
+            let workers = setup.cores.len().to_string();
+            let fixed = ["--log-level", "error", "--disable-hot-restart", "-c"];
+            command.args(["--concurrency", &workers]).args(fixed).arg(&file)
         }
         Peer::H2o => command.arg("-c").arg(&file),
         Peer::Nghttpx => command.args(nghttpx(setup, address)),
@@ -69,7 +69,7 @@ pub fn command(
     Ok(command)
 }
 
-fn tidegate(setup: &Setup, dir: &Path, address: SocketAddr, workers: usize) -> Result<String, String> {
+fn tidegate(setup: &Setup, dir: &Path, address: SocketAddr) -> Result<String, String> {
     let admin = free_address().map_err(|error| error.to_string())?;
     let log = if setup.access_log { dir.join("access.log").display().to_string() } else { "off".to_owned() };
     const ROUTE: &str = "\n[[route]]\nname = \"all\"\nmatch = { path = \"/**\" }\nto = \"backend\"\n";
@@ -80,7 +80,7 @@ fn tidegate(setup: &Setup, dir: &Path, address: SocketAddr, workers: usize) -> R
         }
         Layer::Tcp => ("protocol = \"tcp\"\nto = \"backend\"\n", ""),
     };
-    let backend = setup.backend;
+    let (workers, backend) = (setup.cores.len(), setup.backend);
     let protocol = if setup.layer == Layer::Grpc { "protocol = \"h2\"" } else { "" };
     Ok(format!(
         "workers = {workers}
@@ -118,13 +118,16 @@ fn nginx(
     let common = format!(
         "daemon off;
 {user}
-worker_processes 1;
+worker_processes {workers};
 worker_rlimit_nofile {files};
 pid {dir}/pid;
 events {{ worker_connections 16384; }}
 ",
-        files = setup.open_files
+        files = setup.open_files,
+        workers = setup.cores.len()
     );
+    // Without it a few of many workers get most connections.
+    let reuseport = if setup.cores.len() > 1 { " reuseport" } else { "" };
     if setup.layer == Layer::Tcp {
         let buffers = if tuned { "proxy_buffer_size 256k;" } else { "" };
         let module =
@@ -133,7 +136,7 @@ events {{ worker_connections 16384; }}
             "load_module {module};
 {common}
 stream {{
-    server {{ listen {address} backlog=4096; proxy_pass {backend}; tcp_nodelay on; {buffers} }}
+    server {{ listen {address} backlog=4096{reuseport}; proxy_pass {backend}; tcp_nodelay on; {buffers} }}
 }}
 ",
             module = module.display()
@@ -197,7 +200,7 @@ http {{
         keepalive_requests 1000000000;
     }}
     server {{
-        listen {address}{ssl} backlog=4096;
+        listen {address}{ssl} backlog=4096{reuseport};
         {certificate}
         location / {{
             {pass}
@@ -213,7 +216,7 @@ fn h2o(setup: &Setup, address: SocketAddr) -> String {
     // It drops to nobody otherwise, which is as good, where there is such a user.
     let user = if sys::is_root() { "user: root" } else { "" };
     format!(
-        "num-threads: 1
+        "num-threads: {workers}
 {user}
 listen:
   host: {host}
@@ -224,7 +227,8 @@ hosts:
       \"/\":
         proxy.reverse.url: \"http://{backend}/\"
         proxy.timeout.keepalive: 300000
-"
+",
+        workers = setup.cores.len()
     )
 }
 
@@ -232,7 +236,7 @@ fn nghttpx(setup: &Setup, address: SocketAddr) -> Vec<String> {
     let (front, back) = (address, setup.backend);
     vec![
         "--conf=/dev/null".to_owned(),
-        "--workers=1".to_owned(),
+        format!("--workers={}", setup.cores.len()),
         "--single-process".to_owned(),
         format!("--frontend={},{};no-tls", front.ip(), front.port()),
         format!(
@@ -274,9 +278,12 @@ fn haproxy(setup: &Setup, dir: &Path, address: SocketAddr, splice: bool) -> Stri
     let proto = if setup.layer == Layer::Grpc { "proto h2" } else { "" };
     // Each connection needs two descriptors, and each pipe two more.
     let connections = (setup.open_files / 2).saturating_sub(1200).min(8000);
+    let threads = setup.cores.len();
+    let cores = setup.cores.iter().map(usize::to_string).collect::<Vec<_>>().join(" ");
     format!(
         "global
-  nbthread 1
+  nbthread {threads}
+  cpu-map auto:1/1-{threads} {cores}
   maxconn {connections}
   stats socket {dir}/stats mode 600 level user
   {log}

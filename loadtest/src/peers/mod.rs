@@ -127,8 +127,8 @@ pub struct Setup<'a> {
     pub events: bool,
     /// WebSockets pass.
     pub sockets: bool,
-    /// The proxy's, and the load's.
-    pub cores: [usize; 2],
+    /// The proxy's: a worker for each.
+    pub cores: &'a [usize],
     pub open_files: u64,
 }
 
@@ -162,8 +162,7 @@ impl Running {
         command.stdin(Stdio::null()).stdout(out).stderr(log);
         let is_nginx = matches!(peer, Peer::Nginx | Peer::NginxTuned);
         // nginx's master takes its worker along only when it is asked to end.
-        let cores = if peer == Peer::TidegateTwo { &setup.cores[..] } else { &setup.cores[..1] };
-        sys::bind_child(&mut command, cores, if is_nginx { SIGTERM } else { SIGKILL });
+        sys::bind_child(&mut command, setup.cores, if is_nginx { SIGTERM } else { SIGKILL });
         let child = command.spawn().map_err(failed)?;
         let mut running = Self { address, peer, layer: setup.layer, child: Some(child), dir };
         running.wait_ready()?;
@@ -234,11 +233,11 @@ impl Drop for Running {
     }
 }
 
-/// One of our own servers (backend, forwarder) on `core`, with the address that it printed.
-pub fn start_own(arguments: &[&str], core: usize) -> io::Result<(Child, SocketAddr)> {
+/// One of our own servers (backend, forwarder) on `cores`, with the address that it printed.
+pub fn start_own(arguments: &[&str], cores: &[usize]) -> io::Result<(Child, SocketAddr)> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
-    sys::bind_child(&mut command, &[core], SIGKILL);
+    sys::bind_child(&mut command, cores, SIGKILL);
     let mut child = command.spawn()?;
     let mut line = String::new();
     if let Some(stdout) = child.stdout.take() {

@@ -579,6 +579,32 @@ pub const SECTIONS: &[Section] = &[
         )],
     },
     Section {
+        path: "route.canary",
+        header: "route.canary = { ... }",
+        doc: "A part of the route's requests goes to another service. Not those for which `to` has found one by its template. See [canary](canary.md).",
+        keys: &[
+            key("to", "service's name", "required", "Where they go."),
+            key(
+                "percent",
+                "0 to 100",
+                "0",
+                "How many, to four decimals. `POST /canaries` of the admin endpoint changes it.",
+            ),
+            key(
+                "by",
+                "text",
+                "none",
+                "Who asks, so that the same one is always on the same side: `\"claim:NAME\"`, `\"header:NAME\"`, `\"cookie:NAME\"`, `\"client\"`; without it each request is drawn by itself.",
+            ),
+        ],
+    },
+    Section {
+        path: "route.canary.header",
+        header: "route.canary.header = { NAME = ... }",
+        doc: "Requests that go there whatever the share: those of which one of these holds.",
+        keys: &[key("*", "text or boolean", "none", "As in `match`.")],
+    },
+    Section {
         path: "route.cors",
         header: "route.cors = { ... }",
         doc: "What pages of other origins may ask. Preflights for the route's methods are answered by the gateway; an endpoint's own `access-control-*` fields are replaced.",
@@ -739,7 +765,6 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("service.*", "slow_start", "slow start of new endpoints"),
     ("service.*.endpoints", "priority", "zones and priorities"),
     ("service.*.endpoints", "zone", "zones and priorities"),
-    ("route", "canary", "canary releases"),
     ("route", "shadow", "mirrored traffic"),
     ("route", "convert", "conversion of inputs for models"),
     ("route.match", "content_type", "routing by content type"),
