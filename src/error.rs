@@ -89,11 +89,13 @@ kinds! {
     NoService, 404, "no_service", Client, Route, "the route names a service that does not exist";
     MethodNotAllowed, 405, "method_not_allowed", Client, Route, "this method is not supported here";
     RateLimited, 429, "rate_limited", Client, Admit, "there are more requests than this route allows";
+    /// Its circuit breaker is open, or sheds half of the requests.
+    BreakerOpen, 503, "breaker_open", Upstream, Admit, "too many of the service's last requests have failed: it is left alone for a while";
     /// `limits.buffers` is reached.
     NoBuffers, 503, "no_buffers", Gateway, Admit, "the gateway has no buffer left for another request";
     /// RLIMIT_NOFILE is reached.
     NoDescriptors, 503, "no_descriptors", Gateway, Forward, "the gateway has no file descriptor left to reach the upstream with";
-    NoEndpoint, 503, "no_endpoint", Upstream, Balance, "the service has no endpoint to send this request to";
+    NoEndpoint, 503, "no_endpoint", Upstream, Balance, "the service has no endpoint that may be sent this request";
     ConnectFailed, 502, "connect_failed", Upstream, Forward, "the upstream could not be connected";
     ConnectTimeout, 504, "connect_timeout", Upstream, Forward, "the upstream did not accept a connection in time";
     /// No handshake: its certificate is not trusted, ours is not, or nothing is common.

@@ -2,12 +2,24 @@
 //! `admin::server` speaks HTTP; what it tells and does comes from an `AdminBackend`, which `control` implements.
 //! Knows nothing of workers or snapshots and never touches a request of the data plane.
 
+mod change;
 pub mod server;
 
 use std::future::Future;
 use std::pin::Pin;
 
 pub use server::serve;
+
+/// What an operator may change while the gateway runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The share of a route's canary.
+    Canary { route: String, millionths: u32 },
+    /// Whether an endpoint, named as in the config or by its address, has new requests.
+    Drain { service: String, endpoint: String, is_drained: bool },
+    /// A service's breaker lets all through again.
+    ResetBreaker { service: String },
+}
 
 /// What an endpoint asks of the gateway. Shared by all admin connections.
 pub trait AdminBackend: Send + Sync + 'static {
@@ -23,8 +35,11 @@ pub trait AdminBackend: Send + Sync + 'static {
     /// All canaries, as JSON.
     fn canaries(&self) -> String;
 
-    /// Sets the share of a route's canary, in millionths; `None` if there is no such canary, else all of them.
-    fn set_canary(&self, route: &str, millionths: u32) -> Option<String>;
+    /// All services, as JSON: their endpoints, how these stand, and the breakers.
+    fn services(&self) -> String;
+
+    /// Changes something until it is changed again; false if there is no such thing.
+    fn change(&self, change: &Change) -> bool;
 
     /// Generation of the configuration in use.
     fn generation(&self) -> u64;

@@ -15,11 +15,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
+use crate::admin::change::{self, Wrong};
 use crate::admin::{AdminBackend, Readiness};
 
 type Page = Response<Full<Bytes>>;
@@ -82,11 +82,14 @@ async fn answer(request: Request<Incoming>, backend: Arc<dyn AdminBackend>) -> P
         Endpoint::Health => text(StatusCode::OK, "ok\n"),
         Endpoint::Ready => ready(backend.readiness()),
         Endpoint::Canaries if request.method() != Method::POST => json(backend.canaries()),
-        Endpoint::Reload | Endpoint::Canaries => match check_same_site(request.headers()) {
-            Ok(()) if endpoint == Endpoint::Reload => reload(backend).await,
-            Ok(()) => canary(request.into_body(), &*backend).await,
-            Err(detail) => problem(StatusCode::FORBIDDEN, detail),
-        },
+        Endpoint::Services if request.method() != Method::POST => json(backend.services()),
+        Endpoint::Reload | Endpoint::Canaries | Endpoint::Services => {
+            match check_same_site(request.headers()) {
+                Ok(()) if endpoint == Endpoint::Reload => reload(backend).await,
+                Ok(()) => change(endpoint, request.into_body(), &*backend).await,
+                Err(detail) => problem(StatusCode::FORBIDDEN, detail),
+            }
+        }
     }
 }
 
@@ -98,6 +101,7 @@ enum Endpoint {
     Ready,
     Reload,
     Canaries,
+    Services,
 }
 
 impl Endpoint {
@@ -109,6 +113,7 @@ impl Endpoint {
             "/readyz" => Endpoint::Ready,
             "/reload" => Endpoint::Reload,
             "/canaries" => Endpoint::Canaries,
+            "/services" => Endpoint::Services,
             _ => return None,
         })
     }
@@ -116,7 +121,7 @@ impl Endpoint {
     fn allows(self, method: &Method) -> bool {
         match self {
             Endpoint::Reload => method == Method::POST,
-            Endpoint::Canaries if method == Method::POST => true,
+            Endpoint::Canaries | Endpoint::Services if method == Method::POST => true,
             _ => method == Method::GET || method == Method::HEAD,
         }
     }
@@ -124,7 +129,7 @@ impl Endpoint {
     fn methods(self) -> &'static str {
         match self {
             Endpoint::Reload => "POST",
-            Endpoint::Canaries => "GET, HEAD, POST",
+            Endpoint::Canaries | Endpoint::Services => "GET, HEAD, POST",
             _ => "GET, HEAD",
         }
     }
@@ -138,7 +143,10 @@ fn index(generation: u64) -> String {
          GET  /readyz   200 while traffic is wanted, 503 while starting or draining\n\
          POST /reload   reload the configuration; 422 with all errors if it is refused\n\
          GET  /canaries the shares of all canaries, now and as configured\n\
-         POST /canaries {{\"route\": NAME, \"percent\": 25}} sets one, until the configuration says another\n"
+         POST /canaries {{\"route\": NAME, \"percent\": 25}} sets one, until the configuration says another\n\
+         GET  /services how all endpoints and breakers stand\n\
+         POST /services {{\"service\": NAME, \"endpoint\": ADDRESS, \"drained\": true}} takes one out, or back in;\n\
+         {{\"service\": NAME, \"breaker\": \"reset\"}} lets all requests through again\n"
     )
 }
 
@@ -163,25 +171,28 @@ async fn reload(backend: Arc<dyn AdminBackend>) -> Page {
     }
 }
 
-/// Sets the share of one canary.
-async fn canary(body: Incoming, backend: &dyn AdminBackend) -> Page {
+/// Does what the body says, and shows what has become of it.
+async fn change(endpoint: Endpoint, body: Incoming, backend: &dyn AdminBackend) -> Page {
     let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
         return problem(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large, or broke off");
     };
-    let asked: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
-    let percent = asked.get("percent").and_then(Value::as_f64);
-    let (Some(route), Some(percent)) = (asked.get("route").and_then(Value::as_str), percent) else {
-        let detail = "the body must be JSON such as {\"route\": \"models\", \"percent\": 25}";
-        return problem(StatusCode::BAD_REQUEST, detail);
+    let body = body.to_bytes();
+    let is_canary = endpoint == Endpoint::Canaries;
+    let change = match if is_canary { change::canary(&body) } else { change::service(&body) } {
+        Ok(change) => change,
+        Err(Wrong::Form(detail)) => return problem(StatusCode::BAD_REQUEST, detail),
+        Err(Wrong::Value(detail)) => return problem(StatusCode::UNPROCESSABLE_ENTITY, detail),
     };
-    if !(0.0..=100.0).contains(&percent) {
-        return problem(StatusCode::UNPROCESSABLE_ENTITY, "percent must be from 0 to 100");
-    }
-    match backend.set_canary(route, (percent * 10_000.0).round() as u32) {
-        Some(canaries) => json(canaries),
-        None => {
+    match (backend.change(&change), is_canary) {
+        (true, true) => json(backend.canaries()),
+        (true, false) => json(backend.services()),
+        (false, true) => {
             problem(StatusCode::NOT_FOUND, "no route of this name has a canary; GET /canaries lists them")
         }
+        (false, false) => problem(
+            StatusCode::NOT_FOUND,
+            "there is no such service, endpoint or breaker; GET /services lists them",
+        ),
     }
 }
 

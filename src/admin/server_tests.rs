@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::admin::Answer;
+use crate::admin::{Answer, Change};
 
 struct Fake {
     readiness: Mutex<Readiness>,
     reload: Mutex<Result<String, String>>,
     reloads_ended: AtomicU32,
+    changes: Mutex<Vec<Change>>,
 }
 
 impl AdminBackend for Fake {
@@ -36,8 +37,16 @@ impl AdminBackend for Fake {
         "[]".into()
     }
 
-    fn set_canary(&self, route: &str, millionths: u32) -> Option<String> {
-        (route == "models").then(|| format!("{millionths} now"))
+    fn services(&self) -> String {
+        "{}".into()
+    }
+
+    fn change(&self, change: &Change) -> bool {
+        self.changes.lock().unwrap().push(change.clone());
+        match change {
+            Change::Canary { route: name, .. } => name == "models",
+            Change::Drain { service: name, .. } | Change::ResetBreaker { service: name } => name == "models",
+        }
     }
 
     fn generation(&self) -> u64 {
@@ -55,6 +64,7 @@ fn with_server<F: Future<Output = ()>>(test: impl FnOnce(std::net::SocketAddr, A
             readiness: Mutex::new(Readiness::Ready),
             reload: Mutex::new(Ok("reloaded\n".into())),
             reloads_ended: AtomicU32::new(0),
+            changes: Mutex::default(),
         });
         tokio::spawn(serve(listener, backend.clone()));
         timeout(Duration::from_secs(10), test(address, backend)).await.expect("in time");
@@ -158,7 +168,7 @@ fn a_browsers_cross_site_post_is_refused() {
 
 #[test]
 fn canaries_are_set_by_name_and_percent() {
-    with_server(|address, _| async move {
+    with_server(|address, backend| async move {
         let post = |headers: &'static str, body: &'static str| async move {
             let headers = format!("{headers}Content-Length: {}\r\n", body.len());
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -169,7 +179,9 @@ fn canaries_are_set_by_name_and_percent() {
             answer
         };
         let set = post(LOCAL, r#"{"route": "models", "percent": 12.5}"#).await;
-        assert!(set.starts_with("HTTP/1.1 200") && set.ends_with("125000 now"), "{set}");
+        assert!(set.starts_with("HTTP/1.1 200") && set.ends_with("[]"), "{set}");
+        let change = Change::Canary { route: "models".into(), millionths: 125_000 };
+        assert_eq!(*backend.changes.lock().unwrap(), [change]);
         for (body, status) in [
             ("", "400"),
             ("percent=5", "400"),

@@ -2,6 +2,9 @@
 //! bytes and sends none.
 
 pub mod hash;
+pub mod health;
 pub mod in_flight;
+pub mod outlier;
 pub mod pick;
 pub mod pool;
+pub mod view;

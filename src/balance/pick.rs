@@ -3,10 +3,13 @@
 //! knows nothing of connections (`balance::pool`) or of how a hash key is read from a request.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use crate::balance::hash::xxh64;
+use crate::balance::view::{LEVELS, View, WHOLE};
 use crate::config::snapshot::{Endpoint, Service, StableId};
+use crate::runtime::clock::Millis;
 
 /// How a service spreads its requests. Every policy honours weights; weight 0 takes no requests.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,11 +50,20 @@ pub struct Picker {
     /// For consistent hash only: points in ascending order.
     ring: Box<[Point]>,
     weight_sum: u64,
+    /// No other picker has it: what a core has seen of one list of endpoints is not taken for another's.
+    serial: u64,
 }
 
-/// What a core keeps per service: its place in the round and its randomness.
+/// What a core keeps per service.
 #[derive(Debug, Clone)]
 pub struct PickState {
+    view: View,
+    spin: Spin,
+}
+
+/// Its place in the round and its randomness.
+#[derive(Debug, Clone)]
+struct Spin {
     rng: Rng,
     position: usize,
 }
@@ -68,14 +80,28 @@ impl PickState {
     pub fn new(seed: u64) -> PickState {
         let mut rng = Rng(seed);
         let position = rng.next() as usize;
-        PickState { rng, position }
+        PickState { view: View::default(), spin: Spin { rng, position } }
+    }
+
+    /// A random number of its own.
+    pub fn draw(&mut self) -> u64 {
+        self.spin.rng.next()
     }
 }
 
 impl Service {
-    /// Picks an endpoint's index. `hash` is the request's sticky hash where `picker.hash_key()` asks for one and
-    /// the request has it; `excluded` are the endpoints that this request has tried already.
-    pub fn pick(&self, core: &mut PickState, hash: Option<u64>, excluded: &[StableId]) -> Option<usize> {
+    /// Picks the index of an endpoint that may be used. `hash` is the request's sticky hash where `picker.hash_key()` asks for one
+    /// and the request has it; `excluded` are the endpoints that this request has tried already.
+    pub fn pick(
+        &self,
+        core: &mut PickState,
+        hash: Option<u64>,
+        excluded: &[StableId],
+        now: Millis,
+    ) -> Option<usize> {
+        if !core.view.is_of(self.picker.serial, self.state.health_version.load(Acquire), now) {
+            core.view.look(self, now);
+        }
         self.picker.pick(&self.endpoints, self.state.active.load(Relaxed), core, hash, excluded)
     }
 }
@@ -87,7 +113,13 @@ impl Picker {
             _ => Box::default(),
         };
         let weight_sum = endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
-        Picker { policy, schedule: schedule(endpoints), ring, weight_sum }
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        let serial = SERIAL.fetch_add(1, Relaxed);
+        Picker { policy, schedule: schedule(endpoints), ring, weight_sum, serial }
+    }
+
+    pub fn serial(&self) -> u64 {
+        self.serial
     }
 
     pub fn policy(&self) -> &Balance {
@@ -103,7 +135,7 @@ impl Picker {
     }
 
     /// `Service::pick` with its parts given: `endpoints` as they were for `new`, `active` the requests under way
-    /// on the service. `None` if every endpoint is excluded or has weight 0.
+    /// on the service. `None` if every endpoint is excluded, has weight 0, or is not to be used.
     pub fn pick(
         &self,
         endpoints: &[Arc<Endpoint>],
@@ -112,17 +144,30 @@ impl Picker {
         hash: Option<u64>,
         excluded: &[StableId],
     ) -> Option<usize> {
-        let open = Open { endpoints, excluded };
+        let PickState { view, spin } = core;
+        let mut open = Open { endpoints, excluded, view, roll: 0, priority: None };
+        if view.is_plain() {
+            return self.pick_of(&open, active, spin, hash);
+        }
+        open.roll = spin.rng.below(usize::from(WHOLE)) as u8;
+        open.priority = view.priority(spin.rng.below(LEVELS as usize) as u32);
+        // Nobody is found by his share alone, then: all that may be used, and of any priority.
+        self.pick_of(&open, active, spin, hash)
+            .or_else(|| self.pick_of(&Open { roll: 0, ..open }, active, spin, hash))
+            .or_else(|| self.pick_of(&Open { roll: 0, priority: None, ..open }, active, spin, hash))
+    }
+
+    fn pick_of(&self, open: &Open<'_>, active: u32, core: &mut Spin, hash: Option<u64>) -> Option<usize> {
         match (&self.policy, hash) {
-            (Balance::RoundRobin, _) => self.next_in_round(&open, core),
-            (Balance::LeastRequest, _) => self.least_loaded(&open, core),
-            (Balance::ConsistentHash { .. }, Some(hash)) => self.on_ring(&open, active, hash),
+            (Balance::RoundRobin, _) => self.next_in_round(open, core),
+            (Balance::LeastRequest, _) => self.least_loaded(open, core),
+            (Balance::ConsistentHash { .. }, Some(hash)) => self.on_ring(open, active, hash),
             // A request without the sticky key has nowhere to stick.
-            (Balance::Random | Balance::ConsistentHash { .. }, _) => self.draw(&open, &mut core.rng, None),
+            (Balance::Random | Balance::ConsistentHash { .. }, _) => self.draw(open, &mut core.rng, None),
         }
     }
 
-    fn next_in_round(&self, open: &Open, core: &mut PickState) -> Option<usize> {
+    fn next_in_round(&self, open: &Open, core: &mut Spin) -> Option<usize> {
         let len = self.schedule.len();
         // A new snapshot may have made the round shorter under a position kept from the old one.
         let start = if core.position < len { core.position } else { core.position.checked_rem(len)? };
@@ -142,7 +187,7 @@ impl Picker {
     /// Few endpoints: all are read, which is the exact least. More: two drawn by weight are compared ("power of
     /// two choices"), so that a request reads two contended cache lines, and cores that decide at the same moment
     /// do not all rush to the same least-loaded endpoint.
-    fn least_loaded(&self, open: &Open, core: &mut PickState) -> Option<usize> {
+    fn least_loaded(&self, open: &Open, core: &mut Spin) -> Option<usize> {
         let first = self.draw(open, &mut core.rng, None)?;
         if open.endpoints.len() <= SCAN_ENDPOINTS_MAX {
             let others = (0..open.endpoints.len()).filter(|&other| open.may_take(other));
@@ -194,21 +239,34 @@ impl Picker {
     fn has_room(&self, open: &Open, endpoint: usize, active: u32) -> bool {
         let endpoint = &open.endpoints[endpoint];
         let fair = (u128::from(active) + 1) * u128::from(endpoint.weight) * LOAD_PERCENT_MAX;
-        let room = fair.div_ceil(u128::from(self.weight_sum.max(1)) * 100);
+        let weight_sum = if open.view.is_plain() { self.weight_sum } else { open.view.weight_sum };
+        let room = fair.div_ceil(u128::from(weight_sum.max(1)) * 100);
         u128::from(endpoint.state.in_flight.load(Relaxed)) < room
     }
 }
 
 /// The endpoints, and which of them may take this request.
+#[derive(Clone, Copy)]
 struct Open<'p> {
     endpoints: &'p [Arc<Endpoint>],
     excluded: &'p [StableId],
+    view: &'p View,
+    /// Of a share, as much is passed over.
+    roll: u8,
+    priority: Option<u8>,
 }
 
 impl Open<'_> {
-    fn may_take(&self, endpoint: usize) -> bool {
-        let endpoint = &self.endpoints[endpoint];
-        endpoint.weight > 0 && !self.excluded.contains(&endpoint.id)
+    fn may_take(&self, index: usize) -> bool {
+        let endpoint = &self.endpoints[index];
+        endpoint.weight > 0
+            && !self.excluded.contains(&endpoint.id)
+            && (self.view.is_plain() || self.has_share(index, endpoint))
+    }
+
+    fn has_share(&self, index: usize, endpoint: &Endpoint) -> bool {
+        self.view.share_of(index) > self.roll
+            && self.priority.is_none_or(|priority| endpoint.priority == priority)
     }
 
     /// The one with fewer requests in flight per unit of weight; `first` when equal, so that an idle service is

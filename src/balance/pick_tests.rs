@@ -16,6 +16,7 @@ fn endpoints(weights: &[u32]) -> Vec<Arc<Endpoint>> {
             tls: None,
             label: address.into(),
             weight,
+            priority: 0,
             state: Arc::new(EndpointState::default()),
         })
     };
@@ -121,7 +122,7 @@ fn a_round_goes_on_after_endpoints_left() {
     bench.counts(49, no_key);
     let mut smaller = Bench::new(Balance::RoundRobin, &[1; 3]);
     smaller.core = bench.core.clone();
-    smaller.core.position = 49;
+    smaller.core.spin.position = 49;
     assert_eq!(smaller.counts(3, no_key), [1; 3]);
 }
 

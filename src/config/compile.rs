@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::balance::pick::{Balance, Picker};
 use crate::config::check;
@@ -19,8 +20,8 @@ use crate::config::reader;
 use crate::config::registry::Registry;
 use crate::config::route_name::RouteNames;
 use crate::config::snapshot::{
-    AuthId, Endpoint, HttpVersion, Listener, Protocol, ProxyVersion, RetryPolicy, ServerNames, Service,
-    ServiceId, Settings, Snapshot, UdpPolicy, UpstreamTimeouts,
+    AuthId, Endpoint, HealthPolicy, HttpVersion, Listener, Protocol, ProxyVersion, RetryPolicy, ServerNames,
+    Service, ServiceId, Settings, Snapshot, UdpPolicy, UpstreamTimeouts,
 };
 use crate::config::tls::{TlsFile, UpstreamTls};
 use crate::config::value::{HostPort, Place};
@@ -29,6 +30,7 @@ use crate::proxy::canary::Canary;
 use crate::proxy::limits::Limit;
 use crate::proxy::route::RouteTable;
 use crate::proxy::rule::{Action, HostMatch, Route, Target, To};
+use crate::runtime::clock::{self, Millis};
 
 /// What became of a file.
 #[derive(Debug)]
@@ -60,6 +62,7 @@ struct ServiceBlueprint {
     balance: Balance,
     timeouts: UpstreamTimeouts,
     retry: RetryPolicy,
+    health: HealthPolicy,
     protocol: HttpVersion,
     proxy_protocol: Option<ProxyVersion>,
     tls: Option<UpstreamTls>,
@@ -197,6 +200,7 @@ fn service(entry: ServiceEntry<'_>) -> ServiceBlueprint {
         balance: entry.balance,
         timeouts: entry.timeouts,
         retry: entry.retry,
+        health: entry.health,
         protocol: entry.protocol,
         proxy_protocol: entry.proxy_protocol,
         tls: entry.tls,
@@ -325,8 +329,10 @@ impl Blueprint {
         resolved: &Resolutions,
     ) -> Snapshot {
         registry.collect(self.routes.routes().iter().map(|route| &route.name));
+        // Who is there from the start has nobody to come after.
+        let begins = previous.map(|_| clock::millis(Instant::now()));
         let services: Vec<_> =
-            self.services.iter().map(|service| Arc::new(service.build(registry, resolved))).collect();
+            self.services.iter().map(|service| Arc::new(service.build(registry, resolved, begins))).collect();
         let endpoints = services.iter().flat_map(|service| &service.endpoints);
         Snapshot {
             generation: previous.map_or(1, |previous| previous.generation + 1),
@@ -344,8 +350,9 @@ impl Blueprint {
 }
 
 impl ServiceBlueprint {
-    fn build(&self, registry: &mut Registry, resolved: &Resolutions) -> Service {
-        let endpoints = self.resolve(registry, resolved);
+    /// `begins`: now, for those of its endpoints that are new.
+    fn build(&self, registry: &mut Registry, resolved: &Resolutions, begins: Option<Millis>) -> Service {
+        let endpoints = self.resolve(registry, resolved, begins);
         let (id, state) = registry.service(&self.name);
         Service {
             picker: Picker::new(self.balance.clone(), &endpoints),
@@ -354,6 +361,7 @@ impl ServiceBlueprint {
             endpoints,
             timeouts: self.timeouts,
             retry: self.retry.clone(),
+            health: self.health.clone(),
             protocol: self.protocol,
             proxy_protocol: self.proxy_protocol,
             state,
@@ -362,7 +370,12 @@ impl ServiceBlueprint {
 
     /// Each address once, in the order of the file. Those of a name are sorted: resolvers rotate their answers,
     /// and the order decides what consistent hashing and round robin do.
-    fn resolve(&self, registry: &mut Registry, resolved: &Resolutions) -> Vec<Arc<Endpoint>> {
+    fn resolve(
+        &self,
+        registry: &mut Registry,
+        resolved: &Resolutions,
+        begins: Option<Millis>,
+    ) -> Vec<Arc<Endpoint>> {
         let mut seen = HashSet::new();
         let mut endpoints = Vec::with_capacity(self.endpoints.len());
         for entry in &self.endpoints {
@@ -376,12 +389,16 @@ impl ServiceBlueprint {
             for address in addresses(&entry.place, resolved) {
                 if seen.insert(address) {
                     let (id, state) = registry.endpoint(&self.name, address);
+                    if let (Some(now), 1) = (begins, Arc::strong_count(&state)) {
+                        state.health.begin(now);
+                    }
                     endpoints.push(Arc::new(Endpoint {
                         id,
                         address,
                         label: label.clone(),
                         tls: tls.clone(),
                         weight: entry.weight,
+                        priority: entry.priority,
                         state,
                     }));
                 }

@@ -16,13 +16,14 @@ use toml::de::{DeTable, DeValue};
 use crate::balance::pick::{Balance, HashKey};
 use crate::config::diagnostic::{Problem, Report};
 use crate::config::document_auth::{self, AuthEntry};
+use crate::config::document_health;
 use crate::config::document_limit::{self, LimitEntry};
 use crate::config::document_route::{self, RouteEntry};
 use crate::config::pattern;
 use crate::config::reader::{Located, Section};
 use crate::config::snapshot::{
-    Cidr, ClientTimeouts, DriverChoice, HttpVersion, LogTarget, PoolLimits, ProxyVersion, RetryPolicy,
-    Settings, SplicePolicy, UpstreamTimeouts,
+    Cidr, ClientTimeouts, DriverChoice, HealthPolicy, HttpVersion, LogTarget, PoolLimits, ProxyVersion,
+    RetryPolicy, Settings, SplicePolicy, UpstreamTimeouts,
 };
 use crate::config::tls::{ListenerTls, UpstreamTls};
 use crate::config::value::{self, Parsed, Place};
@@ -112,6 +113,7 @@ pub struct ServiceEntry<'a> {
     pub hash_by: Option<Range<usize>>,
     pub timeouts: UpstreamTimeouts,
     pub retry: RetryPolicy,
+    pub health: HealthPolicy,
     pub protocol: HttpVersion,
     pub proxy_protocol: Option<ProxyVersion>,
     pub tls: Option<UpstreamTls>,
@@ -121,6 +123,7 @@ pub struct ServiceEntry<'a> {
 pub struct EndpointEntry {
     pub place: Place,
     pub weight: u32,
+    pub priority: u8,
 }
 
 /// Reads the whole file, whatever is wrong in it.
@@ -481,6 +484,7 @@ fn service<'a>(
             .table("timeouts")
             .map_or(upstream, |timeouts| service_timeouts(&timeouts, upstream)),
         retry: retry(&section.table_or_empty("retry")),
+        health: document_health::health(section),
         protocol: spoken(section, tls.is_some()),
         proxy_protocol: section
             .optional("proxy_protocol", value::word(PROXY_VERSIONS))
@@ -530,7 +534,7 @@ fn endpoints(section: &Section<'_>, tls: Option<&UpstreamTls>) -> Vec<EndpointEn
     }
     let mut seen: HashMap<Place, u32> = HashMap::new();
     let read = nodes.iter().filter_map(|node| {
-        let (place, weight) = endpoint(section, node)?;
+        let (place, weight, priority) = endpoint(section, node)?;
         let line = section.report().source.position(place.span.start).0;
         if tls.is_some_and(|tls| !tls.can_name(&place.value)) {
             let problem = Problem::new(format!("no certificate can be for \"{}\"", place.value));
@@ -545,18 +549,19 @@ fn endpoints(section: &Section<'_>, tls: Option<&UpstreamTls>) -> Vec<EndpointEn
             let help = "for a larger share write `{ address = \"...\", weight = 2 }`";
             section.error(place.span, "endpoints", problem.help(help));
         }
-        Some(EndpointEntry { place: place.value, weight })
+        Some(EndpointEntry { place: place.value, weight, priority })
     });
     read.collect()
 }
 
-fn endpoint<'a>(section: &Section<'a>, node: &'a Spanned<DeValue<'a>>) -> Option<(Located<Place>, u32)> {
+fn endpoint<'a>(section: &Section<'a>, node: &'a Spanned<DeValue<'a>>) -> Option<(Located<Place>, u32, u8)> {
     if !matches!(node.get_ref(), DeValue::Table(_)) {
-        return Some((section.parsed("endpoints", node, value::place)?, 1));
+        return Some((section.parsed("endpoints", node, value::place)?, 1, 0));
     }
     let table = section.table_of("endpoints", node)?;
     let weight = table.value("weight", value::integer(0..=1000)) as u32;
-    Some((table.required("address", value::place)?, weight))
+    let priority = table.value("priority", value::integer(0..=9)) as u8;
+    Some((table.required("address", value::place)?, weight, priority))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

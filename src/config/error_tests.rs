@@ -117,6 +117,9 @@ mod tls;
 #[path = "error_auth_tests.rs"]
 mod auth;
 
+#[path = "error_health_tests.rs"]
+mod health;
+
 const LATER: &[Case] = &[
     (
         "[auth.users]\njwt = { secret = \"0123456789abcdef0123456789abcdef\" }\napi_keys = \"keys\"",
@@ -125,13 +128,7 @@ const LATER: &[Case] = &[
         "API key",
     ),
     ("[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"http2\"", "3:12", "not supported", "\"http\""),
-    ("[service.m]\nendpoints = [\"a:1\"]\nhealth = {}", "3:1", "`health` is not supported", "health checks"),
-    (
-        "[service.m]\nendpoints = [\"a:1\"]\nbreaker = \"adaptive\"",
-        "3:1",
-        "`breaker` is not supported",
-        "circuit",
-    ),
+    ("[service.m]\nendpoints = [\"a:1\"]\nqueue = {}", "3:1", "`queue` is not supported", "wait queue"),
     ("[[route]]\nto = \"m\"\nshadow = {}", "3:1", "`shadow` is not supported", "mirrored"),
 ];
 

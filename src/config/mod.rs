@@ -15,6 +15,7 @@ pub mod compile;
 pub mod diagnostic;
 mod document;
 mod document_auth;
+mod document_health;
 mod document_limit;
 mod document_route;
 pub mod id_hash;

@@ -185,13 +185,13 @@ impl<'a> Section<'a> {
 
     /// A table inside this one; an empty one if it is not there, so that every key in it has its default.
     pub fn table_or_empty(&self, key: &'static str) -> Section<'a> {
+        self.table(key).unwrap_or_else(|| self.defaults_of(key))
+    }
+
+    /// A table inside this one as it is when nothing is written in it.
+    pub fn defaults_of(&self, key: &'static str) -> Section<'a> {
         static EMPTY: OnceLock<DeTable<'static>> = OnceLock::new();
-        let empty = || Section {
-            path: schema::child(self.path, key),
-            table: EMPTY.get_or_init(DeTable::new),
-            ..*self
-        };
-        self.table(key).unwrap_or_else(empty)
+        Section { path: schema::child(self.path, key), table: EMPTY.get_or_init(DeTable::new), ..*self }
     }
 
     /// A table inside this one, if it is there.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::OnceLock;
 
-pub use table::{LATER, SECTIONS};
+pub use table::{LATER, sections};
 
 mod table;
 
@@ -53,7 +53,7 @@ pub fn names(path: &str) -> &'static [&'static str] {
 
 /// A section, other than `path`, that has a key of this name.
 pub fn elsewhere(path: &str, key: &str) -> Option<&'static Section> {
-    SECTIONS.iter().find(|section| section.path != path && section.keys.iter().any(|known| known.name == key))
+    sections().find(|section| section.path != path && section.keys.iter().any(|known| known.name == key))
 }
 
 /// What a key that this version does not have yet will do.
@@ -64,7 +64,7 @@ pub fn later(path: &str, key: &str) -> Option<&'static str> {
 /// The reference part of docs/configuration.md.
 pub fn reference_markdown() -> String {
     let mut out = String::new();
-    for section in SECTIONS {
+    for section in sections() {
         let title =
             if section.path.is_empty() { section.header.to_owned() } else { format!("`{}`", section.header) };
         let _ = write!(out, "### {title}\n\n{}\n\n", section.doc);
@@ -113,8 +113,8 @@ fn index() -> &'static Index {
     INDEX.get_or_init(|| {
         let mut children: HashMap<&str, Vec<&str>> = HashMap::new();
         let split = |path: &'static str| path.rsplit_once('.').unwrap_or(("", path));
-        let nested = SECTIONS.iter().map(|section| (split(section.path), section.path)).collect();
-        for section in SECTIONS {
+        let nested = sections().map(|section| (split(section.path), section.path)).collect();
+        for section in sections() {
             children.entry(section.path).or_default().extend(section.keys.iter().map(|key| key.name));
             let mut path = section.path;
             while !path.is_empty() {
@@ -126,7 +126,7 @@ fn index() -> &'static Index {
                 path = parent;
             }
         }
-        Index { nested, sections: SECTIONS.iter().map(|section| (section.path, section)).collect(), children }
+        Index { nested, sections: sections().map(|section| (section.path, section)).collect(), children }
     })
 }
 

@@ -5,15 +5,17 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::balance::health::{Health, OutlierPolicy, Thresholds};
 use crate::balance::pick::Picker;
 use crate::config::id_hash::IdHash;
 use crate::config::tls::{EndpointTls, ListenerTls, TlsFile};
 use crate::http::h1_body::ChunkLimits;
 use crate::http::head::HeadLimits;
+use crate::policy::breaker::{Breaker, BreakerPolicy};
 use crate::policy::identity::Auth;
 use crate::proxy::limits::Limit;
 use crate::proxy::route::RouteTable;
@@ -292,6 +294,7 @@ pub struct Service {
     pub picker: Picker,
     pub timeouts: UpstreamTimeouts,
     pub retry: RetryPolicy,
+    pub health: HealthPolicy,
     /// What connections to endpoints begin with.
     pub proxy_protocol: Option<ProxyVersion>,
     /// Carried over reloads by service name.
@@ -308,6 +311,11 @@ pub struct ServiceState {
     pub retries_active: AtomicU32,
     pub retries_total: AtomicU64,
     pub retries_refused_total: AtomicU64,
+    /// Counted up when an endpoint is to be used or not, so that every core looks again (`balance::view`).
+    pub health_version: AtomicU32,
+    /// Held by who ejects an endpoint.
+    pub ejections: Mutex<()>,
+    pub breaker: Breaker,
 }
 
 #[derive(Debug)]
@@ -319,8 +327,18 @@ pub struct Endpoint {
     /// There if the service has `tls`.
     pub tls: Option<EndpointTls>,
     pub weight: u32,
+    /// 0 is the first.
+    pub priority: u8,
     /// Carried over reloads by (service name, address).
     pub state: Arc<EndpointState>,
+}
+
+impl Endpoint {
+    /// For people: as it is written, and the address if that is of a name.
+    pub fn name(&self) -> String {
+        let address = self.address.to_string();
+        if *self.label == *address { address } else { format!("{} ({address})", self.label) }
+    }
 }
 
 /// Shared by all cores, so on cache lines of its own.
@@ -329,6 +347,7 @@ pub struct Endpoint {
 pub struct EndpointState {
     /// Exact: taken and released by `balance::in_flight` guards only.
     pub in_flight: AtomicU32,
+    pub health: Health,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -354,6 +373,48 @@ pub struct RetryPolicy {
     pub budget_percent: u32,
     /// Retries always allowed, whatever the share.
     pub budget_min: u32,
+}
+
+/// How a service takes failures.
+#[derive(Debug, Clone)]
+pub struct HealthPolicy {
+    /// Active ones.
+    pub checks: Option<Arc<CheckPolicy>>,
+    pub outlier: Option<OutlierPolicy>,
+    pub breaker: Option<BreakerPolicy>,
+    /// How long an endpoint that comes, or comes back, has less than its share.
+    pub slow_start: Option<Duration>,
+    /// With fewer usable endpoints than this part, all are used: so many are not likely to be down. 0: never.
+    pub panic_percent: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckPolicy {
+    pub kind: CheckKind,
+    /// Instead of the endpoint's own.
+    pub port: Option<u16>,
+    pub interval: Duration,
+    /// For the whole check, connecting included.
+    pub timeout: Duration,
+    pub thresholds: Thresholds,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckKind {
+    Http {
+        path: Box<str>,
+        /// Instead of the endpoint as the config writes it.
+        host: Option<Box<str>>,
+        /// Empty: 200 to 299.
+        statuses: Vec<u16>,
+    },
+    /// That a connection can be made.
+    Tcp,
+    /// grpc.health.v1.
+    Grpc {
+        /// Empty: the server as a whole.
+        service: Box<str>,
+    },
 }
 
 impl RetryPolicy {

@@ -1,14 +1,18 @@
 //! Owns what the admin endpoint shows and does, by asking the shared state and the workers. Speaks no HTTP.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::admin::{AdminBackend, Answer, Readiness};
+use crate::admin::{AdminBackend, Answer, Change, Readiness};
+use crate::config::snapshot::{Endpoint, EndpointState, Service};
 use crate::net::splice;
 use crate::observe::report::SharedReport;
 use crate::observe::{CoreReport, GatewayStats, ProcessStats, Scrape, Stuck, render};
+use crate::runtime::clock::{self, Millis};
 use crate::runtime::mailbox::{Letter, REPORT_TIMEOUT};
 
 use super::state::{Command, Phase, State};
@@ -58,26 +62,90 @@ impl AdminBackend for Backend {
         let percent = |millionths: u32| f64::from(millionths) / 10_000.0;
         let canaries = snapshot.routes.routes().iter().filter_map(|route| {
             let canary = route.canary.as_ref()?;
-            Some(serde_json::json!({
+            Some(json!({
                 "route": &*route.name,
                 "to": &*snapshot.service(canary.to).name,
                 "percent": percent(canary.share.now()),
                 "configured": percent(canary.share.configured()),
             }))
         });
-        serde_json::json!({ "canaries": canaries.collect::<Vec<_>>() }).to_string() + "\n"
+        json!({ "canaries": canaries.collect::<Vec<_>>() }).to_string() + "\n"
     }
 
-    fn set_canary(&self, route: &str, millionths: u32) -> Option<String> {
+    fn services(&self) -> String {
+        let now = clock::millis(std::time::Instant::now());
         let snapshot = self.0.published.load();
-        let named = snapshot.routes.routes().iter().find(|known| *known.name == *route);
-        named?.canary.as_ref()?.share.set(millionths);
-        Some(self.canaries())
+        let services: Vec<Value> = snapshot.services.iter().map(|service| shown(service, now)).collect();
+        json!({ "services": services }).to_string() + "\n"
+    }
+
+    fn change(&self, change: &Change) -> bool {
+        let now = clock::millis(std::time::Instant::now());
+        let snapshot = self.0.published.load();
+        let service = |name: &str| snapshot.services.iter().find(|service| *service.name == *name);
+        match change {
+            Change::Canary { route, millionths } => {
+                let route = snapshot.routes.routes().iter().find(|known| *known.name == **route);
+                let canary = route.and_then(|route| route.canary.as_ref());
+                canary.inspect(|canary| canary.share.set(*millionths)).is_some()
+            }
+            Change::Drain { service: name, endpoint, is_drained } => {
+                service(name).is_some_and(|service| drain(service, endpoint, *is_drained, now))
+            }
+            Change::ResetBreaker { service: name } => {
+                let service = service(name).filter(|service| service.health.breaker.is_some());
+                service.inspect(|service| service.state.breaker.reset(now)).is_some()
+            }
+        }
     }
 
     fn generation(&self) -> u64 {
         self.0.published.load().generation
     }
+}
+
+/// How a service stands.
+fn shown(service: &Service, now: Millis) -> Value {
+    let endpoints = service.endpoints.iter().map(|endpoint| {
+        let EndpointState { in_flight, health } = &*endpoint.state;
+        json!({
+            "endpoint": &*endpoint.label,
+            "address": endpoint.address.to_string(),
+            "weight": endpoint.weight,
+            "priority": endpoint.priority,
+            "state": health.standing(now).word(),
+            "in_flight": in_flight.load(Relaxed),
+            "ejections": health.ejections_total.load(Relaxed),
+            "checks": health.checks_total.load(Relaxed),
+            "failed_checks": health.failed_checks_total.load(Relaxed),
+        })
+    });
+    let breaker = service.health.breaker.as_ref().map(|policy| {
+        let breaker = &service.state.breaker;
+        let (requests, failures) = breaker.counts(policy, now);
+        json!({
+            "state": breaker.state().0.word(),
+            "requests": requests,
+            "failures": failures,
+            "rejected": breaker.rejected_total.load(Relaxed),
+        })
+    });
+    json!({ "name": &*service.name, "breaker": breaker, "endpoints": endpoints.collect::<Vec<_>>() })
+}
+
+/// Takes all addresses of an endpoint out, or back in; false if the service has none of this name.
+fn drain(service: &Service, name: &str, is_drained: bool, now: Millis) -> bool {
+    let is_named =
+        |endpoint: &&Arc<Endpoint>| *endpoint.label == *name || endpoint.address.to_string() == name;
+    let named: Vec<_> = service.endpoints.iter().filter(is_named).collect();
+    for endpoint in &named {
+        if endpoint.state.health.set_drained(is_drained, now) {
+            let word = if is_drained { "drained" } else { "in use again" };
+            eprintln!("tidegate: service {}: endpoint {} is {word}", service.name, endpoint.name());
+        }
+    }
+    service.state.health_changed();
+    !named.is_empty()
 }
 
 /// The counters of every worker that answers in time.

@@ -3,6 +3,7 @@
 
 mod backend;
 mod background;
+mod checks;
 mod dns;
 mod reload;
 mod retired;

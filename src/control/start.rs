@@ -21,7 +21,7 @@ use super::background::Background;
 use super::reload::{self, Reloader};
 use super::signals;
 use super::state::{Command, Phase, State};
-use super::{Failure, dns, watchdog};
+use super::{Failure, checks, dns, watchdog};
 
 /// Commands waiting for the control loop.
 const COMMANDS_MAX: usize = 16;
@@ -66,6 +66,7 @@ pub async fn start(file: &Path) -> Result<Started, Failure> {
     reload::hand_out(&state, groups);
     state.set_phase(Phase::Serving);
     tokio::spawn(watchdog::keep(state.clone()));
+    checks::start(state.clone()).map_err(|error| Failure(format!("cannot start a thread: {error}")))?;
     if let Some(listener) = admin {
         tokio::spawn(admin::serve(listener, Arc::new(Backend(state.clone()))));
     }

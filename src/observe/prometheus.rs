@@ -10,8 +10,8 @@ use crate::observe::histogram::{BUCKETS_SECONDS, LatencyTotal};
 use crate::observe::names::{Names, OTHER};
 use crate::observe::process::ProcessStats;
 use crate::observe::report::{
-    ConnectionCounts, CoreReport, EndpointCounts, Handshake, LimitReport, RequestCounts, SeriesId,
-    ServiceReport, SharedReport, Totals,
+    BreakerReport, ConnectionCounts, CoreReport, EndpointCounts, EndpointReport, Handshake, LimitReport,
+    RequestCounts, SeriesId, ServiceReport, SharedReport, Totals,
 };
 use crate::observe::tcp::TcpCounts;
 use crate::observe::udp::{Dropped, FlowEnd, Traffic, UdpCounts};
@@ -69,6 +69,7 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     udp(&mut page, &totals);
     requests(&mut page, &totals, scrape.names);
     endpoints(&mut page, &totals, scrape);
+    breakers(&mut page, scrape.shared);
     upstream(&mut page, &totals, scrape.shared);
     latencies(&mut page, totals, scrape.names);
     limits(&mut page, &scrape.shared.limits);
@@ -379,22 +380,39 @@ fn by_name<'n>(
 }
 
 fn endpoints(page: &mut Page, totals: &Totals, scrape: &Scrape<'_>) {
-    let mut in_flight = BTreeMap::new();
+    let mut shared = BTreeMap::new();
     let mut counted = BTreeMap::<(&str, &str), EndpointCounts>::new();
     for endpoint in scrape.shared.services.iter().flat_map(|service| &service.endpoints) {
         let id = SeriesId::Known(endpoint.id);
         let name = scrape.names.endpoint(id);
-        in_flight.insert((name, id), endpoint.in_flight);
+        shared.insert((name, id), endpoint);
         // Counters exist from the start, so that the first failure is a step and not a birth.
         counted.entry(name).or_default();
     }
     for (&id, counts) in &totals.endpoints {
         counted.entry(scrape.names.endpoint(id)).or_default().add(counts);
     }
+    let of_shared = |page: &mut Page, value: fn(&EndpointReport) -> u64| {
+        for (((service, endpoint), _), report) in &shared {
+            page.sample(&[("service", service), ("endpoint", endpoint)], value(report));
+        }
+    };
     page.gauge("tidegate_endpoint_in_flight", "Requests under way to this endpoint now.");
-    for (((service, endpoint), _), requests) in &in_flight {
-        page.sample(&[("service", service), ("endpoint", endpoint)], requests);
-    }
+    of_shared(page, |report| u64::from(report.in_flight));
+    page.gauge(
+        "tidegate_endpoint_up",
+        "1 if this endpoint may have requests; 0 while ejected, down or drained.",
+    );
+    of_shared(page, |report| u64::from(report.is_usable));
+    page.counter(
+        "tidegate_endpoint_ejections_total",
+        "Times that this endpoint was left out for failures in a row.",
+    );
+    of_shared(page, |report| report.ejections_total);
+    page.counter("tidegate_endpoint_checks_total", "Health checks of this endpoint.");
+    of_shared(page, |report| report.checks_total);
+    page.counter("tidegate_endpoint_failed_checks_total", "Those that failed.");
+    of_shared(page, |report| report.failed_checks_total);
     let by_endpoint = |page: &mut Page, value: fn(&EndpointCounts) -> u64| {
         for ((service, endpoint), counts) in &counted {
             page.sample(&[("service", service), ("endpoint", endpoint)], value(counts));
@@ -409,6 +427,22 @@ fn endpoints(page: &mut Page, totals: &Totals, scrape: &Scrape<'_>) {
     by_endpoint(page, |counts| counts.connections);
     page.counter("tidegate_endpoint_connect_failures_total", "Connections to this endpoint that failed.");
     by_endpoint(page, |counts| counts.connect_failures);
+}
+
+fn breakers(page: &mut Page, shared: &SharedReport) {
+    let breakers = || shared.services.iter().filter_map(|service| Some((&service.name, service.breaker?)));
+    let all = |page: &mut Page, value: fn(&BreakerReport) -> u64| {
+        breakers().for_each(|(name, breaker)| page.sample(&[("service", name)], value(&breaker)));
+    };
+    page.gauge(
+        "tidegate_breaker_state",
+        "0: passing, 1: shedding half of the requests, 2: open, 3: half-open.",
+    );
+    all(page, |breaker| breaker.state as u64);
+    page.counter("tidegate_breaker_opened_total", "Times that the breaker opened.");
+    all(page, |breaker| breaker.opened_total);
+    page.counter("tidegate_breaker_rejected_total", "Requests that the breaker answered.");
+    all(page, |breaker| breaker.rejected_total);
 }
 
 fn upstream(page: &mut Page, totals: &Totals, shared: &SharedReport) {

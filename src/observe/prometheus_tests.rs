@@ -11,7 +11,8 @@ use super::*;
 use crate::config::snapshot::StableId;
 use crate::observe::metrics::{CoreMetrics, Outcome};
 use crate::observe::names::{EndpointName, REMOVED};
-use crate::observe::report::EndpointReport;
+use crate::observe::report::{BreakerReport, EndpointReport};
+use crate::policy::breaker::State;
 
 const ODD: &str = "a\\b\"c\nd é";
 
@@ -26,8 +27,16 @@ fn names() -> Names {
 
 fn shared() -> SharedReport {
     let name: Arc<str> = "stable".into();
-    let endpoints = vec![EndpointReport { id: StableId(0), in_flight: 7 }];
-    let service = ServiceReport { name, retries_total: 3, retries_refused_total: 1, endpoints };
+    let endpoints = vec![EndpointReport {
+        id: StableId(0),
+        in_flight: 7,
+        is_usable: true,
+        ejections_total: 2,
+        checks_total: 9,
+        failed_checks_total: 1,
+    }];
+    let breaker = Some(BreakerReport { state: State::Open, rejected_total: 8, opened_total: 1 });
+    let service = ServiceReport { name, retries_total: 3, retries_refused_total: 1, breaker, endpoints };
     SharedReport {
         generation: 4,
         services: vec![service],

@@ -2,17 +2,21 @@
 //! of what the cores share. Plain data by id: names come in with `observe::names`, text with
 //! `observe::prometheus`.
 
-use crate::http::h2::frame::Code;
-use crate::proxy::canary::WHOLE;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
-use crate::config::snapshot::{Service, Snapshot, StableId};
+use crate::balance::health::Standing;
+use crate::config::snapshot::{EndpointState, Service, Snapshot, StableId};
 use crate::error::Kind;
+use crate::http::h2::frame::Code;
 use crate::observe::histogram::{Latency, LatencyTotal};
 use crate::observe::tcp::{TcpCounts, TcpReport};
 use crate::observe::udp::UdpCounts;
+use crate::policy::breaker;
+use crate::proxy::canary::WHOLE;
+use crate::runtime::clock::{self, Millis};
 
 /// One core's counters at one moment.
 #[derive(Debug, Clone)]
@@ -221,18 +225,32 @@ pub struct ServiceReport {
     pub name: Arc<str>,
     pub retries_total: u64,
     pub retries_refused_total: u64,
+    /// If it has one.
+    pub breaker: Option<BreakerReport>,
     pub endpoints: Vec<EndpointReport>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct BreakerReport {
+    pub state: breaker::State,
+    pub rejected_total: u64,
+    pub opened_total: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct EndpointReport {
     pub id: StableId,
     pub in_flight: u32,
+    pub is_usable: bool,
+    pub ejections_total: u64,
+    pub checks_total: u64,
+    pub failed_checks_total: u64,
 }
 
 impl SharedReport {
     pub fn of(snapshot: &Snapshot) -> Self {
-        let services = snapshot.services.iter().map(|service| ServiceReport::of(service)).collect();
+        let now = clock::millis(Instant::now());
+        let services = snapshot.services.iter().map(|service| ServiceReport::of(service, now)).collect();
         let certificates = snapshot.tls_files.iter();
         let certificates =
             certificates.filter_map(|file| Some((file.path.display().to_string(), file.not_after?)));
@@ -256,15 +274,28 @@ impl SharedReport {
 }
 
 impl ServiceReport {
-    fn of(service: &Service) -> Self {
-        let endpoints = service.endpoints.iter().map(|endpoint| EndpointReport {
-            id: endpoint.id,
-            in_flight: endpoint.state.in_flight.load(Relaxed),
+    fn of(service: &Service, now: Millis) -> Self {
+        let endpoints = service.endpoints.iter().map(|endpoint| {
+            let EndpointState { in_flight, health } = &*endpoint.state;
+            EndpointReport {
+                id: endpoint.id,
+                in_flight: in_flight.load(Relaxed),
+                is_usable: health.standing(now) == Standing::Usable,
+                ejections_total: health.ejections_total.load(Relaxed),
+                checks_total: health.checks_total.load(Relaxed),
+                failed_checks_total: health.failed_checks_total.load(Relaxed),
+            }
+        });
+        let breaker = service.health.breaker.as_ref().map(|_| BreakerReport {
+            state: service.state.breaker.state().0,
+            rejected_total: service.state.breaker.rejected_total.load(Relaxed),
+            opened_total: service.state.breaker.opened_total.load(Relaxed),
         });
         ServiceReport {
             name: service.name.clone(),
             retries_total: service.state.retries_total.load(Relaxed),
             retries_refused_total: service.state.retries_refused_total.load(Relaxed),
+            breaker,
             endpoints: endpoints.collect(),
         }
     }

@@ -15,6 +15,7 @@ use crate::http::h1_conn::Reader;
 use crate::http::head::Method;
 use crate::net::tcp::Stream;
 use crate::net::tls::{Towards, refuses_our_certificate};
+use crate::runtime::clock;
 use crate::runtime::core::Core;
 use crate::runtime::limits;
 
@@ -36,8 +37,9 @@ pub struct Chosen {
 /// Picks an endpoint that this request has not tried.
 pub fn choose(exchange: &Exchange, service: &Arc<Service>, tries: &mut Tries) -> Result<Chosen, Error> {
     let hash = service.picker.hash_key().and_then(|key| hash_of(exchange, key));
+    let now = clock::millis(exchange.core.timers.lately());
     let pick = |tries: &Tries| {
-        exchange.core.with_pick_state(service.id, |state| service.pick(state, hash, tries.tried()))
+        exchange.core.with_pick_state(service.id, |state| service.pick(state, hash, tries.tried(), now))
     };
     let mut picked = pick(tries);
     if picked.is_none() && tries.forget_tried() {
@@ -143,7 +145,7 @@ async fn open(
     let connected = supervised(pin!(connected), pin!(left), deadline).await;
     match &connected {
         Ok(_) => _ = core.timers.now(),
-        Err(error) => note_connect_error(core, endpoint, error),
+        Err(error) => _ = note_connect_error(core, endpoint, error),
     }
     connected
 }
@@ -249,11 +251,13 @@ pub fn connect_error(error: io::Error) -> Error {
     Error::with_source(if is_ours { Kind::NoDescriptors } else { Kind::ConnectFailed }, error)
 }
 
-/// Counts what is the endpoint's fault.
-pub fn note_connect_error(core: &Core, endpoint: &Endpoint, error: &Error) {
-    if matches!(error.kind, Kind::ConnectFailed | Kind::ConnectTimeout | Kind::UpstreamTlsFailed) {
+/// Counts what is the endpoint's fault, and says whether it is.
+pub fn note_connect_error(core: &Core, endpoint: &Endpoint, error: &Error) -> bool {
+    let is_its = matches!(error.kind, Kind::ConnectFailed | Kind::ConnectTimeout | Kind::UpstreamTlsFailed);
+    if is_its {
         core.metrics.upstream_connect_failed(endpoint.id);
     }
+    is_its
 }
 
 fn pooled(core: &Rc<Core>, endpoint: &Endpoint, method: Method, fresh: bool) -> Option<Reader> {

@@ -11,6 +11,7 @@ use crate::http::grpc::UNAVAILABLE;
 use crate::http::h1_conn::{Reader, write_all};
 use crate::http::head::{Framing, Method};
 use crate::net::tcp::Stream;
+use crate::runtime::clock;
 
 use super::balance::{self, Chosen, Upstream};
 use super::body::{Outgoing, Progress, Replay, Uplink, Upload, Whole};
@@ -19,6 +20,7 @@ use super::client::{After, Bound, Client};
 use super::deadline::{Deadline, supervised};
 use super::end::End;
 use super::exchange::Exchange;
+use super::fault::{Trial, is_bad};
 use super::http2::{self, Http2Stream};
 use super::relay::{self, Answering, Downlink, Ended, Source};
 use super::retry::{Failure, Tries, Verdict};
@@ -69,16 +71,17 @@ pub async fn forward<R: Room>(
         None => by_route,
     };
     client.deadline.bound_request(bound);
+    let trial = Trial::begin(exchange, &service)?;
     let (mut tries, replay) = (Tries::default(), Replay::default());
     let mut routed = Some(routed);
     loop {
         // Counted in flight until the next try: who asks for a retry is still one of those that the budget counts.
         let chosen = balance::choose(exchange, &service, &mut tries)?;
         exchange.facts.tries.set(tries.begin());
-        let endpoint = chosen.endpoint.id;
         let mut attempt = Attempt {
             exchange,
             service: &service,
+            trial: &trial,
             upload,
             tries: &mut tries,
             replay: &replay,
@@ -97,11 +100,16 @@ pub async fn forward<R: Room>(
                     is_replayable: !upload_begun || replay.is_whole(),
                     was_pooled,
                     is_answered: exchange.facts.answered.get() || exchange.facts.informed.get(),
+                    now: clock::millis(exchange.core.timers.lately()),
                 };
-                match tries.again(&failure, endpoint, &service) {
+                trial.failed(&chosen.endpoint, &error, tries.is_stale(&failure));
+                match tries.again(&failure, chosen.endpoint.id, &service) {
                     Verdict::Again => {}
                     Verdict::OverBudget if Box::pin(tries.room(&service, &client.deadline)).await => {}
-                    Verdict::OverBudget | Verdict::Over => return Err(error),
+                    Verdict::OverBudget | Verdict::Over => {
+                        trial.given_up(&error);
+                        return Err(error);
+                    }
                 }
                 exchange.core.timers.now();
             }
@@ -112,6 +120,7 @@ pub async fn forward<R: Room>(
 struct Attempt<'a> {
     exchange: &'a Exchange,
     service: &'a Arc<Service>,
+    trial: &'a Trial<'a>,
     upload: Upload,
     tries: &'a mut Tries,
     replay: &'a Replay,
@@ -198,7 +207,7 @@ impl Attempt<'_> {
                 let endpoint = &chosen.endpoint;
                 let (core, service) = (&exchange.core, &self.service.name);
                 let error = balance::unless_refused(core, service, &endpoint.label, error, None);
-                balance::note_connect_error(&exchange.core, endpoint, &error);
+                let _ = balance::note_connect_error(&exchange.core, endpoint, &error);
                 Err(error)
             }
         }
@@ -300,7 +309,7 @@ impl Attempt<'_> {
         chosen: &Chosen,
     ) -> Result<Ended, Error> {
         let Way { head, outgoing, mut source } = way;
-        let Self { exchange, service, upload, tries, progress, replay, .. } = self;
+        let Self { exchange, service, trial, upload, tries, progress, replay, .. } = self;
         let Client { end, deadline, .. } = client;
         let outlet = end.outlet();
         let uplink =
@@ -325,9 +334,11 @@ impl Attempt<'_> {
             let is_replayable = !progress.upload_begun.get() || replay.is_whole();
             let (method, endpoint) = (exchange.head.method, chosen.endpoint.id);
             let is_unavailable = exchange.call.is_some() && source.is_bare(&head, UNAVAILABLE);
-            if tries.again_for_status(head.status, method, is_replayable, endpoint, service)
-                || (is_unavailable && tries.again_for_unavailable(is_replayable, endpoint, service))
-            {
+            let now = clock::millis(exchange.core.timers.lately());
+            let is_given_up = tries.again_for_status(head.status, method, is_replayable, endpoint, service)
+                || (is_unavailable && tries.again_for_unavailable(is_replayable, endpoint, service, now));
+            trial.answered(&chosen.endpoint, is_unavailable || is_bad(head.status), !is_given_up);
+            if is_given_up {
                 return Ok(Ended::GivenUp);
             }
             tries.settle();

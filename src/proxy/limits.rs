@@ -3,11 +3,11 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::Arc;
 
 use crate::error::{Error, Kind};
 use crate::policy::rate_limit::{Buckets, Rate, Refused, Ticket};
+use crate::runtime::clock::nanos;
 
 use super::exchange::Exchange;
 use super::input::Values;
@@ -36,6 +36,7 @@ pub fn admit(exchange: &Exchange, rule: &Route) -> Result<(), Error> {
         return Ok(());
     }
     let values = values(exchange, rule);
+    // Never 0, which is when buckets are full that nobody has used.
     let now = nanos(exchange.core.timers.now());
     let mut tickets = [Ticket::default(); LIMITS_MAX];
     let mut scratch = exchange.core.take_scratch();
@@ -61,16 +62,6 @@ pub fn admit(exchange: &Exchange, rule: &Route) -> Result<(), Error> {
     }
     Ok(())
 }
-
-/// Since the first request.
-fn nanos(now: Instant) -> u64 {
-    static BEGIN: OnceLock<Instant> = OnceLock::new();
-    let begin = *BEGIN.get_or_init(|| now);
-    // Time does not begin at 0, which is when buckets are full that nobody has used.
-    now.saturating_duration_since(begin).as_nanos() as u64 + FIRST_NANOS
-}
-
-const FIRST_NANOS: u64 = 1 << 20;
 
 impl Limit {
     fn ticket(&self, values: &Values<'_>, client: IpAddr, scratch: &mut Vec<u8>) -> Ticket {

@@ -10,6 +10,7 @@ pub mod cors;
 pub mod deadline;
 pub mod end;
 pub mod exchange;
+mod fault;
 pub mod forward;
 pub mod grpc;
 pub mod http2;

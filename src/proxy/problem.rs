@@ -5,6 +5,7 @@ use crate::error::{Error, Fault, Kind};
 
 use super::client::{After, Client};
 use super::exchange::Exchange;
+use super::fault::Resting;
 use super::grpc;
 use super::identify::Denied;
 use super::limits::Exceeded;
@@ -49,6 +50,9 @@ pub fn fields(error: &Error) -> Vec<u8> {
     }
     if let Some(exceeded) = source.downcast_ref::<Exceeded>() {
         exceeded.fields(&mut lines);
+    }
+    if let Some(resting) = source.downcast_ref::<Resting>() {
+        resting.fields(&mut lines);
     }
     lines
 }

@@ -10,6 +10,7 @@ use crate::balance::in_flight::RetryPermit;
 use crate::config::snapshot::{Service, StableId};
 use crate::error::{Error, Kind, Sent};
 use crate::http::head::Method;
+use crate::runtime::clock::Millis;
 
 use super::deadline::Deadline;
 
@@ -52,6 +53,7 @@ pub struct Failure<'a> {
     pub was_pooled: bool,
     /// The client has been sent a byte of the response.
     pub is_answered: bool,
+    pub now: Millis,
 }
 
 impl Tries {
@@ -73,12 +75,12 @@ impl Tries {
         }
         // A pooled connection that the upstream closed says nothing about the endpoint: try it once more on
         // a new connection, at no one's expense.
-        if failure.was_pooled && !self.fresh_connection && failure.error.kind == Kind::UpstreamClosed {
+        if self.is_stale(failure) {
             self.fresh_connection = true;
             return Verdict::Again;
         }
         if !self.has_attempts_left(service)
-            || (again == Again::Elsewhere && !self.has_another(endpoint, service))
+            || (again == Again::Elsewhere && !self.has_another(endpoint, service, failure.now))
         {
             return Verdict::Over;
         }
@@ -86,6 +88,11 @@ impl Tries {
         let is_allowed =
             if again == Again::Unseen { self.count_unseen(service) } else { self.take_permit(service) };
         if is_allowed { Verdict::Again } else { Verdict::OverBudget }
+    }
+
+    /// A pooled connection that the endpoint had closed meanwhile has failed.
+    pub fn is_stale(&self, failure: &Failure<'_>) -> bool {
+        failure.was_pooled && !self.fresh_connection && failure.error.kind == Kind::UpstreamClosed
     }
 
     /// Waits a little for a permit of the budget; false if there was none. Without this, half of the clients of a
@@ -130,11 +137,12 @@ impl Tries {
         is_replayable: bool,
         endpoint: StableId,
         service: &Arc<Service>,
+        now: Millis,
     ) -> bool {
         if !service.retry.on_unavailable
             || !is_replayable
             || !self.has_attempts_left(service)
-            || !self.has_another(endpoint, service)
+            || !self.has_another(endpoint, service, now)
         {
             return false;
         }
@@ -162,10 +170,9 @@ impl Tries {
         self.made < service.retry.attempts_max.min(ATTEMPTS_MAX as u32)
     }
 
-    /// An endpoint that this request has not tried, `current` included.
-    fn has_another(&self, current: StableId, service: &Service) -> bool {
-        let mut others = service.endpoints.iter().filter(|other| other.id != current && other.weight > 0);
-        others.any(|other| !self.tried.contains(&other.id))
+    /// A usable endpoint that this request has not tried, `current` included.
+    fn has_another(&self, current: StableId, service: &Service, now: Millis) -> bool {
+        service.has_usable(now, |other| other.id != current && !self.tried.contains(&other.id))
     }
 
     /// A request that nobody has seen is no load repeated: a dead endpoint must not spend the budget that

@@ -23,6 +23,7 @@ use crate::config::snapshot::{Endpoint, Protocol, Service, Snapshot, StableId, U
 use crate::net::ready_set::ReadySet;
 use crate::net::udp::{Client, ClientSocket, EndpointSocket, Trouble};
 use crate::observe::udp::{Dropped, FlowEnd, UdpCounters};
+use crate::runtime::clock;
 use crate::runtime::core::Core;
 use crate::runtime::timer::Timer;
 
@@ -256,8 +257,9 @@ impl Forwarder {
         let mut refusals = self.refusals.borrow_mut();
         let avoided = refusals.avoided(self.ms(now));
         let picked = self.core.with_pick_state(service.id, |state| {
-            let picked = service.pick(state, hash, avoided);
-            if avoided.is_empty() { picked } else { picked.or_else(|| service.pick(state, hash, &[])) }
+            let pick = |state: &mut _, avoided: &[_]| service.pick(state, hash, avoided, clock::millis(now));
+            let picked = pick(state, avoided);
+            if avoided.is_empty() { picked } else { picked.or_else(|| pick(state, &[])) }
         });
         picked.map(|index| Arc::clone(&service.endpoints[index]))
     }

@@ -2,6 +2,7 @@
 //! mailbox. Knows nothing of HTTP; `worker` hands accepted sockets to `proxy`.
 
 pub mod buffer;
+pub mod clock;
 pub mod complaints;
 pub mod core;
 pub mod cpus;

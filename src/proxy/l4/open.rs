@@ -11,9 +11,11 @@ use crate::error::{Error, Kind};
 use crate::http::h1_conn::Reader;
 use crate::http::head::Method;
 use crate::net::tcp::Stream;
+use crate::runtime::clock;
 
 use super::super::balance::{connect_to, hash_of_address, note_connect_error};
 use super::super::deadline::{Deadline, bounded};
+use super::super::fault::note_failure;
 use super::super::proxy_header;
 use super::super::retry::{Failure, Tries, Verdict};
 use super::Upstream;
@@ -49,6 +51,7 @@ pub async fn open(
             is_replayable: true,
             was_pooled: false,
             is_answered: false,
+            now: clock::millis(observed.core.timers.lately()),
         };
         if tries.again(&failure, endpoint.id, service) != Verdict::Again {
             return Err(error);
@@ -65,7 +68,8 @@ fn pick(observed: &Observed, service: &Service, tries: &Tries) -> Option<Arc<End
         _ => None,
     };
     let core = &observed.core;
-    let picked = core.with_pick_state(service.id, |state| service.pick(state, hash, tries.tried()));
+    let now = clock::millis(core.timers.lately());
+    let picked = core.with_pick_state(service.id, |state| service.pick(state, hash, tries.tried(), now));
     picked.map(|index| Arc::clone(&service.endpoints[index]))
 }
 
@@ -79,9 +83,12 @@ async fn connect(
     deadline.start(Kind::ConnectTimeout, service.timeouts.connect);
     let towards = endpoint.tls.as_ref().map(|tls| &tls.bytes);
     let connected = connect_to(&observed.core, &observed.client, client, service, endpoint, towards);
-    let stream = bounded(pin!(connected), deadline)
-        .await
-        .inspect_err(|error| note_connect_error(&observed.core, endpoint, error))?;
+    let stream = bounded(pin!(connected), deadline).await.inspect_err(|error| {
+        if note_connect_error(&observed.core, endpoint, error) {
+            note_failure(&observed.core, service, endpoint, error.kind.word());
+        }
+    })?;
+    endpoint.state.health.succeeded();
     observed.core.metrics.upstream_connected(endpoint.id);
     if let (Some(version), None) = (service.proxy_protocol, &endpoint.tls) {
         let sent = proxy_header::send(&observed.core, version, &observed.client, client, &stream);

@@ -1,0 +1,84 @@
+//! What is said of mistakes in how a service takes failures.
+
+use super::*;
+
+const HEALTH: &[Case] = &[
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\nhealth = \"/healthz\"",
+        "3:10",
+        "expected a table such as `health",
+        "",
+    ),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\nhealth = { path = \"healthz\" }",
+        "3:19",
+        "\"healthz\" is no path",
+        "a slash",
+    ),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\nhealth = { path = \"/a b\" }",
+        "3:19",
+        "\"/a b\" is no path",
+        "a slash",
+    ),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\nhealth = { host = \"a\\r\\nb\" }",
+        "3:19",
+        "letters that no name has",
+        "",
+    ),
+    ("[service.m]\nendpoints = [\"a:1\"]\nhealth = { type = \"udp\" }", "3:19", "is none of \"http\"", ""),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\nhealth = { type = \"tcp\", path = \"/\" }",
+        "3:26",
+        "`path` is for checks with `type = \"http\"`",
+        "change `type`",
+    ),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\nhealth = { service = \"m\" }",
+        "3:12",
+        "`service` is for checks with `type = \"grpc\"`",
+        "change `type`",
+    ),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\nhealth = { interval = \"10ms\" }",
+        "3:23",
+        "at most every 100ms",
+        "\"100ms\"",
+    ),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\nhealth = { status = [100] }",
+        "3:22",
+        "expected a whole number from 200 to 599",
+        "",
+    ),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\nhealth = { url = \"/\" }",
+        "3:12",
+        "unknown key `url`",
+        "known here",
+    ),
+    ("[service.m]\nendpoints = [\"a:1\"]\noutlier = { failures = 0 }", "3:24", "0 is out of range", ""),
+    ("[service.m]\nendpoints = [\"a:1\"]\noutlier = { failures = \"no\" }", "3:24", "or \"off\"", ""),
+    ("[service.m]\nendpoints = [\"a:1\"]\nbreaker = \"on\"", "3:11", "is none of \"adaptive\"", ""),
+    ("[service.m]\nendpoints = [\"a:1\"]\nbreaker = true", "3:11", "expected a table such as `breaker", ""),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\nbreaker = { window = \"10ms\" }",
+        "3:22",
+        "from 1s to 1h",
+        "\"10s\"",
+    ),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\nbreaker = { shed_above = 40 }",
+        "3:13",
+        "half of the requests are shed above 40 %, and all above 30 %",
+        "no more than `reject_above`",
+    ),
+    ("[service.m]\nendpoints = [\"a:1\"]\npanic = 101", "3:9", "101 is out of range", ""),
+    ("[service.m]\nendpoints = [{ address = \"a:1\", priority = 10 }]", "2:44", "10 is out of range", ""),
+];
+
+#[test]
+fn failures() {
+    assert_cases(Severity::Error, HEALTH);
+}

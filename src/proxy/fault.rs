@@ -1,0 +1,131 @@
+//! Owns whose fault a failed try is, and who is told: the endpoint, which may be ejected for it, and the breaker of its service, which
+//! is asked before the first try. Decides nothing about another try (`retry`).
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::config::snapshot::{Endpoint, Service};
+use crate::error::{Error, Kind};
+use crate::policy::breaker::{Pass, Rejected};
+use crate::runtime::clock;
+use crate::runtime::core::Core;
+
+use super::exchange::Exchange;
+use super::transform::field;
+
+/// One request to a service, as its breaker sees it.
+pub struct Trial<'a> {
+    core: &'a Core,
+    service: &'a Arc<Service>,
+    /// What the breaker has let through and has heard nothing of.
+    pass: Cell<Option<Pass>>,
+}
+
+impl<'a> Trial<'a> {
+    /// Asks the breaker.
+    pub fn begin(exchange: &'a Exchange, service: &'a Arc<Service>) -> Result<Trial<'a>, Error> {
+        let core = &exchange.core;
+        let pass = match &service.health.breaker {
+            None => None,
+            Some(policy) => {
+                let drawn = core.with_pick_state(service.id, |state| state.draw());
+                let now = clock::millis(core.timers.lately());
+                let admitted = service.state.breaker.admit(policy, now, drawn);
+                Some(admitted.map_err(|rejected| Error::with_source(Kind::BreakerOpen, Resting(rejected)))?)
+            }
+        };
+        Ok(Trial { core, service, pass: Cell::new(pass) })
+    }
+
+    /// An endpoint has answered. `is_last`: this answer is the client's.
+    pub fn answered(&self, endpoint: &Endpoint, is_bad: bool, is_last: bool) {
+        match is_bad {
+            true => note_failure(self.core, self.service, endpoint, "bad answers"),
+            false => endpoint.state.health.succeeded(),
+        }
+        if is_last {
+            self.over(is_bad);
+        }
+    }
+
+    /// A try has failed. A pooled connection that the endpoint has closed meanwhile says nothing about it.
+    pub fn failed(&self, endpoint: &Endpoint, error: &Error, is_stale: bool) {
+        if is_endpoints(error.kind) && !is_stale {
+            note_failure(self.core, self.service, endpoint, error.kind.word());
+        }
+    }
+
+    /// What the client gets is an error.
+    pub fn given_up(&self, error: &Error) {
+        if is_endpoints(error.kind) {
+            self.over(true);
+        }
+    }
+
+    fn over(&self, failed: bool) {
+        if let (Some(pass), Some(policy)) = (self.pass.take(), &self.service.health.breaker) {
+            let now = clock::millis(self.core.timers.lately());
+            self.service.state.breaker.record(policy, now, pass, failed);
+        }
+    }
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        if let Some(pass) = self.pass.take() {
+            self.service.state.breaker.forget(pass);
+        }
+    }
+}
+
+/// Ejects the endpoint if it is time to, and says so.
+pub fn note_failure(core: &Core, service: &Service, endpoint: &Endpoint, why: &str) {
+    let now = core.timers.lately();
+    if let Some(ejection) = service.endpoint_failed(endpoint, clock::millis(now)) {
+        let line = || {
+            let (name, endpoint) = (&service.name, endpoint.name());
+            format!("service {name}: endpoint {endpoint} is ejected for {} s: {why}", ejection.as_secs_f32())
+        };
+        core.complaints.say(now, line);
+    }
+}
+
+/// Statuses that no well server gives: not 501 and 505, which are about what was asked.
+pub fn is_bad(status: u16) -> bool {
+    status >= 500 && status != 501 && status != 505
+}
+
+fn is_endpoints(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::ConnectFailed
+            | Kind::ConnectTimeout
+            | Kind::UpstreamTlsFailed
+            | Kind::UpstreamClosed
+            | Kind::UpstreamReset
+            | Kind::BadResponse
+            | Kind::ResponseTruncated
+            | Kind::FirstByteTimeout
+            | Kind::ResponseTimeout
+    )
+}
+
+/// The breaker lets nothing through.
+#[derive(Debug)]
+pub struct Resting(Rejected);
+
+impl Resting {
+    /// When it is worth asking again (RFC 9110 §10.2.3).
+    pub fn fields(&self, out: &mut Vec<u8>) {
+        field(out, b"retry-after", self.0.wait.div_ceil(1000).max(1).to_string().as_bytes());
+    }
+}
+
+impl fmt::Display for Resting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "too many of the service's last requests have failed; it rests for {} ms", self.0.wait)
+    }
+}
+
+impl std::error::Error for Resting {}
