@@ -80,13 +80,18 @@ struct Pair {
 impl Pair {
     /// The second backend of this manner, and the retry budget that everybody has.
     fn start(manner: &str) -> (Pair, BackendProcess) {
+        Pair::start_with(manner, "")
+    }
+
+    /// The same with more keys of the service.
+    fn start_with(manner: &str, service: &str) -> (Pair, BackendProcess) {
         let directory = Directory::new();
         let addresses = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let steady = start_backend(&directory, addresses[0], "steady");
         let faulty = start_backend(&directory, addresses[1], manner);
         let milliseconds = TIMEOUT.as_millis();
         let top = format!("[timeouts]\nconnect = \"{milliseconds}ms\"\nfirst_byte = \"{milliseconds}ms\"\n");
-        let gateway = Gateway::before_with(&addresses, &top, "");
+        let gateway = Gateway::before_with(&addresses, &top, service);
         (Pair { directory, addresses, steady, gateway }, faulty)
     }
 
@@ -253,7 +258,8 @@ fn one_is_killed() {
 
 #[test]
 fn one_is_killed_and_comes_back() {
-    let (pair, faulty) = Pair::start("steady");
+    // Or it would not have a request before all is over.
+    let (pair, faulty) = Pair::start_with("steady", "outlier.failures = \"off\"");
     let mut back = None;
     let mut before = 0;
     let outcomes = under_load(&pair.gateway, |course| {
