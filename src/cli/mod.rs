@@ -4,6 +4,7 @@
 mod demo;
 mod explain;
 mod reload;
+mod token;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,7 +22,9 @@ usage: tidegate COMMAND
   explain -c FILE METHOD URL [-H 'Name: value']...
                                          tell which route a request takes, and why not the others
   reload -c FILE                         have the running gateway reload, and tell its answer
-  demo [--dir DIR] [--port PORT]         a gateway before two embedded model servers, nothing to install
+  token -c FILE [--auth NAME] [CLAIM=VALUE]...
+                                         sign a JSON Web Token that it believes, for trying
+  demo [--dir DIR] [--port PORT]         a gateway before embedded model servers, nothing to install
   version                                version and what this machine's driver is
 
 signals to a running gateway:
@@ -39,6 +42,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         "check" => with_config(rest, check),
         "explain" => explain::explain(rest),
         "reload" => with_config(rest, reload::reload),
+        "token" => token::token(rest),
         "demo" => demo::command::demo(rest),
         "version" | "--version" | "-V" => version(rest),
         "help" | "--help" | "-h" => {
@@ -107,6 +111,6 @@ fn usage_error(message: &str) -> ExitCode {
 }
 
 fn nearest(unknown: &str) -> Option<&'static str> {
-    const COMMANDS: [&str; 7] = ["run", "check", "explain", "reload", "demo", "version", "help"];
+    const COMMANDS: [&str; 8] = ["run", "check", "explain", "reload", "token", "demo", "version", "help"];
     crate::config::suggest::nearest(unknown, COMMANDS)
 }

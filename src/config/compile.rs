@@ -317,6 +317,10 @@ impl Blueprint {
         &self.tls_files
     }
 
+    pub fn auths(&self) -> &[Auth] {
+        &self.auths
+    }
+
     pub fn settings(&self) -> &Settings {
         &self.settings
     }

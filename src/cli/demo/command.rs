@@ -4,10 +4,16 @@
 use std::fmt::Write;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::{ModelServer, Variant, spawn};
+use crate::cli::token::signed;
+use crate::config::Registry;
 use crate::control;
 
 /// Where the demo listens if nobody else does.
@@ -15,6 +21,7 @@ const WEB_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 9180;
 const STABLE_PORT: u16 = 9001;
 const V2_PORT: u16 = 9002;
+const VIP_PORT: u16 = 9003;
 
 pub fn demo(arguments: &[String]) -> ExitCode {
     let options = match Options::parse(arguments) {
@@ -55,22 +62,43 @@ impl Options {
     }
 }
 
+struct Addresses {
+    web: SocketAddr,
+    admin: SocketAddr,
+    /// Stable, v2, vip.
+    models: [SocketAddr; 3],
+}
+
 fn run(options: &Options) -> Result<(), String> {
-    let (stable, v2) = (model_server(STABLE_PORT, Variant::Stable)?, model_server(V2_PORT, Variant::V2)?);
+    let servers = [
+        model_server(STABLE_PORT, Variant::Stable)?,
+        model_server(V2_PORT, Variant::V2)?,
+        model_server(VIP_PORT, Variant::Vip)?,
+    ];
     let web = match options.port {
         Some(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         None => free_address(WEB_PORT)?,
     };
-    let admin = free_address(ADMIN_PORT)?;
+    let models = servers.each_ref().map(ModelServer::address);
+    let place = Addresses { web, admin: free_address(ADMIN_PORT)?, models };
     let failed = |error: std::io::Error| {
         format!("cannot write the demo's config in {}: {error}", options.dir.display())
     };
     fs::create_dir_all(&options.dir).map_err(failed)?;
     let file = options.dir.join("demo.toml");
-    fs::write(&file, config(web, admin, stable.address(), v2.address())).map_err(failed)?;
-    let hints = hints(web, admin, &file);
+    write_secret(&options.dir.join("jwt.secret"), &secret()?).map_err(failed)?;
+    fs::write(&file, config(&place)).map_err(failed)?;
+    let (ann, bob) = (token(&file, &[("sub", "ann")])?, token(&file, &[("sub", "bob"), ("group", "vip")])?);
+    let hints = hints(&place, &file, &ann, &bob);
     let ran = control::run(&file, |summary| eprintln!("{summary}\n{hints}"));
     ran.map_err(|control::Failure(message)| message)
+}
+
+/// For its owner's eyes only.
+fn write_secret(file: &Path, secret: &str) -> std::io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut opened = options.write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    std::io::Write::write_all(&mut opened, secret.as_bytes())
 }
 
 fn model_server(port: u16, variant: Variant) -> Result<ModelServer, String> {
@@ -88,54 +116,80 @@ fn free_address(wished: u16) -> Result<SocketAddr, String> {
     bound.and_then(|listener| listener.local_addr()).map_err(|error| format!("no free port: {error}"))
 }
 
-fn config(web: SocketAddr, admin: SocketAddr, stable: SocketAddr, v2: SocketAddr) -> String {
+/// examples/gateway.toml at these addresses, with what else there is to try.
+fn config(place: &Addresses) -> String {
+    let mut text = include_str!("../../../examples/gateway.toml").to_owned();
+    for (written, address) in [
+        ("127.0.0.1:8080", place.web),
+        ("127.0.0.1:9180", place.admin),
+        ("127.0.0.1:9001", place.models[0]),
+        ("127.0.0.1:9002", place.models[1]),
+        ("127.0.0.1:9003", place.models[2]),
+    ] {
+        text = text.replace(&format!("\"{written}\""), &format!("\"{address}\""));
+    }
+    text = text.replace("\"stdout\"", "\"access.log\"");
+    let begin = text.find("[admin]").unwrap_or(0);
     format!(
-        r#"# The configuration of the running demo; `tidegate demo` writes it anew at each start.
-# Change it, then: kill -HUP {pid}   (or: tidegate reload -c THIS_FILE)
-
-[admin]
-address = "{admin}"
-
-[log]
-access = "access.log"
-
-[listen.web]
-address = "{web}"
-
-[service.model-service-stable]
-endpoints = ["{stable}"]
-
-[service.model-service-v2]
-endpoints = ["{v2}"]
-
-[[route]]                            # first match wins, in this order
-name      = "models"
-match     = {{ path = "/v2/**" }}
-to        = "model-service-{{header:x-model-version}}"
-otherwise = "model-service-stable"
-
-[[route]]
-name  = "tokens"
-match = {{ path = ["/stream", "/large", "/echo"] }}
-to    = "model-service-stable"
-
-[[route]]
-name    = "hello"
-match   = {{ path = "/hello" }}
-respond = {{ status = 200, body = "Edit me, then reload.\n" }}
-"#,
+        "# The configuration of the running demo; `tidegate demo` writes it anew at each start, from examples/gateway.toml.\n\
+         # Change it, then: kill -HUP {pid}   (or: tidegate reload -c THIS_FILE)\n\n{}{MORE_ROUTES}",
+        &text[begin..],
         pid = std::process::id()
     )
 }
 
-fn hints(web: SocketAddr, admin: SocketAddr, file: &Path) -> String {
+const MORE_ROUTES: &str = r#"
+[[route]]
+name  = "tokens"
+match = { path = ["/stream", "/large", "/echo"] }
+to    = "model-service-stable"
+
+[[route]]
+name    = "hello"
+match   = { path = "/hello" }
+respond = { status = 200, body = "Edit me, then reload.\n" }
+"#;
+
+/// A secret of nobody else's: what is in the repository is known to all.
+fn secret() -> Result<String, String> {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| "no random numbers are to be had".to_owned())?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// A token for these claims that the demo believes.
+fn token(file: &Path, claims: &[(&str, &str)]) -> Result<String, String> {
+    let (blueprint, _) = control::read_config(file, &mut Registry::new())?;
+    let auth = blueprint.auths().first().ok_or("the demo has no [auth.NAME]")?;
+    let claims = claims.iter().map(|(name, text)| ((*name).to_owned(), (*text).into())).collect();
+    signed(auth, claims).ok_or_else(|| "the demo's [auth.NAME] has no secret".to_owned())
+}
+
+fn hints(place: &Addresses, file: &Path, ann: &str, bob: &str) -> String {
+    let Addresses { web, admin, .. } = place;
     let pid = std::process::id();
     let body = r#"{"inputs":[{"name":"features","shape":[1,4],"datatype":"FP64","data":[5.1,3.5,1.4,0.2]}]}"#;
     let infer = format!("curl -si http://{web}/v2/models/iris/infer -d '{body}'");
     let steps = [
-        ("a model version by header (see x-model-server: v2)", format!("{infer} -H 'x-model-version: v2'")),
-        ("a version that does not exist falls back to stable", format!("{infer} -H 'x-model-version: v9'")),
+        ("nobody is nobody: 401, and why", format!("curl -si http://{web}/v2/models/iris")),
+        (
+            "ann asks a model (x-model-server says which)",
+            format!("ANN={ann}\n     {infer} -H \"authorization: Bearer $ANN\""),
+        ),
+        (
+            "and another version of it",
+            format!("{infer} -H \"authorization: Bearer $ANN\" -H 'x-model-version: v2'"),
+        ),
+        (
+            "bob, of the group `vip`, has a server of his own",
+            format!("BOB={bob}\n     {infer} -H \"authorization: Bearer $BOB\""),
+        ),
+        (
+            "the canary gets everybody (then ask as ann again)",
+            format!("curl -s http://{admin}/canaries -d '{{\"route\": \"models\", \"percent\": 100}}'"),
+        ),
         ("tokens as they are made", format!("curl -sN http://{web}/stream")),
+        ("how all services stand", format!("curl -s http://{admin}/services")),
         (
             "what the gateway counted",
             format!("curl -s http://{admin}/metrics | grep ^tidegate_requests_total"),

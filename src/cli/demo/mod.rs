@@ -16,13 +16,15 @@ use tokio::sync::oneshot;
 
 pub use server::serve;
 
-/// Which of the two model servers.
+/// Which of the model servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
     /// All four features.
     Stable,
     /// Petals only, and it tells how sure it is.
     V2,
+    /// As the stable one, for few.
+    Vip,
 }
 
 impl Variant {
@@ -31,13 +33,14 @@ impl Variant {
         match self {
             Variant::Stable => "stable",
             Variant::V2 => "v2",
+            Variant::Vip => "vip",
         }
     }
 
     /// Of the model that it serves.
     pub fn model_version(self) -> &'static str {
         match self {
-            Variant::Stable => "1",
+            Variant::Stable | Variant::Vip => "1",
             Variant::V2 => "2",
         }
     }

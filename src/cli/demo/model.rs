@@ -22,7 +22,7 @@ pub struct Prediction {
 
 pub fn predict(variant: Variant, features: &Features) -> Prediction {
     let model = match variant {
-        Variant::Stable => &STABLE,
+        Variant::Stable | Variant::Vip => &STABLE,
         Variant::V2 => &V2,
     };
     let score = |(weights, bias): &(Features, f64)| {

@@ -190,11 +190,23 @@ impl Key {
         Ok(Key { id, algorithm, material: Material::Public(key) })
     }
 
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
     /// Whether the signature is this key's.
     pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.material {
             Material::Secret(key) => hmac::verify(key, message, signature).is_ok(),
             Material::Public(key) => key.verify_sig(message, signature).is_ok(),
+        }
+    }
+
+    /// Signs; `None` if it only verifies.
+    pub fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
+        match &self.material {
+            Material::Secret(key) => Some(hmac::sign(key, message).as_ref().to_vec()),
+            Material::Public(_) => None,
         }
     }
 
@@ -367,6 +379,10 @@ impl KeySet {
             (None, _) | (_, None) => true,
         };
         self.keys.iter().filter(fits)
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter()
     }
 
     pub fn algorithms(&self) -> impl Iterator<Item = Algorithm> {
