@@ -193,7 +193,7 @@ impl Uplink<'_> {
         let mut turn = Turn::default();
         while remaining > 0 {
             if client.bytes().is_empty() && self.may_splice(client, upstream, remaining) {
-                remaining = self.splice(client, upstream, remaining, deadline).await?;
+                remaining = self.splice(client, upstream, remaining, &mut turn, deadline).await?;
                 if remaining == 0 {
                     break;
                 }
@@ -216,14 +216,22 @@ impl Uplink<'_> {
         client: &mut Reader,
         upstream: &Stream,
         remaining: u64,
+        turn: &mut Turn,
         deadline: &Deadline,
     ) -> Result<u64, Error> {
         let course = Up { link: self, deadline };
         let core = &self.exchange.core;
         let moved = async {
-            let moved =
-                splice::splice(core, client, upstream, remaining, self.bounds.splice.pipes_max, &course)
-                    .await;
+            let moved = splice::splice(
+                core,
+                client,
+                upstream,
+                remaining,
+                self.bounds.splice.pipes_max,
+                turn,
+                &course,
+            )
+            .await;
             moved.map_err(|broken| match broken {
                 Broken::Sender(None) => Kind::ClientClosed.into(),
                 Broken::Sender(Some(error)) => Error::with_source(Kind::ClientClosed, error),
@@ -256,7 +264,7 @@ impl Uplink<'_> {
             // All that was received is sent, so that the rest of a large chunk needs no look.
             let left = decoder.chunk_bytes_left();
             if self.may_splice(client, upstream, left) {
-                decoder.pass(left - self.splice(client, upstream, left, deadline).await?);
+                decoder.pass(left - self.splice(client, upstream, left, &mut turn, deadline).await?);
             }
             self.fill(client, u64::MAX, &mut turn, deadline).await?;
         }

@@ -364,7 +364,7 @@ impl Body<'_, '_> {
             upstream.consume(piece);
             remaining -= piece as u64;
             if let Some(client) = self.link.may_splice(upstream, remaining) {
-                remaining = self.splice(upstream, client, remaining).await?;
+                remaining = self.splice(upstream, client, remaining, &mut turn).await?;
             }
             if remaining == 0 {
                 return Ok(());
@@ -374,11 +374,17 @@ impl Body<'_, '_> {
     }
 
     /// As much without a copy, as far as there are pipes; returns what is left.
-    async fn splice(&mut self, upstream: &mut Reader, client: &Stream, remaining: u64) -> Result<u64, Error> {
+    async fn splice(
+        &mut self,
+        upstream: &mut Reader,
+        client: &Stream,
+        remaining: u64,
+        turn: &mut Turn,
+    ) -> Result<u64, Error> {
         let link = self.link;
         self.let_go_of_plan();
         let (core, most, course) = (&link.exchange.core, link.bounds.splice.pipes_max, Down(link));
-        let moved = splice::splice(core, upstream, client, remaining, most, &course).await;
+        let moved = splice::splice(core, upstream, client, remaining, most, turn, &course).await;
         link.progress.receiving.set(false);
         moved.map_err(|broken| match broken {
             Broken::Sender(None) => Kind::ResponseTruncated.into(),
@@ -419,7 +425,7 @@ impl Body<'_, '_> {
             // All that was received is sent, so that the rest of a large chunk needs no look.
             let left = decoder.chunk_bytes_left();
             if let Some(client) = self.link.may_splice(upstream, left) {
-                decoder.pass(left - self.splice(upstream, client, left).await?);
+                decoder.pass(left - self.splice(upstream, client, left, &mut turn).await?);
             }
             self.receive(upstream, &mut turn).await?.ok_or(Kind::ResponseTruncated)?;
         }

@@ -38,14 +38,14 @@ pub async fn splice(
     to: &Stream,
     mut remaining: u64,
     pipes_max: usize,
+    turn: &mut Turn,
     course: &impl Course,
 ) -> Result<u64, Broken> {
-    let mut turn = Turn::default();
     while remaining > 0 {
         course.awaits_sender();
         turn.readable(from).await;
         let Some(mut pipe) = core.pipes.take(pipes_max) else { return Ok(remaining) };
-        let count = match from.splice_into(&mut pipe, remaining) {
+        let count = match from.splice_into(&mut pipe, remaining.min(core.turns.turn_bytes() as u64)) {
             Ok(0) => return Err(Broken::Sender(None)),
             Ok(count) => count as u64,
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,

@@ -7,8 +7,6 @@ use std::io;
 use crate::http::h1_conn::Reader;
 use crate::runtime::turns::Turns;
 
-/// About a quarter of a millisecond of work.
-const TURN_BYTES: usize = 1 << 20;
 const TURN_PIECES: u32 = 16;
 
 /// What a direction moved without a wait.
@@ -34,7 +32,8 @@ impl Turn {
 
     /// Lets others have their turn if this one is over.
     pub async fn end_if_over(&mut self, turns: &Turns) {
-        if self.is_over() {
+        if self.is_over(turns) {
+            turns.end_turn();
             turns.give_way().await;
             *self = Turn::default();
         }
@@ -65,8 +64,8 @@ impl Turn {
         Ok(count)
     }
 
-    fn is_over(&self) -> bool {
-        self.bytes >= TURN_BYTES || self.pieces >= TURN_PIECES
+    fn is_over(&self, turns: &Turns) -> bool {
+        self.bytes >= turns.turn_bytes() || self.pieces >= TURN_PIECES
     }
 }
 
@@ -76,19 +75,35 @@ mod tests {
 
     #[test]
     fn a_turn_is_bounded_by_bytes_and_by_pieces_and_begins_anew_after_a_wait() {
+        let turns = &Turns::new().unwrap();
         let mut turn = Turn::default();
-        turn.moved(TURN_BYTES);
-        assert!(turn.is_over());
+        turn.moved(turns.turn_bytes());
+        assert!(turn.is_over(turns));
         let mut turn = Turn::default();
         for _ in 0..10 * TURN_PIECES {
             turn.saw_wait(true);
             turn.moved(1);
-            assert!(!turn.is_over());
+            assert!(!turn.is_over(turns));
             turn.saw_wait(false);
         }
         for _ in 1..TURN_PIECES {
             turn.moved(1);
         }
-        assert!(turn.is_over());
+        assert!(turn.is_over(turns));
+    }
+
+    #[test]
+    fn beside_small_requests_turns_are_short_for_a_while() {
+        let turns = Turns::new().unwrap();
+        let alone = turns.turn_bytes();
+        turns.saw_small_request();
+        let beside = turns.turn_bytes();
+        assert!(beside < alone);
+        let short = (0..10_000).take_while(|_| {
+            turns.end_turn();
+            turns.turn_bytes() == beside
+        });
+        assert!((100..10_000).contains(&short.count()));
+        assert_eq!(turns.turn_bytes(), alone);
     }
 }

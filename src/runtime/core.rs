@@ -97,6 +97,8 @@ pub struct Core {
 
 /// Room for any usual head, with a small body behind it.
 const SCRATCH_BYTES_MAX: usize = 8 * 1024;
+/// Bodies of both directions: what is larger takes several turns itself.
+const SMALL_REQUEST_BYTES: u64 = 64 * 1024;
 /// How long a log line waits for others.
 const LOG_FLUSH_AFTER: Duration = Duration::from_millis(100);
 
@@ -186,6 +188,9 @@ impl Core {
     /// Counts and logs one request that is over.
     pub fn observe(&self, outcome: &Outcome, line: impl FnOnce(&AccessLog)) {
         self.served.set(self.served.get() + 1);
+        if outcome.request_bytes + outcome.response_bytes < SMALL_REQUEST_BYTES {
+            self.turns.saw_small_request();
+        }
         self.metrics.request(outcome);
         self.log_line(line);
     }

@@ -128,7 +128,7 @@ impl<M: Fn(u64)> Way<'_, M> {
             pace.copy_again();
             return Ok(Piece::Nothing);
         };
-        match from.splice_into(&mut pipe, u64::MAX) {
+        match from.splice_into(&mut pipe, self.core.turns.turn_bytes() as u64) {
             Ok(0) => Ok(Piece::End),
             Ok(count) => {
                 let drained = splice::drain(&mut pipe, to, self).await;
