@@ -33,11 +33,12 @@ fn main() {
             leeway: 30,
             required: vec!["exp".into()],
         };
-        let auth = Auth::new("users".into(), jwt);
+        let auth = Auth::new("users".into(), Some(jwt), None);
         let field = format!("Bearer {token}");
+        let fields = [(&b"authorization"[..], field.as_bytes())];
         let mut verified = Verified::default();
         let ask = |verified: &mut Verified| {
-            auth.identify([field.as_bytes()].into_iter(), 1_800_000_000, verified).expect("a good token")
+            auth.identify(fields.into_iter(), 1_800_000_000, verified).expect("a good token")
         };
         let anew = median(200, || drop(black_box(ask(&mut Verified::default()))));
         let again = median(20_000, || drop(black_box(ask(&mut verified))));

@@ -3,7 +3,6 @@
 //! worst case for caches) and from 64 of them (what traffic looks like). Run: `cargo bench --bench routing`.
 
 use std::hint::black_box;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 use tidegate::config::snapshot::AuthId;
@@ -113,7 +112,7 @@ struct View<'b> {
 }
 
 impl RouteInput for View<'_> {
-    fn claims(&self, _: AuthId) -> Option<Rc<Claims>> {
+    fn claims(&self, _: AuthId) -> Option<Arc<Claims>> {
         None
     }
 

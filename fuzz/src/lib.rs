@@ -2,6 +2,7 @@
 //! the product fails; its module says which. To add one: a module here, a line in `TARGETS`, seeds in
 //! `seeds/<name>/`, and an entry in `fuzz_targets/` and Cargo.toml for libFuzzer.
 
+mod api_keys;
 mod chunked;
 mod client_hello;
 mod config;
@@ -17,6 +18,7 @@ mod tls_records;
 mod udp_flows;
 mod websocket;
 
+pub use api_keys::api_keys;
 pub use chunked::chunked;
 pub use client_hello::client_hello;
 pub use config::config;
@@ -51,6 +53,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "http2", check: http2 },
     Target { name: "http2_client", check: http2_client },
     Target { name: "grpc", check: grpc },
+    Target { name: "api_keys", check: api_keys },
     Target { name: "jwt", check: jwt },
     Target { name: "tls_records", check: tls_records },
     Target { name: "udp_flows", check: udp_flows },

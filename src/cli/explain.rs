@@ -12,7 +12,7 @@ use crate::control;
 use crate::http::h1_parse::{Progress, parse_request};
 use crate::http::head::{HeadLimits, RequestHead};
 use crate::policy::identity::{Identified, Verified};
-use crate::proxy::identify::{is_authorization, now};
+use crate::proxy::identify::now;
 use crate::proxy::input::{Identity, RequestView, Values};
 use crate::proxy::path::{Normalised, normalise};
 use crate::proxy::route::claim_holds;
@@ -106,8 +106,8 @@ struct Shown<'a> {
 
 impl Identity for Shown<'_> {
     fn identified(&self, auth: AuthId) -> Identified {
-        let fields = self.head.fields.iter().filter(|field| is_authorization(field.name.of(self.bytes)));
-        let presented = fields.map(|field| field.value.of(self.bytes));
+        let fields = self.head.fields.iter();
+        let presented = fields.map(|field| (field.name.of(self.bytes), field.value.of(self.bytes)));
         self.snapshot.auth(auth).identify(presented, now(), &mut Verified::default())
     }
 }

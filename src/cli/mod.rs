@@ -3,6 +3,7 @@
 
 mod demo;
 mod explain;
+mod key;
 mod reload;
 mod token;
 
@@ -24,6 +25,8 @@ usage: tidegate COMMAND
   reload -c FILE                         have the running gateway reload, and tell its answer
   token -c FILE [--auth NAME] [CLAIM=VALUE]...
                                          sign a JSON Web Token that it believes, for trying
+  key FILE [CLAIM=VALUE]... [expires=DATE]
+                                         make an API key, put its hash into FILE, and print it
   demo [--dir DIR] [--port PORT]         a gateway before embedded model servers, nothing to install
   version                                version and what this machine's driver is
 
@@ -43,6 +46,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         "explain" => explain::explain(rest),
         "reload" => with_config(rest, reload::reload),
         "token" => token::token(rest),
+        "key" => key::key(rest),
         "demo" => demo::command::demo(rest),
         "version" | "--version" | "-V" => version(rest),
         "help" | "--help" | "-h" => {
@@ -111,6 +115,7 @@ fn usage_error(message: &str) -> ExitCode {
 }
 
 fn nearest(unknown: &str) -> Option<&'static str> {
-    const COMMANDS: [&str; 8] = ["run", "check", "explain", "reload", "token", "demo", "version", "help"];
+    const COMMANDS: [&str; 9] =
+        ["run", "check", "explain", "reload", "token", "key", "demo", "version", "help"];
     crate::config::suggest::nearest(unknown, COMMANDS)
 }

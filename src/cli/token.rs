@@ -65,7 +65,10 @@ fn of_config(wanted: &Wanted<'_>) -> Result<String, String> {
     let (blueprint, _) = control::read_config(Path::new(wanted.file), &mut Registry::new())?;
     let auth = chosen(blueprint.auths(), wanted)?;
     signed(auth, wanted.claims.clone()).ok_or_else(|| {
-        format!("[auth.{}] has public keys only: whoever has the private one signs", auth.realm)
+        format!(
+            "[auth.{}] has no secret: tokens are from who has the private key, API keys from `tidegate key`",
+            auth.realm
+        )
     })
 }
 
@@ -86,10 +89,11 @@ fn chosen<'b>(auths: &'b [Auth], wanted: &Wanted<'_>) -> Result<&'b Auth, String
 pub fn signed(auth: &Auth, claims: Map<String, Value>) -> Option<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut whole = Map::new();
+    let jwt = auth.jwt.as_ref()?;
     let first = |texts: &[Box<str>]| texts.first().map(|text| Value::from(&**text));
-    whole.extend(first(&auth.jwt.audiences).map(|audience| ("aud".to_owned(), audience)));
-    whole.extend(first(&auth.jwt.issuers).map(|issuer| ("iss".to_owned(), issuer)));
+    whole.extend(first(&jwt.audiences).map(|audience| ("aud".to_owned(), audience)));
+    whole.extend(first(&jwt.issuers).map(|issuer| ("iss".to_owned(), issuer)));
     whole.insert("exp".into(), (now + LASTS).as_secs().into());
     whole.extend(claims);
-    auth.jwt.sign(&Value::Object(whole))
+    jwt.sign(&Value::Object(whole))
 }

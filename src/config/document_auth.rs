@@ -9,6 +9,7 @@ use crate::config::diagnostic::Problem;
 use crate::config::reader::{Located, Section};
 use crate::config::tls::TlsFile;
 use crate::config::value::{self, Parsed, shown};
+use crate::policy::api_key::ApiKeys;
 use crate::policy::identity::Auth;
 use crate::policy::jwt::{Algorithm, Key, KeyError, KeySet, Verifier};
 
@@ -20,12 +21,50 @@ pub struct AuthEntry<'a> {
 }
 
 pub fn auth<'a>(name: Located<&'a str>, section: &Section<'a>, directory: &Path) -> AuthEntry<'a> {
-    if !section.has("jwt") {
+    if !section.has("jwt") && !section.has("api_keys") {
         section.absent("jwt");
     }
     let realm = section.optional("realm", realm).map_or_else(|| name.value.into(), |found| found.value);
     let jwt = section.table("jwt").and_then(|table| verifier(&table, directory));
-    AuthEntry { name, auth: jwt.map(|jwt| Auth::new(realm, jwt)) }
+    let api_keys = section.table("api_keys").and_then(|table| api_keys(&table, directory));
+    // All that it says, or it would let in whom it is not to.
+    let is_whole = jwt.is_some() == section.has("jwt")
+        && api_keys.is_some() == section.has("api_keys")
+        && (jwt.is_some() || api_keys.is_some());
+    AuthEntry { name, auth: is_whole.then(|| Auth::new(realm, jwt, api_keys)) }
+}
+
+fn api_keys(table: &Section<'_>, directory: &Path) -> Option<ApiKeys> {
+    if !table.has("file") {
+        table.absent("file");
+    }
+    let header = table.value("header", header);
+    let found = table.optional("file", |value| path(value, directory))?;
+    let text = read(table, &found.value).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let keys = text.and_then(|text| {
+        ApiKeys::read(header, &text).map_err(|wrong| {
+            let place = format!("{}, line {}", found.value.display(), wrong.line);
+            Problem::new(format!("{place}: {}", wrong.what))
+                .help("`tidegate key FILE sub=ann` writes such lines")
+        })
+    });
+    let keys = keys.map_err(|problem| table.error(found.span.clone(), "file", problem)).ok()?;
+    if keys.is_empty() {
+        let problem = Problem::new(format!("{} has no key: nobody is let in", found.value.display()));
+        table.warning(found.span, "file", problem.help("`tidegate key FILE sub=ann` makes one"));
+    }
+    Some(keys)
+}
+
+fn header(value: &DeValue<'_>) -> Parsed<Box<str>> {
+    let text = value::text(value)?;
+    match value::is_token(text) {
+        true => Ok(text.to_ascii_lowercase().into()),
+        false => {
+            Err(Problem::new(format!("\"{}\" is no name of a field", shown(text)))
+                .help("write \"x-api-key\""))
+        }
+    }
 }
 
 /// It stands in quotes in a header.

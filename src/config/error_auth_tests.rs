@@ -3,6 +3,15 @@
 use super::*;
 
 const AUTH: &[Case] = &[
+    ("[auth.users]\napi_keys = \"keys\"", "2:12", "expected a table such as `api_keys", ""),
+    ("[auth.users]\napi_keys = {}", "2:12", "`auth.users.api_keys` has no `file`", ""),
+    ("[auth.users]\napi_keys = { file = \"/no/such\" }", "2:21", "/no/such cannot be read", ""),
+    (
+        "[auth.users]\napi_keys = { file = \"/proc/version\" }",
+        "2:21",
+        "/proc/version, line 1",
+        "tidegate key",
+    ),
     ("[auth.users]\nrealm = \"x\"", "1:1", "`auth.users` has no `jwt`", ""),
     ("[auth.users]\njwt = 1", "2:7", "expected a table such as `jwt", ""),
     ("[auth.users]\njwt = {}", "2:7", "nothing says by which key", "secret_file"),

@@ -121,12 +121,6 @@ mod auth;
 mod health;
 
 const LATER: &[Case] = &[
-    (
-        "[auth.users]\njwt = { secret = \"0123456789abcdef0123456789abcdef\" }\napi_keys = \"keys\"",
-        "3:1",
-        "`api_keys` is not supported in this version",
-        "API key",
-    ),
     ("[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"http2\"", "3:12", "not supported", "\"http\""),
     ("[service.m]\nendpoints = [\"a:1\"]\nqueue = {}", "3:1", "`queue` is not supported", "wait queue"),
     ("[[route]]\nto = \"m\"\nshadow = {}", "3:1", "`shadow` is not supported", "mirrored"),

@@ -3,19 +3,20 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::rc::Rc;
 use std::sync::Arc;
 
+use super::api_key::{ApiKeys, PREFIX};
 use super::claims::Claims;
 use super::jwt::{Refusal, Verifier, digest_of};
 
-/// One way of identifying.
+/// One way of identifying, by tokens, keys, or both.
 #[derive(Debug)]
 pub struct Auth {
     /// What `www-authenticate` says it is.
     pub realm: Arc<str>,
-    pub jwt: Verifier,
-    /// Of all that decides; whoever has the same decides the same.
+    pub jwt: Option<Verifier>,
+    pub api_keys: Option<ApiKeys>,
+    /// Of all that decides about a token; whoever has the same decides the same.
     digest: [u8; 32],
 }
 
@@ -27,7 +28,7 @@ pub enum Unknown {
     Refused(Refusal),
 }
 
-pub type Identified = Result<Rc<Claims>, Unknown>;
+pub type Identified = Result<Arc<Claims>, Unknown>;
 
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,36 +40,68 @@ impl fmt::Display for Unknown {
 }
 
 impl Auth {
-    pub fn new(realm: Arc<str>, jwt: Verifier) -> Auth {
-        let mut all = jwt.keys.digest.to_vec();
-        for list in [&jwt.issuers, &jwt.audiences, &jwt.required] {
-            all.extend_from_slice(&(list.len() as u64).to_be_bytes());
-            for text in list {
-                all.extend_from_slice(&(text.len() as u64).to_be_bytes());
-                all.extend_from_slice(text.as_bytes());
-            }
-        }
-        all.extend_from_slice(&jwt.leeway.to_be_bytes());
-        Auth { realm, jwt, digest: digest_of([&all]) }
+    pub fn new(realm: Arc<str>, jwt: Option<Verifier>, api_keys: Option<ApiKeys>) -> Auth {
+        let digest = jwt.as_ref().map(digest_of_verifier).unwrap_or_default();
+        Auth { realm, jwt, api_keys, digest }
     }
 
-    /// `fields`: the values of all `authorization` fields. `now`: seconds since 1970.
+    /// `fields`: names and values of a request's. `now`: seconds since 1970. A key in its own field counts before anything else.
     pub fn identify<'f>(
         &self,
-        fields: impl Iterator<Item = &'f [u8]>,
+        fields: impl Iterator<Item = (&'f [u8], &'f [u8])> + Clone,
         now: u64,
         verified: &mut Verified,
     ) -> Identified {
-        let token = bearer(fields)?;
+        if let Some(keys) = &self.api_keys {
+            let mut presented = values(fields.clone(), keys.header.as_bytes());
+            if let Some(key) = presented.next() {
+                if presented.next().is_some() {
+                    return Err(Unknown::Refused(Refusal::NoApiKey));
+                }
+                return keys.verify(key.trim_ascii(), now).map_err(Unknown::Refused);
+            }
+        }
+        let token = bearer(values(fields, b"authorization"))?;
+        match (&self.api_keys, &self.jwt) {
+            (Some(keys), _) if token.starts_with(PREFIX.as_bytes()) => {
+                keys.verify(token, now).map_err(Unknown::Refused)
+            }
+            (_, Some(jwt)) => self.verify(jwt, token, now, verified),
+            (_, None) => Err(Unknown::Refused(Refusal::NoApiKey)),
+        }
+    }
+
+    fn verify(&self, jwt: &Verifier, token: &[u8], now: u64, verified: &mut Verified) -> Identified {
         let key = digest_of([&self.digest, token]);
         if let Some(claims) = verified.get(&key, now) {
             return Ok(claims);
         }
-        let claims = Rc::new(self.jwt.verify(token, now).map_err(Unknown::Refused)?);
+        let claims = Arc::new(jwt.verify(token, now).map_err(Unknown::Refused)?);
         let lasts = claims.expires().ok().flatten().unwrap_or(u64::MAX);
-        verified.put(key, lasts.saturating_add(u64::from(self.jwt.leeway)), claims.clone());
+        verified.put(key, lasts.saturating_add(u64::from(jwt.leeway)), claims.clone());
         Ok(claims)
     }
+}
+
+/// Of the fields of this name.
+fn values<'f>(
+    fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
+    name: &[u8],
+) -> impl Iterator<Item = &'f [u8]> {
+    fields.filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+fn digest_of_verifier(jwt: &Verifier) -> [u8; 32] {
+    let mut all = jwt.keys.digest.to_vec();
+    for list in [&jwt.issuers, &jwt.audiences, &jwt.required] {
+        all.extend_from_slice(&(list.len() as u64).to_be_bytes());
+        for text in list {
+            all.extend_from_slice(&(text.len() as u64).to_be_bytes());
+            all.extend_from_slice(text.as_bytes());
+        }
+    }
+    all.extend_from_slice(&jwt.leeway.to_be_bytes());
+    digest_of([&all])
 }
 
 /// RFC 6750 §2.1. Credentials of another scheme are somebody else's to look at.
@@ -96,14 +129,14 @@ pub struct Verified {
 struct Remembered {
     /// Seconds since 1970.
     lasts: u64,
-    claims: Rc<Claims>,
+    claims: Arc<Claims>,
 }
 
 /// Tokens of one generation, on each core.
 const TOKENS_MAX: usize = 4096;
 
 impl Verified {
-    fn get(&mut self, key: &[u8; 32], now: u64) -> Option<Rc<Claims>> {
+    fn get(&mut self, key: &[u8; 32], now: u64) -> Option<Arc<Claims>> {
         if let Some(found) = self.young.get(key) {
             return (found.lasts > now).then(|| found.claims.clone());
         }
@@ -113,7 +146,7 @@ impl Verified {
         Some(claims)
     }
 
-    fn put(&mut self, key: [u8; 32], lasts: u64, claims: Rc<Claims>) {
+    fn put(&mut self, key: [u8; 32], lasts: u64, claims: Arc<Claims>) {
         if self.young.len() >= TOKENS_MAX {
             self.old = std::mem::take(&mut self.young);
         }
@@ -141,7 +174,7 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded_and_ends() {
         let mut verified = Verified::default();
-        let claims = Rc::new(Claims::new(serde_json::json!({})));
+        let claims = Arc::new(Claims::new(serde_json::json!({})));
         let key = |number: usize| digest_of([&number.to_be_bytes()]);
         for number in 0..3 * TOKENS_MAX {
             verified.put(key(number), 100, claims.clone());
@@ -165,7 +198,7 @@ mod tests {
                 leeway: 0,
                 required: Vec::new(),
             };
-            Auth::new("a".into(), jwt)
+            Auth::new("a".into(), Some(jwt), None)
         };
         assert_eq!(auth(b"1", "x").digest, auth(b"1", "x").digest);
         assert_ne!(auth(b"1", "x").digest, auth(b"2", "x").digest);

@@ -48,6 +48,11 @@ pub enum Refusal {
     Issuer,
     Audience,
     Missing(Box<str>),
+    /// Of API keys.
+    NoApiKey,
+    UnknownApiKey,
+    ApiKeyRevoked,
+    ApiKeyExpired,
 }
 
 impl fmt::Display for Refusal {
@@ -62,6 +67,10 @@ impl fmt::Display for Refusal {
             Refusal::Issuer => f.write_str("the token is from another issuer"),
             Refusal::Audience => f.write_str("the token is for another audience"),
             Refusal::Missing(claim) => write!(f, "the token has no claim {claim}"),
+            Refusal::NoApiKey => f.write_str("what is presented is no API key"),
+            Refusal::UnknownApiKey => f.write_str("the API key is not known here"),
+            Refusal::ApiKeyRevoked => f.write_str("the API key has been revoked"),
+            Refusal::ApiKeyExpired => f.write_str("the API key has expired"),
         }
     }
 }

@@ -1,11 +1,10 @@
 //! Owns what a page of another origin may ask of a route (the Fetch standard's CORS protocol): preflights, which the gateway
 //! answers itself, and the fields that an answer needs for its script to see it. Refuses nobody: browsers do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::http::head::Method;
-
-use std::rc::Rc;
 
 use crate::config::snapshot::AuthId;
 use crate::policy::claims::Claims;
@@ -98,7 +97,7 @@ impl<I: RouteInput> RouteInput for Asked<'_, I> {
     }
 
     /// A browser asks before it shows who it is.
-    fn claims(&self, _: AuthId) -> Option<Rc<Claims>> {
+    fn claims(&self, _: AuthId) -> Option<Arc<Claims>> {
         None
     }
 }

@@ -27,16 +27,11 @@ impl Identity for Exchange {
         // A stream that has let go of its configuration has been asked for all that it may be.
         let Some(snapshot) = self.snapshot() else { return Err(Unknown::Absent) };
         let bytes = self.bytes();
-        let presented = self.head.fields.iter().filter(|field| is_authorization(field.name.of(bytes)));
-        let presented = presented.map(|field| field.value.of(bytes));
+        let presented = self.head.fields.iter().map(|field| (field.name.of(bytes), field.value.of(bytes)));
         let identified = snapshot.auth(auth).identify(presented, now(), &mut self.core.verified.borrow_mut());
         self.identities.0.borrow_mut().push((auth, identified.clone()));
         identified
     }
-}
-
-pub fn is_authorization(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(b"authorization")
 }
 
 /// Seconds since 1970.

@@ -1,7 +1,7 @@
 //! Owns how routes and templates see a request: a view over an exchange's parts. Copies nothing.
 
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::config::snapshot::AuthId;
 use crate::http::head::{Field, Name, RequestHead};
@@ -62,7 +62,7 @@ impl RouteInput for RequestView<'_> {
         self.listener
     }
 
-    fn claims(&self, auth: AuthId) -> Option<Rc<Claims>> {
+    fn claims(&self, auth: AuthId) -> Option<Arc<Claims>> {
         self.identity.identified(auth).ok()
     }
 

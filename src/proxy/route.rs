@@ -3,7 +3,7 @@
 //! (`index`). Reads no wire format (`RouteInput` is its view of a request) and does not act on the route it finds.
 
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::config::snapshot::AuthId;
 use crate::policy::claims::Claims;
@@ -32,7 +32,7 @@ pub trait RouteInput {
         self.any_header(lower_name, &mut |_| true)
     }
     /// What is verified of whoever asks, in this way.
-    fn claims(&self, auth: AuthId) -> Option<Rc<Claims>>;
+    fn claims(&self, auth: AuthId) -> Option<Arc<Claims>>;
 }
 
 /// All routes of one snapshot, in file order, and the index over them.

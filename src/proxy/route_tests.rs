@@ -18,7 +18,7 @@ struct Request {
     listener: String,
     headers: Vec<(&'static str, String)>,
     /// `None`: nobody has been identified.
-    claims: Option<Rc<Claims>>,
+    claims: Option<Arc<Claims>>,
 }
 
 impl RouteInput for Request {
@@ -40,7 +40,7 @@ impl RouteInput for Request {
     fn any_header(&self, lower_name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.headers.iter().any(|(name, value)| *name == lower_name && test(value.as_bytes()))
     }
-    fn claims(&self, auth: AuthId) -> Option<Rc<Claims>> {
+    fn claims(&self, auth: AuthId) -> Option<Arc<Claims>> {
         self.claims.clone().filter(|_| auth == AuthId(0))
     }
 }
@@ -364,7 +364,7 @@ fn random_request(dice: &mut Dice, values: usize) -> Request {
         query: (!query.is_empty()).then(|| query.join("&")),
         listener: dice.of(&["web", "internal", "other"]).into(),
         headers,
-        claims: (!dice.one_in(3)).then(|| Rc::new(Claims::new(claims.into()))),
+        claims: (!dice.one_in(3)).then(|| Arc::new(Claims::new(claims.into()))),
     }
 }
 

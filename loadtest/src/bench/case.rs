@@ -17,6 +17,12 @@ pub enum Load {
         path: &'static str,
         headers: &'static [&'static str],
     },
+    /// The same through all that a gateway decides about a request of ann's: who asks, what route, how much, which version, and
+    /// whether the service is well. Peers only forward it.
+    Policed {
+        connections: usize,
+        path: &'static str,
+    },
     /// HTTP/2, so many streams at once on each connection.
     H2load {
         connections: usize,
@@ -194,6 +200,19 @@ pub const ALL: &[Case] = &[
         layer: Layer::Http,
         load: Load::Events { streams: 128, rate_per_s: 100 },
         metrics: &[Metric::CpuUsPerEvent, Metric::P50Us, Metric::P99Us, Metric::CorePercent],
+    },
+    Case {
+        name: "gateway",
+        title: "GET, 1 KiB, 64 connections; Tidegate checks a token, five routes, two limits, a canary and a breaker, peers nothing",
+        layer: Layer::Http,
+        load: Load::Policed { connections: 64, path: "/" },
+        metrics: &[
+            Metric::CpuUsPerRequest,
+            Metric::RequestsPerSecond,
+            Metric::P50Us,
+            Metric::P99Us,
+            Metric::CorePercent,
+        ],
     },
     Case {
         name: "calm",

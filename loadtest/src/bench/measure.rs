@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,9 @@ pub const WARM_UP: Duration = Duration::from_secs(1);
 const IDLE_BEFORE: Duration = Duration::from_secs(5);
 /// How long after closing idle connections their memory may take to go back.
 const GIVE_BACK_LIMIT: Duration = Duration::from_secs(10);
+/// What a token can be signed by.
+const TOKEN_CONFIG: &str = "[auth.users]\njwt = { secret = \"for-measuring-only-0123456789abcdef\", audience = \"models\" }\n\
+    [listen.web]\naddress = \"127.0.0.1:1\"\n[[route]]\nrespond = { status = 204 }\n";
 const MIB: f64 = 1_048_576.0;
 
 /// The machine as one measurement uses it.
@@ -78,6 +82,7 @@ impl Bench<'_> {
             access_log: self.access_log,
             events: matches!(case.load, Load::Events { .. }),
             sockets: matches!(case.load, Load::Echo { .. }),
+            policies: matches!(case.load, Load::Policed { .. }),
             cores: if peer == Peer::TidegateTwo { &both } else { &both[..1] },
             open_files: self.open_files,
         };
@@ -131,6 +136,13 @@ impl Bench<'_> {
                 let load = wrk::Load { scheme, connections, path, headers };
                 wrk::run(address, &load, duration, &self.plan.load, self.dir)
             }
+            Load::Policed { connections, path } => {
+                let token = self.token()?;
+                let bearer = format!("authorization: Bearer {token}");
+                let headers = [&*bearer, "x-model-type: iris"];
+                let load = wrk::Load { scheme: "http", connections, path, headers: &headers };
+                wrk::run(address, &load, duration, &self.plan.load, self.dir)
+            }
             Load::H2load { connections, streams, path } => {
                 let load = h2load::Load { connections, streams, path, call: None };
                 h2load::run(address, &load, duration, &self.plan.load)
@@ -166,6 +178,20 @@ impl Bench<'_> {
                 handshakes::run(address, certificate, resumed, duration)
             }
             Load::Idle { .. } => Ok(Outcome::default()),
+        }
+    }
+
+    /// Ann's, which Tidegate believes; the peers pass it on.
+    fn token(&self) -> io::Result<String> {
+        let tidegate = self.programs.tidegate.as_ref();
+        let tidegate =
+            tidegate.ok_or_else(|| io::Error::other("tokens are signed by tidegate, which is missing"))?;
+        let file = self.dir.join("token.toml");
+        std::fs::write(&file, TOKEN_CONFIG)?;
+        let signed = Command::new(tidegate).args(["token", "sub=ann", "-c"]).arg(&file).output()?;
+        match signed.status.success() {
+            true => Ok(String::from_utf8_lossy(&signed.stdout).trim().to_owned()),
+            false => Err(io::Error::other(String::from_utf8_lossy(&signed.stderr).into_owned())),
         }
     }
 

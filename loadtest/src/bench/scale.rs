@@ -97,6 +97,7 @@ impl Stage<'_> {
             access_log: false,
             events: false,
             sockets: false,
+            policies: false,
             cores: &self.plan.proxy[..workers],
             open_files: self.open_files,
         };

@@ -81,6 +81,8 @@ fn tidegate(setup: &Setup, dir: &Path, address: SocketAddr) -> Result<String, St
         Layer::Tcp => ("protocol = \"tcp\"\nto = \"backend\"\n", ""),
     };
     let (workers, backend) = (setup.cores.len(), setup.backend);
+    let route =
+        if setup.policies { POLICIES.replace("BACKEND", &backend.to_string()) } else { route.to_owned() };
     let protocol = if setup.layer == Layer::Grpc { "protocol = \"h2\"" } else { "" };
     Ok(format!(
         "workers = {workers}
@@ -104,6 +106,62 @@ endpoints = [\"{backend}\"]
 {route}"
     ))
 }
+
+/// As in examples/gateway.toml, with limits that nothing reaches.
+const POLICIES: &str = r#"
+health  = { path = "/" }
+breaker = "adaptive"
+
+[service.next]
+endpoints = ["BACKEND"]
+health    = { path = "/" }
+breaker   = "adaptive"
+
+[auth.users]
+jwt = { secret = "for-measuring-only-0123456789abcdef", audience = "models" }
+
+[limit.all]
+rate  = 1000000
+burst = 1000000
+
+[limit.per-model-type]
+key   = "header:x-model-type"
+rate  = 1000000
+burst = 1000000
+
+[[route]]
+name = "robots"
+match.path = "/robots.txt"
+respond = { status = 204 }
+
+[[route]]
+name   = "vip"
+match  = { path = "/**", claim.group = "vip" }
+auth   = "users"
+limits = ["all", "per-model-type"]
+to     = "next"
+
+[[route]]
+name   = "v2"
+match  = { path = "/**", header.x-model-version = "v2" }
+auth   = "users"
+limits = ["all", "per-model-type"]
+to     = "next"
+
+[[route]]
+name   = "admin"
+match  = { path = "/**", method = "DELETE" }
+respond = { status = 403 }
+
+[[route]]
+name   = "models"
+match  = { path = "/**" }
+auth   = "users"
+limits = ["all", "per-model-type"]
+to     = "backend"
+canary = { to = "next", percent = 10, by = "claim:sub" }
+request_headers.set = { x-user = "{claim:sub}" }
+"#;
 
 fn nginx(
     setup: &Setup,

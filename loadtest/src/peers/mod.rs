@@ -127,6 +127,8 @@ pub struct Setup<'a> {
     pub events: bool,
     /// WebSockets pass.
     pub sockets: bool,
+    /// Tidegate decides about each request; the peers forward it.
+    pub policies: bool,
     /// The proxy's: a worker for each.
     pub cores: &'a [usize],
     pub open_files: u64,

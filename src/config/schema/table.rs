@@ -370,6 +370,20 @@ const TOP: &[Section] = &[
         ],
     },
     Section {
+        path: "auth.*.api_keys",
+        header: "auth.NAME.api_keys = { ... }",
+        doc: "API keys, as `x-api-key: KEY` or `authorization: Bearer KEY`. `tidegate key FILE` makes them; the file has their hashes.",
+        keys: &[
+            key(
+                "file",
+                "path",
+                "required",
+                "Lines of `ID HASH NAME=VALUE...`: the values are claims. Read again when it changes, and by a reload.",
+            ),
+            key("header", "header name", "\"x-api-key\"", "The field that a key stands in."),
+        ],
+    },
+    Section {
         path: "limit.*",
         header: "[limit.NAME]",
         doc: "How often anybody may ask: a bucket of tokens for each key, exact over all workers, for routes to name. See [limits](limits.md).",
@@ -399,7 +413,6 @@ const TOP: &[Section] = &[
 
 /// (section, key, what it will do). Refused rather than unknown, so that nobody hunts for a typing mistake.
 pub const LATER: &[(&str, &str, &str)] = &[
-    ("auth.*", "api_keys", "identity by API key"),
     ("auth.*", "certificate", "identity by client certificate"),
     ("auth.*", "external", "identity by another server"),
     ("", "video", "camera and video sources"),
