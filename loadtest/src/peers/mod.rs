@@ -167,7 +167,7 @@ impl Running {
         sys::bind_child(&mut command, setup.cores, if is_nginx { SIGTERM } else { SIGKILL });
         let child = command.spawn().map_err(failed)?;
         let mut running = Self { address, peer, layer: setup.layer, child: Some(child), dir };
-        running.wait_ready()?;
+        running.wait_ready(setup.policies)?;
         Ok(running)
     }
 
@@ -196,7 +196,8 @@ impl Running {
         line.split_once(':')?.1.trim().parse().ok()
     }
 
-    fn wait_ready(&mut self) -> Result<(), String> {
+    /// `is_policed`: nobody is answered who does not say who he is.
+    fn wait_ready(&mut self, is_policed: bool) -> Result<(), String> {
         let begin = Instant::now();
         let mut last = String::new();
         while begin.elapsed() < READY_LIMIT {
@@ -206,6 +207,7 @@ impl Running {
             }
             // Of what is not HTTP/1, that it listens has to do: what it says is seen by the load.
             let answered = match self.layer {
+                _ if is_policed => TcpStream::connect(self.address).map(drop),
                 Layer::Https | Layer::Http2 | Layer::Grpc => TcpStream::connect(self.address).map(drop),
                 Layer::Http | Layer::Tcp => client::get(self.address, "/").map(drop),
             };
