@@ -2,6 +2,7 @@
 //! with bounded load, all by weight. Reads the exact in-flight gauges and never writes them (`balance::in_flight`);
 //! knows nothing of connections (`balance::pool`) or of how a hash key is read from a request.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -50,8 +51,17 @@ pub struct Picker {
     /// For consistent hash only: points in ascending order.
     ring: Box<[Point]>,
     weight_sum: u64,
-    /// No other picker has it: what a core has seen of one list of endpoints is not taken for another's.
-    serial: u64,
+    serial: Serial,
+}
+
+/// No other picker has it: what a core has seen of one list of endpoints is not taken for another's.
+struct Serial(u64);
+
+impl fmt::Debug for Serial {
+    /// The same config is shown as the same.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
+    }
 }
 
 /// What a core keeps per service.
@@ -99,7 +109,7 @@ impl Service {
         excluded: &[StableId],
         now: Millis,
     ) -> Option<usize> {
-        if !core.view.is_of(self.picker.serial, self.state.health_version.load(Acquire), now) {
+        if !core.view.is_of(self.picker.serial(), self.state.health_version.load(Acquire), now) {
             core.view.look(self, now);
         }
         self.picker.pick(&self.endpoints, self.state.active.load(Relaxed), core, hash, excluded)
@@ -114,12 +124,12 @@ impl Picker {
         };
         let weight_sum = endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
         static SERIAL: AtomicU64 = AtomicU64::new(1);
-        let serial = SERIAL.fetch_add(1, Relaxed);
+        let serial = Serial(SERIAL.fetch_add(1, Relaxed));
         Picker { policy, schedule: schedule(endpoints), ring, weight_sum, serial }
     }
 
     pub fn serial(&self) -> u64 {
-        self.serial
+        self.serial.0
     }
 
     pub fn policy(&self) -> &Balance {
