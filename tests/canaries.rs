@@ -4,9 +4,13 @@
 mod harness;
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use harness::process::{Directory, tidegate};
-use harness::{Backend, Gateway, Response};
+use harness::{Backend, Gateway, Response, until};
 
 const USERS: usize = 400;
 
@@ -116,7 +120,7 @@ fn the_share_changes_at_run_time_and_stays_over_a_reload() {
     assert_eq!(answer.status, 200);
     let set: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
     let expected = serde_json::json!({
-        "canaries": [{ "route": "models", "to": "model-v2", "percent": 100.0, "configured": 10.0 }]
+        "canaries": [{ "route": "models", "to": "model-v2", "percent": 100.0, "configured": 10.0, "given_up": null }]
     });
     assert_eq!(set, expected);
     let user = "Cookie: a=b; id=ann; c=d\r\n";
@@ -126,6 +130,81 @@ fn the_share_changes_at_run_time_and_stays_over_a_reload() {
     scene.reload("percent = 0, by = \"cookie:id\"");
     assert_eq!((scene.ask(user), share(&scene)), ("stable".into(), 0.0));
     assert_eq!(scene.set("{\"route\": \"other\", \"percent\": 1}").status, 404);
+}
+
+/// A route of two services: the old one is well, the canary answers as it is told.
+fn failing(rollback: &str) -> (Gateway, [Backend; 2], Arc<AtomicU16>) {
+    let status = Arc::new(AtomicU16::new(200));
+    let says = status.clone();
+    let canary = Backend::serve(move |_, connection| {
+        let bytes = match says.load(Relaxed) {
+            200 => harness::backend::ok(b"v2"),
+            // It takes its time.
+            0 => {
+                std::thread::sleep(Duration::from_millis(60));
+                harness::backend::ok(b"v2")
+            }
+            status => harness::backend::answer(&format!("{status} No"), "", b"no"),
+        };
+        let _ = connection.write(&bytes);
+    });
+    let stable = Backend::fixed("stable");
+    let config = format!(
+        "workers = 1\n[admin]\naddress = \"@admin@\"\n[listen.web]\naddress = \"@web@\"\n\
+         [service.stable]\nendpoints = [\"@stable@\"]\n[service.v2]\nendpoints = [\"@v2@\"]\n\
+         [[route]]\nname = \"models\"\nto = \"stable\"\n\
+         canary = {{ to = \"v2\", percent = 50, header = {{ x-canary = true }}, rollback = {rollback} }}\n"
+    );
+    let gateway = Gateway::start(&config, &[("stable", stable.address), ("v2", canary.address)]);
+    (gateway, [stable, canary], status)
+}
+
+fn answers(gateway: &Gateway, count: usize) -> Vec<String> {
+    let mut client = gateway.client();
+    (0..count).map(|_| client.get("/").unwrap().text()).collect()
+}
+
+#[test]
+fn a_canary_that_fails_or_is_slow_is_given_up() {
+    for (fault, why) in [(500, "% of its requests fail"), (0, "99th percentile")] {
+        let (gateway, backends, status) = failing("{ requests = 20 }");
+        assert!(answers(&gateway, 100).contains(&"v2".into()));
+        status.store(fault, Relaxed);
+        until("the canary is given up", || {
+            answers(&gateway, 20);
+            gateway.metrics().sum("tidegate_canary_rollbacks_total", &[("route", "models")]) == 1.0
+        });
+        gateway.until_stderr("route models: its canary is given up: ");
+        let before = backends[1].requests();
+        assert!(answers(&gateway, 100).iter().all(|answer| answer == "stable"));
+        assert_eq!(backends[1].requests(), before);
+        let shown = gateway.admin_get("/canaries").unwrap().text();
+        assert!(shown.contains(why) && shown.contains("\"percent\":0.0"), "{shown}");
+        // Who asks for it gets it all the same; and whoever sets it again begins anew.
+        gateway.client().get_with("/", "x-canary: 1\r\n").unwrap();
+        assert_eq!(backends[1].requests(), before + 1);
+        status.store(200, Relaxed);
+        let set = "{\"route\": \"models\", \"percent\": 50}";
+        let head = format!(
+            "POST /canaries HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {}\r\n\r\n{set}",
+            set.len()
+        );
+        let mut admin = harness::Client::connect(gateway.address("admin"));
+        assert!(admin.request("POST", head.as_bytes()).unwrap().text().contains("\"given_up\":null"));
+        assert!(answers(&gateway, 200).contains(&"v2".into()));
+        assert_eq!(gateway.metrics().sum("tidegate_canary_share", &[("route", "models")]), 0.5);
+    }
+}
+
+#[test]
+fn a_canary_that_is_as_good_as_the_others_stays() {
+    let (gateway, _backends, _status) = failing("{ requests = 20 }");
+    answers(&gateway, 1_000);
+    assert_eq!(gateway.metrics().sum("tidegate_canary_share", &[("route", "models")]), 0.5);
+    let (gateway, _backends, status) = failing("{ requests = 20, errors = \"off\", latency = \"off\" }");
+    status.store(500, Relaxed);
+    answers(&gateway, 400);
+    assert_eq!(gateway.metrics().sum("tidegate_canary_rollbacks_total", &[("route", "models")]), 0.0);
 }
 
 #[test]

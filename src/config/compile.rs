@@ -253,7 +253,8 @@ impl Lookup<'_> {
                 let share = registry.share(&name, canary.share);
                 let to = *self.services.get(canary.to?.value)?;
                 let by = canary.by.map(|by| by.value);
-                Some(Box::new(Canary::new(&name, to, canary.headers, by, share)))
+                let rollback = canary.rollback.map(Arc::new);
+                Some(Box::new(Canary::new(&name, to, canary.headers, by, share, rollback)))
             }
             None => None,
         };

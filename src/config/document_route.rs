@@ -14,6 +14,7 @@ use crate::config::document_limit;
 use crate::config::pattern::{self, Edit};
 use crate::config::reader::{Located, Section};
 use crate::config::value::{self, DURATION_MAX, Parsed, shown};
+use crate::policy::rollback::RollbackPolicy;
 use crate::proxy::cors::{Cors, Origin};
 use crate::proxy::limits::LIMITS_MAX;
 use crate::proxy::rule::{Conditions, FieldMatch, HeaderEdits, PathMatch, Rewrite, Segment};
@@ -54,6 +55,7 @@ pub struct CanaryEntry<'a> {
     pub share: u32,
     pub by: Option<Located<Source>>,
     pub headers: Vec<FieldMatch>,
+    pub rollback: Option<RollbackPolicy>,
 }
 
 #[derive(Debug)]
@@ -121,7 +123,33 @@ fn canary<'a>(table: &Section<'a>) -> CanaryEntry<'a> {
         share: table.value("percent", millionths),
         by: table.optional("by", document_limit::source),
         headers: table.table("header").map(|headers| field_matches(&headers, true)).unwrap_or_default(),
+        rollback: table.table("rollback").map(|table| RollbackPolicy {
+            window: table.value("window", rollback_window),
+            requests_min: table.value("requests", value::integer(1..=1_000_000)) as u32,
+            errors: table.value("errors", factor),
+            latency: table.value("latency", factor),
+        }),
     }
+}
+
+fn rollback_window(value: &DeValue<'_>) -> Parsed<Duration> {
+    let window = value::duration(value)?;
+    match (1..=3600).contains(&window.as_secs()) {
+        true => Ok(window),
+        false => Err(Problem::new("the window is from 1s to 1h").help("write \"1m\"")),
+    }
+}
+
+/// How many times as much, or `"off"`.
+fn factor(value: &DeValue<'_>) -> Parsed<Option<f64>> {
+    let number = match value {
+        DeValue::String(text) if &**text == "off" => return Ok(None),
+        DeValue::Integer(number) => number.as_str().parse::<f64>().ok(),
+        DeValue::Float(number) => number.as_str().parse::<f64>().ok(),
+        _ => None,
+    };
+    let factor = number.filter(|factor| (1.0..=1000.0).contains(factor));
+    factor.map(Some).ok_or_else(|| value::wrong_type("a number from 1 to 1000, or \"off\"", value))
 }
 
 /// Of a whole, from percent to four decimals.

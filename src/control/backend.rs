@@ -67,6 +67,7 @@ impl AdminBackend for Backend {
                 "to": &*snapshot.service(canary.to).name,
                 "percent": percent(canary.share.now()),
                 "configured": percent(canary.share.configured()),
+                "given_up": canary.share.given_up_for(),
             }))
         });
         json!({ "canaries": canaries.collect::<Vec<_>>() }).to_string() + "\n"

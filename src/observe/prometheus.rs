@@ -74,8 +74,15 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     latencies(&mut page, totals, scrape.names);
     limits(&mut page, &scrape.shared.limits);
     page.gauge("tidegate_canary_share", "Part of a route's requests that is drawn for its canary.");
-    for (route, share) in &scrape.shared.canaries {
-        page.sample(&[("route", route)], share);
+    for canary in &scrape.shared.canaries {
+        page.sample(&[("route", &canary.route)], canary.share);
+    }
+    page.counter(
+        "tidegate_canary_rollbacks_total",
+        "Times that the route's canary was given up for how its requests fared.",
+    );
+    for canary in &scrape.shared.canaries {
+        page.sample(&[("route", &canary.route)], canary.rollbacks_total);
     }
     access_log(&mut page, &scrape.gateway);
     process(&mut page, &scrape.process);

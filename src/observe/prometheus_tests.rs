@@ -11,7 +11,7 @@ use super::*;
 use crate::config::snapshot::StableId;
 use crate::observe::metrics::{CoreMetrics, Outcome};
 use crate::observe::names::{EndpointName, REMOVED};
-use crate::observe::report::{BreakerReport, EndpointReport};
+use crate::observe::report::{BreakerReport, CanaryReport, EndpointReport};
 use crate::policy::breaker::State;
 
 const ODD: &str = "a\\b\"c\nd é";
@@ -40,7 +40,7 @@ fn shared() -> SharedReport {
     SharedReport {
         generation: 4,
         services: vec![service],
-        canaries: vec![(ODD.into(), 0.25)],
+        canaries: vec![CanaryReport { route: ODD.into(), share: 0.25, rollbacks_total: 1 }],
         limits: vec![LimitReport { name: ODD.into(), refused_total: 3, overflowed_total: 1 }],
         certificates: vec![("edge.pem".into(), 1_900_000_000)],
     }

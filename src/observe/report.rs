@@ -207,10 +207,18 @@ pub struct SharedReport {
     pub generation: u64,
     pub services: Vec<ServiceReport>,
     pub limits: Vec<LimitReport>,
-    /// Routes with a canary, and the share of it, of a whole.
-    pub canaries: Vec<(Arc<str>, f64)>,
+    /// Of the routes that have one.
+    pub canaries: Vec<CanaryReport>,
     /// Files of the certificates that are shown, and when these end, in seconds since 1970.
     pub certificates: Vec<(String, i64)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct CanaryReport {
+    pub route: Arc<str>,
+    /// Of a whole.
+    pub share: f64,
+    pub rollbacks_total: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -260,8 +268,12 @@ impl SharedReport {
             overflowed_total: limit.buckets.overflowed_total.load(Relaxed),
         });
         let canaries = snapshot.routes.routes().iter().filter_map(|route| {
-            let share = f64::from(route.canary.as_ref()?.share.now()) / f64::from(WHOLE);
-            Some((route.name.clone(), share))
+            let share = &route.canary.as_ref()?.share;
+            Some(CanaryReport {
+                route: route.name.clone(),
+                share: f64::from(share.now()) / f64::from(WHOLE),
+                rollbacks_total: share.rollbacks_total.load(Relaxed),
+            })
         });
         SharedReport {
             generation: snapshot.generation,

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::window::Window;
 use crate::runtime::clock::{Millis, span};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,13 +47,9 @@ impl State {
     pub const ALL: [State; 4] = [State::Passing, State::Shedding, State::Open, State::HalfOpen];
 }
 
-/// Of a window; each counts for itself, so that the window moves by a tenth of itself.
-const SLICES: usize = 10;
-
 #[derive(Debug, Default)]
 pub struct Breaker {
-    /// Each: number of the slice (20 bits), requests (22), failures (22).
-    slices: [AtomicU64; SLICES],
+    window: Window,
     /// `State`, as a number, and since when: one word, so that nobody sees half of a change.
     state: AtomicU64,
     /// Of the half-open breaker: when its probe began, 0: none is under way.
@@ -78,9 +75,6 @@ pub struct Rejected {
     pub wait: Millis,
 }
 
-const COUNT_BITS: u32 = 22;
-const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
-const SLICE_MASK: u64 = (1 << 20) - 1;
 const STATE_BITS: u32 = 2;
 
 impl Breaker {
@@ -125,7 +119,7 @@ impl Breaker {
     pub fn record(&self, policy: &BreakerPolicy, now: Millis, pass: Pass, failed: bool) {
         match pass {
             Pass::Counted => {
-                let failures = self.count(policy, now, failed);
+                let failures = self.window.count(policy.window, now, failed);
                 if failures > 0 || self.state().0 == State::Shedding {
                     self.reconsider(policy, now);
                 }
@@ -151,7 +145,7 @@ impl Breaker {
             return self.enter(State::Open, now);
         }
         if self.probes_well.fetch_add(1, Relaxed) + 1 >= policy.probes {
-            self.slices.iter().for_each(|slice| slice.store(0, Relaxed));
+            self.window.clear();
             self.enter(State::Passing, now);
         }
     }
@@ -211,57 +205,14 @@ impl Breaker {
     /// Lets all through again, as if nothing had been.
     pub fn reset(&self, now: Millis) {
         let _one_at_a_time = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        self.slices.iter().for_each(|slice| slice.store(0, Relaxed));
+        self.window.clear();
         self.enter(State::Passing, now);
-    }
-
-    /// Counts a request; returns the failures of its slice.
-    fn count(&self, policy: &BreakerPolicy, now: Millis, failed: bool) -> u64 {
-        let number = slice_number(policy, now);
-        let slice = &self.slices[(number % SLICES as u64) as usize];
-        let counted = |word: u64| {
-            let (of, requests, failures) = parts(word);
-            let (requests, failures) = if of == number & SLICE_MASK { (requests, failures) } else { (0, 0) };
-            // Full, it says no less of what part failed.
-            let (requests, failures) =
-                if requests == COUNT_MAX { (requests / 2, failures / 2) } else { (requests, failures) };
-            whole(number & SLICE_MASK, requests + 1, failures + u64::from(failed))
-        };
-        let mut word = slice.load(Relaxed);
-        loop {
-            let next = counted(word);
-            match slice.compare_exchange_weak(word, next, Relaxed, Relaxed) {
-                Ok(_) => return parts(next).2,
-                Err(seen) => word = seen,
-            }
-        }
     }
 
     /// Requests and failures of the window that ends now.
     pub fn counts(&self, policy: &BreakerPolicy, now: Millis) -> (u64, u64) {
-        let last = slice_number(policy, now);
-        let in_window = (0..SLICES as u64).filter_map(|back| last.checked_sub(back));
-        in_window.fold((0, 0), |(requests, failures), number| {
-            let (of, more, failed) = parts(self.slices[(number % SLICES as u64) as usize].load(Relaxed));
-            if of == number & SLICE_MASK {
-                (requests + more, failures + failed)
-            } else {
-                (requests, failures)
-            }
-        })
+        self.window.counts(policy.window, now)
     }
-}
-
-fn slice_number(policy: &BreakerPolicy, now: Millis) -> u64 {
-    now / (span(policy.window) / SLICES as u64).max(1)
-}
-
-fn whole(number: u64, requests: u64, failures: u64) -> u64 {
-    number << (2 * COUNT_BITS) | requests << COUNT_BITS | failures
-}
-
-fn parts(word: u64) -> (u64, u64, u64) {
-    (word >> (2 * COUNT_BITS), word >> COUNT_BITS & COUNT_MAX, word & COUNT_MAX)
 }
 
 #[cfg(test)]

@@ -7,3 +7,5 @@ pub mod claims;
 pub mod identity;
 pub mod jwt;
 pub mod rate_limit;
+pub mod rollback;
+pub mod window;

@@ -1,12 +1,13 @@
 //! Owns which requests of a route go to its canary: those that ask for it by a header, and a share of all others, drawn by who asks.
 //! The same one is always on the same side, and whoever is on the canary's stays there while the share grows.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::balance::hash::xxh64;
 use crate::config::snapshot::ServiceId;
+use crate::policy::rollback::{RollbackPolicy, Sides};
 
 use super::input::Values;
 use super::route::header_holds;
@@ -23,6 +24,8 @@ pub struct Canary {
     /// Of the route's name: who is early here is not early everywhere.
     seed: u64,
     pub share: Arc<Share>,
+    /// When it is given up. `None`: never by itself.
+    pub rollback: Option<Arc<RollbackPolicy>>,
 }
 
 /// How many go there. Carried over reloads by the route's name.
@@ -31,6 +34,11 @@ pub struct Share {
     /// Millionths.
     now: AtomicU32,
     configured: AtomicU32,
+    /// What became of the requests of both sides.
+    pub sides: Sides,
+    pub rollbacks_total: AtomicU64,
+    /// Why it was given up, if it was since it was last set.
+    why: Mutex<Option<String>>,
 }
 
 pub const WHOLE: u32 = 1_000_000;
@@ -44,9 +52,29 @@ impl Share {
         self.configured.load(Relaxed)
     }
 
-    /// Until the config says another one.
+    /// Until the config says another one. Whatever was is no reason any more to give it up.
     pub fn set(&self, millionths: u32) {
+        self.sides.clear();
+        *self.why() = None;
         self.now.store(millionths.min(WHOLE), Relaxed);
+    }
+
+    /// Nobody goes there any more, but who asks for it. False if that was so before.
+    pub fn give_up(&self, why: String) -> bool {
+        if self.now.swap(0, Relaxed) == 0 {
+            return false;
+        }
+        *self.why() = Some(why);
+        self.rollbacks_total.fetch_add(1, Relaxed);
+        true
+    }
+
+    pub fn given_up_for(&self) -> Option<String> {
+        self.why().clone()
+    }
+
+    fn why(&self) -> MutexGuard<'_, Option<String>> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the config says: what was set meanwhile stays if that is what it has always said.
@@ -64,8 +92,9 @@ impl Canary {
         headers: Vec<FieldMatch>,
         by: Option<Source>,
         share: Arc<Share>,
+        rollback: Option<Arc<RollbackPolicy>>,
     ) -> Canary {
-        Canary { to, headers, by, seed: xxh64(route.as_bytes(), 0), share }
+        Canary { to, headers, by, seed: xxh64(route.as_bytes(), 0), share, rollback }
     }
 
     pub fn takes(&self, values: &Values<'_>) -> bool {
@@ -98,7 +127,7 @@ mod tests {
     use super::*;
 
     fn canary(route: &str) -> Canary {
-        Canary::new(route, ServiceId(0), Vec::new(), None, Arc::default())
+        Canary::new(route, ServiceId(0), Vec::new(), None, Arc::default(), None)
     }
 
     #[test]
@@ -141,7 +170,12 @@ mod tests {
         assert_eq!((share.now(), share.configured()), (0, 100_000), "a reload of the same");
         share.configure(200_000);
         assert_eq!(share.now(), 200_000);
+        assert!(share.give_up("slow".into()) && !share.give_up("again".into()));
+        assert_eq!((share.now(), share.given_up_for().as_deref()), (0, Some("slow")));
+        share.configure(200_000);
+        assert_eq!(share.now(), 0, "a reload of the same does not try again");
         share.set(2 * WHOLE);
+        assert_eq!(share.given_up_for(), None);
         assert_eq!(share.now(), WHOLE);
     }
 }

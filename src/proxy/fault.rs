@@ -4,14 +4,18 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::config::snapshot::{Endpoint, Service};
 use crate::error::{Error, Kind};
 use crate::policy::breaker::{Pass, Rejected};
+use crate::policy::rollback::{RollbackPolicy, Side};
 use crate::runtime::clock;
 use crate::runtime::core::Core;
 
+use super::canary::Share;
 use super::exchange::Exchange;
+use super::routed::Routed;
 use super::transform::field;
 
 /// One request to a service, as its breaker sees it.
@@ -20,11 +24,26 @@ pub struct Trial<'a> {
     service: &'a Arc<Service>,
     /// What the breaker has let through and has heard nothing of.
     pass: Cell<Option<Pass>>,
+    /// Whose canary wants to know, until it does.
+    watched: Cell<Option<Watched>>,
+}
+
+/// A request of a route whose canary is given up when it fares badly.
+struct Watched {
+    route: Arc<str>,
+    share: Arc<Share>,
+    policy: Arc<RollbackPolicy>,
+    side: Side,
+    began: Instant,
 }
 
 impl<'a> Trial<'a> {
     /// Asks the breaker.
-    pub fn begin(exchange: &'a Exchange, service: &'a Arc<Service>) -> Result<Trial<'a>, Error> {
+    pub fn begin(
+        exchange: &'a Exchange,
+        service: &'a Arc<Service>,
+        routed: &Routed,
+    ) -> Result<Trial<'a>, Error> {
         let core = &exchange.core;
         let pass = match &service.health.breaker {
             None => None,
@@ -35,7 +54,16 @@ impl<'a> Trial<'a> {
                 Some(admitted.map_err(|rejected| Error::with_source(Kind::BreakerOpen, Resting(rejected)))?)
             }
         };
-        Ok(Trial { core, service, pass: Cell::new(pass) })
+        let watched = routed.canary().and_then(|(canary, is_canary)| {
+            Some(Watched {
+                route: routed.rule().name.clone(),
+                share: canary.share.clone(),
+                policy: canary.rollback.clone()?,
+                side: if is_canary { Side::Canary } else { Side::Stable },
+                began: core.timers.lately(),
+            })
+        });
+        Ok(Trial { core, service, pass: Cell::new(pass), watched: Cell::new(watched) })
     }
 
     /// An endpoint has answered. `is_last`: this answer is the client's.
@@ -68,6 +96,9 @@ impl<'a> Trial<'a> {
             let now = clock::millis(self.core.timers.lately());
             self.service.state.breaker.record(policy, now, pass, failed);
         }
+        if let Some(watched) = self.watched.take() {
+            watched.tell(self.core, failed);
+        }
     }
 }
 
@@ -75,6 +106,18 @@ impl Drop for Trial<'_> {
     fn drop(&mut self) {
         if let Some(pass) = self.pass.take() {
             self.service.state.breaker.forget(pass);
+        }
+    }
+}
+
+impl Watched {
+    fn tell(&self, core: &Core, failed: bool) {
+        let now = core.timers.lately();
+        let latency = now.saturating_duration_since(self.began);
+        let reason = self.share.sides.record(&self.policy, clock::millis(now), self.side, failed, latency);
+        let Some(reason) = reason else { return };
+        if self.share.give_up(reason.to_string()) {
+            core.complaints.say(now, || format!("route {}: its canary is given up: {reason}", self.route));
         }
     }
 }

@@ -71,7 +71,7 @@ pub async fn forward<R: Room>(
         None => by_route,
     };
     client.deadline.bound_request(bound);
-    let trial = Trial::begin(exchange, &service)?;
+    let trial = Trial::begin(exchange, &service, &routed)?;
     let (mut tries, replay) = (Tries::default(), Replay::default());
     let mut routed = Some(routed);
     loop {

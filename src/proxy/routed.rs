@@ -7,6 +7,7 @@ use crate::error::{Error, Kind};
 use crate::http::head::Method;
 use crate::runtime::core::{Held, SnapshotRef};
 
+use super::canary::Canary;
 use super::cors::{self, Asked};
 use super::exchange::Exchange;
 use super::input::{RequestView, Values};
@@ -26,6 +27,12 @@ impl Routed {
 
     pub fn rule(&self) -> &Route {
         &self.snapshot.routes.routes()[self.rule]
+    }
+
+    /// The route's canary, and whether the request goes to it.
+    pub fn canary(&self) -> Option<(&Canary, bool)> {
+        let canary = self.rule().canary.as_deref()?;
+        Some((canary, self.service == Some(canary.to)))
     }
 
     pub fn service(&self) -> Option<&Arc<Service>> {

@@ -87,6 +87,27 @@ pub const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        path: "route.canary.rollback",
+        header: "route.canary.rollback = { ... }",
+        doc: "Gives the canary up, `percent` to 0, when its requests fare worse than the route's others.",
+        keys: &[
+            key("window", "1s to 1h", "\"1m\"", "Whose requests count."),
+            key("requests", "1 to 1000000", "50", "On each side; fewer say nothing."),
+            key(
+                "errors",
+                "1 to 1000 or `\"off\"`",
+                "2",
+                "How many times the others' part of failures, which counts as 1 % at least.",
+            ),
+            key(
+                "latency",
+                "1 to 1000 or `\"off\"`",
+                "2",
+                "How many times the others' 99th percentile of the time to an answer's head, and 10 ms more at least.",
+            ),
+        ],
+    },
+    Section {
         path: "route.canary.header",
         header: "route.canary.header = { NAME = ... }",
         doc: "Requests that go there whatever the share: those of which one of these holds.",
