@@ -2,6 +2,7 @@
 //! `admin::server` speaks HTTP; what it tells and does comes from an `AdminBackend`, which `control` implements.
 //! Knows nothing of workers or snapshots and never touches a request of the data plane.
 
+pub mod access;
 mod change;
 pub mod server;
 

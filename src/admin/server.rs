@@ -19,20 +19,22 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
+use crate::admin::access::{Access, Denied, What};
 use crate::admin::change::{self, Wrong};
 use crate::admin::{AdminBackend, Readiness};
 
 type Page = Response<Full<Bytes>>;
 
 /// Serves until dropped.
-pub async fn serve(listener: TcpListener, backend: Arc<dyn AdminBackend>) {
+pub async fn serve(listener: TcpListener, access: Access, backend: Arc<dyn AdminBackend>) {
+    let access = Arc::new(access);
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 // Without a free slot the stream drops here: closed at once, never queued.
                 if let Ok(slot) = slots.clone().try_acquire_owned() {
-                    tokio::spawn(connection(stream, backend.clone(), slot));
+                    tokio::spawn(connection(stream, access.clone(), backend.clone(), slot));
                 }
             }
             // Out of descriptors, most likely: asking again at once would only spin.
@@ -41,10 +43,15 @@ pub async fn serve(listener: TcpListener, backend: Arc<dyn AdminBackend>) {
     }
 }
 
-async fn connection(stream: TcpStream, backend: Arc<dyn AdminBackend>, _slot: OwnedSemaphorePermit) {
+async fn connection(
+    stream: TcpStream,
+    access: Arc<Access>,
+    backend: Arc<dyn AdminBackend>,
+    _slot: OwnedSemaphorePermit,
+) {
     let service = service_fn(|request| {
-        let backend = backend.clone();
-        async move { Ok::<_, Infallible>(answer_in_time(request, backend).await) }
+        let (access, backend) = (access.clone(), backend.clone());
+        async move { Ok::<_, Infallible>(answer_in_time(request, &access, backend).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -60,14 +67,14 @@ async fn connection(stream: TcpStream, backend: Arc<dyn AdminBackend>, _slot: Ow
     }
 }
 
-async fn answer_in_time(request: Request<Incoming>, backend: Arc<dyn AdminBackend>) -> Page {
-    match timeout(ANSWER_TIMEOUT, answer(request, backend)).await {
+async fn answer_in_time(request: Request<Incoming>, access: &Access, backend: Arc<dyn AdminBackend>) -> Page {
+    match timeout(ANSWER_TIMEOUT, answer(request, access, backend)).await {
         Ok(page) => page,
         Err(_) => problem(StatusCode::GATEWAY_TIMEOUT, "the gateway did not answer in time"),
     }
 }
 
-async fn answer(request: Request<Incoming>, backend: Arc<dyn AdminBackend>) -> Page {
+async fn answer(request: Request<Incoming>, access: &Access, backend: Arc<dyn AdminBackend>) -> Page {
     let Some(endpoint) = Endpoint::of(request.uri().path()) else {
         return problem(StatusCode::NOT_FOUND, "there is no such path here; GET / lists them");
     };
@@ -75,6 +82,9 @@ async fn answer(request: Request<Incoming>, backend: Arc<dyn AdminBackend>) -> P
         let mut page = problem(StatusCode::METHOD_NOT_ALLOWED, "this method is not supported on this path");
         page.headers_mut().insert(header::ALLOW, HeaderValue::from_static(endpoint.methods()));
         return page;
+    }
+    if let Err(denied) = access.check(endpoint.what(), request.headers()) {
+        return refused(denied);
     }
     match endpoint {
         Endpoint::Index => text(StatusCode::OK, index(backend.generation())),
@@ -118,6 +128,14 @@ impl Endpoint {
         })
     }
 
+    fn what(self) -> What {
+        match self {
+            Endpoint::Health | Endpoint::Ready => What::Health,
+            Endpoint::Metrics => What::Metrics,
+            Endpoint::Index | Endpoint::Reload | Endpoint::Canaries | Endpoint::Services => What::Control,
+        }
+    }
+
     fn allows(self, method: &Method) -> bool {
         match self {
             Endpoint::Reload => method == Method::POST,
@@ -133,6 +151,16 @@ impl Endpoint {
             _ => "GET, HEAD",
         }
     }
+}
+
+fn refused(denied: Denied) -> Page {
+    if denied == Denied::NoTokenConfigured {
+        return problem(StatusCode::FORBIDDEN, denied.detail());
+    }
+    let mut page = problem(StatusCode::UNAUTHORIZED, denied.detail());
+    page.headers_mut()
+        .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidegate\""));
+    page
 }
 
 fn index(generation: u64) -> String {

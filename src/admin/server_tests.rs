@@ -56,6 +56,13 @@ impl AdminBackend for Fake {
 
 /// Runs `test` with a server's address and its backend.
 fn with_server<F: Future<Output = ()>>(test: impl FnOnce(std::net::SocketAddr, Arc<Fake>) -> F) {
+    with_access(Access::new(None, true, false), test);
+}
+
+fn with_access<F: Future<Output = ()>>(
+    access: Access,
+    test: impl FnOnce(std::net::SocketAddr, Arc<Fake>) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -66,7 +73,7 @@ fn with_server<F: Future<Output = ()>>(test: impl FnOnce(std::net::SocketAddr, A
             reloads_ended: AtomicU32::new(0),
             changes: Mutex::default(),
         });
-        tokio::spawn(serve(listener, backend.clone()));
+        tokio::spawn(serve(listener, access, backend.clone()));
         timeout(Duration::from_secs(10), test(address, backend)).await.expect("in time");
     });
 }
@@ -94,6 +101,36 @@ fn pages_are_served() {
         assert!(exchange(address, "GET /", LOCAL).await.contains("generation 42"));
         let head = exchange(address, "HEAD /metrics", LOCAL).await;
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    });
+}
+
+#[test]
+fn who_has_no_token_learns_little_and_changes_nothing() {
+    with_access(Access::new(Some("secret"), true, false), |address, backend| async move {
+        for line in
+            ["GET /", "GET /metrics", "POST /reload", "GET /services", "POST /services", "POST /canaries"]
+        {
+            for fields in ["", "authorization: Bearer other\r\n"] {
+                let answer = exchange(address, line, &format!("{LOCAL}{fields}")).await;
+                assert!(answer.starts_with("HTTP/1.1 401"), "{line}: {answer}");
+                assert!(answer.contains("www-authenticate: Bearer"), "{answer}");
+            }
+        }
+        assert_eq!(
+            (backend.reloads_ended.load(Ordering::Relaxed), backend.changes.lock().unwrap().len()),
+            (0, 0)
+        );
+        for line in ["GET /healthz", "GET /readyz"] {
+            assert!(exchange(address, line, LOCAL).await.starts_with("HTTP/1.1 200"), "{line}");
+        }
+        let token = format!("{LOCAL}authorization: Bearer secret\r\n");
+        assert!(exchange(address, "GET /metrics", &token).await.starts_with("HTTP/1.1 200"));
+        assert!(exchange(address, "POST /reload", &token).await.starts_with("HTTP/1.1 200"));
+    });
+    with_access(Access::new(None, false, true), |address, _| async move {
+        let refused = exchange(address, "GET /services", LOCAL).await;
+        assert!(refused.starts_with("HTTP/1.1 403") && refused.contains("admin.token_file"), "{refused}");
+        assert!(exchange(address, "GET /metrics", LOCAL).await.starts_with("HTTP/1.1 200"));
     });
 }
 

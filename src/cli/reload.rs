@@ -42,8 +42,11 @@ fn ask(file: &Path) -> Result<(bool, String), String> {
     let failed = |error: std::io::Error| format!("cannot ask the gateway at {address}: {error}");
     let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).map_err(failed)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
-    let request =
-        format!("POST /reload HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    let token = blueprint.settings().admin_token.as_ref();
+    let token = token.map_or(String::new(), |token| format!("authorization: Bearer {}\r\n", token.0));
+    let request = format!(
+        "POST /reload HTTP/1.1\r\nhost: {address}\r\n{token}content-length: 0\r\nconnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).map_err(failed)?;
     let mut answer = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).map_err(failed)?;

@@ -107,6 +107,11 @@ fn keep_start_only(settings: &mut Settings, before: &Settings, places: &StartOnl
     settings.workers = before.workers;
     settings.driver = before.driver;
     settings.admin = before.admin;
+    let is_other =
+        settings.admin_token != before.admin_token || settings.metrics_public != before.metrics_public;
+    warn(is_other, "admin", &places.admin);
+    settings.admin_token.clone_from(&before.admin_token);
+    settings.metrics_public = before.metrics_public;
 }
 
 fn blueprint(document: Document<'_>, tls_files: Vec<TlsFile>, registry: &mut Registry) -> Blueprint {

@@ -181,6 +181,8 @@ fn settings(
         workers: root.value("workers", workers),
         driver: root.value("driver", value::word(DRIVERS)),
         admin: admin.optional("address", value::socket_address).map(|found| found.value),
+        admin_token: document_auth::admin_token(admin, directory),
+        metrics_public: admin.value("metrics_public", value::boolean),
         access_log: root.table_or_empty("log").value("access", |value| log_target(value, directory)),
         watch: root.table_or_empty("reload").value("watch", value::boolean),
         drain_deadline: root.table_or_empty("shutdown").value("deadline", value::duration),

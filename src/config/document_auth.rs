@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use crate::config::diagnostic::Problem;
 use crate::config::reader::{Located, Section};
+use crate::config::snapshot::Secret;
 use crate::config::tls::TlsFile;
 use crate::config::value::{self, Parsed, shown};
 use crate::policy::api_key::ApiKeys;
@@ -65,6 +66,33 @@ fn header(value: &DeValue<'_>) -> Parsed<Box<str>> {
                 .help("write \"x-api-key\""))
         }
     }
+}
+
+/// Of the admin endpoint: from a file or the environment, never from the config itself.
+pub fn admin_token(section: &Section<'_>, directory: &Path) -> Option<Secret> {
+    let (key, bytes) = if let Some(found) = section.optional("token_file", |value| path(value, directory)) {
+        let bytes =
+            read(section, &found.value).map_err(|problem| section.error(found.span, "token_file", problem));
+        ("token_file", bytes.ok()?)
+    } else {
+        let found = section.optional("token_env", value::text)?;
+        match std::env::var_os(found.value) {
+            Some(value) => ("token_env", std::os::unix::ffi::OsStringExt::into_vec(value)),
+            None => {
+                let problem =
+                    Problem::new(format!("the environment has no variable `{}`", shown(found.value)));
+                section.error(found.span, "token_env", problem);
+                return None;
+            }
+        }
+    };
+    let text = std::str::from_utf8(line(&bytes)).ok();
+    let token = text.filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()));
+    if token.is_none() {
+        let problem = Problem::new("the token is empty, or not of letters, digits and signs alone");
+        section.error(section.key_span(key), key, problem.help("`openssl rand -hex 32` makes a good one"));
+    }
+    token.map(|token| Secret(token.into()))
 }
 
 /// It stands in quotes in a header.

@@ -3,6 +3,15 @@
 use super::*;
 
 const AUTH: &[Case] = &[
+    ("[admin]\naddress = \"127.0.0.1:1\"\ntoken_file = \"/no/such\"", "3:14", "/no/such cannot be read", ""),
+    (
+        "[admin]\naddress = \"127.0.0.1:1\"\ntoken_file = \"/dev/null\"",
+        "3:1",
+        "the token is empty",
+        "openssl rand",
+    ),
+    ("[admin]\naddress = \"127.0.0.1:1\"\ntoken_env = \"NO_SUCH_TIDEGATE\"", "3:13", "no variable", ""),
+    ("[admin]\naddress = \"127.0.0.1:1\"\ntoken = \"x\"", "3:1", "unknown key `token`", "did you mean"),
     ("[auth.users]\napi_keys = \"keys\"", "2:12", "expected a table such as `api_keys", ""),
     ("[auth.users]\napi_keys = {}", "2:12", "`auth.users.api_keys` has no `file`", ""),
     ("[auth.users]\napi_keys = { file = \"/no/such\" }", "2:21", "/no/such cannot be read", ""),

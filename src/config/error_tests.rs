@@ -193,7 +193,7 @@ const LISTENERS: &[Case] = &[
         "port",
     ),
     (
-        "[admin]\naddress = \"0.0.0.0:1\"\n[listen.b]\naddress = \"0.0.0.0:1\"",
+        "[admin]\naddress = \"127.0.0.1:1\"\n[listen.b]\naddress = \"127.0.0.1:1\"",
         "4:11",
         "`admin` has the address",
         "port",

@@ -2,6 +2,7 @@
 //! published by `config::reload` through arc-swap. Holds no text of the config file and does no I/O.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -85,6 +86,10 @@ pub struct Settings {
     pub driver: DriverChoice,
     /// At start.
     pub admin: Option<SocketAddr>,
+    /// At start: whoever has it may ask the admin endpoint everything.
+    pub admin_token: Option<Secret>,
+    /// At start: everybody may read the metrics.
+    pub metrics_public: bool,
     pub access_log: LogTarget,
     /// Watch the file and reload on change.
     pub watch: bool,
@@ -107,6 +112,16 @@ pub struct Settings {
     pub trusted: Vec<Cidr>,
     /// Also send RFC 7239 `forwarded`.
     pub forwarded: bool,
+}
+
+/// Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Arc<str>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -73,6 +73,7 @@ pub(super) const SYNONYMS: &[(&str, &[&str], &str)] = &[
     ("", &["logs", "logging", "access_log"], "log"),
     ("", &["io", "runtime", "backend_driver"], "driver"),
     ("", &["stats", "metrics", "api"], "admin"),
+    ("admin", &["token", "secret", "password", "auth"], "token_file"),
     ("admin", &["bind", "port", "listen", "host", "addr"], "address"),
     ("log", &["access_log", "file", "path"], "access"),
     ("dns", &["valid", "ttl", "interval"], "refresh"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::admin;
+use crate::admin::{self, access::Access};
 use crate::config::Registry;
 use crate::config::snapshot::{Protocol, Settings, Snapshot};
 use crate::observe::LogWriter;
@@ -58,6 +58,7 @@ pub async fn start(file: &Path) -> Result<Started, Failure> {
     let log = signals::with_blocked(|| LogWriter::start(&settings.access_log));
     let log = log.map_err(|error| Failure(format!("error: the access log cannot be opened: {error}")))?;
 
+    let access = access(&snapshot.settings);
     let (mailboxes, receivers) = mailboxes(workers)?;
     let (commands, commands_receiver) = mpsc::channel(COMMANDS_MAX);
     let summary = summary(&snapshot, workers, driver);
@@ -68,7 +69,7 @@ pub async fn start(file: &Path) -> Result<Started, Failure> {
     tokio::spawn(watchdog::keep(state.clone()));
     checks::start(state.clone()).map_err(|error| Failure(format!("cannot start a thread: {error}")))?;
     if let Some(listener) = admin {
-        tokio::spawn(admin::serve(listener, Arc::new(Backend(state.clone()))));
+        tokio::spawn(admin::serve(listener, access, Arc::new(Backend(state.clone()))));
     }
     let background = Background::start();
     let background = background.map_err(|error| Failure(format!("cannot start a thread: {error}")))?;
@@ -90,6 +91,12 @@ async fn bind_admin(settings: &Settings) -> Result<Option<tokio::net::TcpListene
         Ok(listener) => Ok(Some(listener)),
         Err(error) => Err(Failure(format!("error: cannot listen on admin.address {address}: {error}"))),
     }
+}
+
+fn access(settings: &Settings) -> Access {
+    let is_local = settings.admin.is_some_and(|address| address.ip().is_loopback());
+    let token = settings.admin_token.as_ref().map(|token| &*token.0);
+    Access::new(token, is_local, settings.metrics_public)
 }
 
 fn mailboxes(workers: usize) -> Result<(Vec<mailbox::Sender>, Vec<Receiver>), Failure> {

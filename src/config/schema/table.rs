@@ -35,12 +35,22 @@ const TOP: &[Section] = &[
         path: "admin",
         header: "[admin]",
         doc: "Metrics, health and the admin API. Read at start only.",
-        keys: &[key(
-            "address",
-            "IP address and port",
-            "none",
-            "Where the admin API listens. Without it there is none.",
-        )],
+        keys: &[
+            key(
+                "address",
+                "IP address and port",
+                "none",
+                "Where the admin API listens. Without it there is none.",
+            ),
+            key(
+                "token_file",
+                "path",
+                "none",
+                "Who has the token in it, as `authorization: Bearer TOKEN`, may ask everything, and nobody else more than `/healthz` and `/readyz`. Needed where `address` is no loopback address.",
+            ),
+            key("token_env", "text", "none", "The environment variable that has the token."),
+            key("metrics_public", "boolean", "false", "`/metrics` needs no token."),
+        ],
     },
     Section {
         path: "log",
