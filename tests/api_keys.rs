@@ -72,6 +72,15 @@ fn a_key_is_its_owner_in_either_field() {
     assert_eq!(scene.ask("/allowed", &format!("x-api-key: {ann}\r\n")).status, 200);
     let denied = scene.ask("/allowed", &format!("x-api-key: {bob}\r\n"));
     assert_eq!(denied.status, 403, "{}", denied.text());
+    assert_eq!(scene.ask("/v2/m", "").status, 401);
+    harness::until("all of it is logged", || scene.gateway.access_log().len() == 11);
+    let log = scene.gateway.access_log();
+    let of = |user: &str| log.iter().filter(|line| line["user"] == user).count();
+    assert_eq!((of("ann"), of("bob")), (5, 5), "who is not let in is known, too");
+    let nobody = log.iter().find(|line| line["status"] == 401).unwrap();
+    assert!(nobody.get("user").is_none());
+    let text = std::fs::read_to_string(scene.gateway.access_log_file()).unwrap();
+    assert!(keys.iter().all(|key| !text.contains(key.as_str())));
 }
 
 #[test]

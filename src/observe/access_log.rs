@@ -40,6 +40,8 @@ pub struct LogLine<'a> {
     pub response_bytes: u64,
     pub error: Option<Kind>,
     pub user_agent: Option<&'a [u8]>,
+    /// Who has asked (`sub`), if somebody wanted to know and it was verified.
+    pub user: Option<&'a str>,
 }
 
 /// One core's end of the access log. Made by `LogWriter::core` and moved to its worker.
@@ -141,6 +143,9 @@ fn append_line(line: &LogLine<'_>, clock: &Clock, unix_ms: u64, out: &mut Vec<u8
     number(b",\"response_bytes\":", line.response_bytes, out);
     optional_text(b",\"error\":", line.error.map(|kind| kind.word().as_bytes()), out);
     optional_text(b",\"user_agent\":", line.user_agent, out);
+    if let Some(user) = line.user {
+        optional_text(b",\"user\":", Some(user.as_bytes()), out);
+    }
     out.extend_from_slice(b"}\n");
 }
 

@@ -26,6 +26,7 @@ fn line() -> LogLine<'static> {
         response_bytes: u64::MAX,
         error: None,
         user_agent: Some(b"curl/8 \xff\\"),
+        user: Some("ann\"\n"),
     }
 }
 
@@ -57,7 +58,7 @@ fn a_line_holds_everything() {
         "listener": "web", "method": "POST", "host": "models.example", "path": "/v2/models/iris/infer?a=\"b\"",
         "protocol": "HTTP/1.1", "status": 200, "route": "models", "service": "stable",
         "endpoint": "127.0.0.1:8000", "tries": 2, "duration_ms": 12.345, "upstream_first_byte_ms": 0.009,
-        "request_bytes": 10, "response_bytes": u64::MAX, "error": null, "user_agent": "curl/8 \u{fffd}\\",
+        "request_bytes": 10, "response_bytes": u64::MAX, "error": null, "user_agent": "curl/8 \u{fffd}\\", "user": "ann\"\n",
     });
     assert_eq!(parsed(&line()), expected);
 }
@@ -70,6 +71,7 @@ fn what_is_absent_is_null() {
         endpoint: None,
         upstream_first_byte: None,
         user_agent: None,
+        user: None,
         method: b"",
         error: Some(Kind::BadRequest),
         ..line()

@@ -29,6 +29,7 @@ fn line(path: &[u8]) -> LogLine<'_> {
         response_bytes: 0,
         error: None,
         user_agent: None,
+        user: None,
     }
 }
 

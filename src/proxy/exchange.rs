@@ -285,6 +285,7 @@ impl Exchange {
         let user_agent = self.head.fields.iter().find(|field| {
             field.known == Name::Other && field.name.of(bytes).eq_ignore_ascii_case(b"user-agent")
         });
+        let user = self.identities.user();
         log.record(&LogLine {
             request_id: self.id.as_bytes(),
             client: self.client.peer,
@@ -308,6 +309,7 @@ impl Exchange {
             response_bytes: outcome.response_bytes,
             error: outcome.error,
             user_agent: user_agent.map(|field| field.value.of(bytes)),
+            user: user.as_deref(),
         });
     }
 }

@@ -19,6 +19,14 @@ use super::rule::Route;
 #[derive(Default)]
 pub struct Identities(RefCell<Vec<(AuthId, Identified)>>);
 
+impl Identities {
+    /// Who it is (`sub`), as far as somebody has asked and it was verified.
+    pub fn user(&self) -> Option<String> {
+        let known = self.0.borrow();
+        known.iter().find_map(|(_, identified)| Some(identified.as_ref().ok()?.text("sub")?.into_owned()))
+    }
+}
+
 impl Identity for Exchange {
     fn identified(&self, auth: AuthId) -> Identified {
         if let Some((_, known)) = self.identities.0.borrow().iter().find(|(id, _)| *id == auth) {

@@ -120,6 +120,7 @@ impl Drop for Observed {
                 response_bytes: self.sent_bytes.get(),
                 error: self.error.get(),
                 user_agent: None,
+                user: None,
             });
         });
     }
