@@ -141,7 +141,7 @@ fn failing(rollback: &str) -> (Gateway, [Backend; 2], Arc<AtomicU16>) {
             200 => harness::backend::ok(b"v2"),
             // It takes its time.
             0 => {
-                std::thread::sleep(Duration::from_millis(60));
+                std::thread::sleep(Duration::from_millis(150));
                 harness::backend::ok(b"v2")
             }
             status => harness::backend::answer(&format!("{status} No"), "", b"no"),
@@ -197,8 +197,26 @@ fn a_canary_that_fails_or_is_slow_is_given_up() {
 }
 
 #[test]
+fn a_canary_whose_breaker_answers_for_it_is_given_up() {
+    let (mut gateway, backends, status) = failing("{ requests = 50 }");
+    // It opens long before the canary has had so many requests.
+    let text = std::fs::read_to_string(gateway.config_file()).unwrap();
+    let with_breaker =
+        text.replace("[service.v2]", "[service.v2]\nbreaker = { requests = 5, window = \"1h\" }");
+    gateway.reload(&with_breaker);
+    status.store(500, Relaxed);
+    until("the canary is given up", || {
+        answers(&gateway, 20);
+        gateway.metrics().sum("tidegate_canary_rollbacks_total", &[("route", "models")]) == 1.0
+    });
+    assert!(backends[1].requests() < 50);
+    assert!(answers(&gateway, 50).iter().all(|answer| answer == "stable"));
+}
+
+#[test]
 fn a_canary_that_is_as_good_as_the_others_stays() {
-    let (gateway, _backends, _status) = failing("{ requests = 20 }");
+    // How long both take is the machine's affair.
+    let (gateway, _backends, _status) = failing("{ requests = 20, latency = \"off\" }");
     answers(&gateway, 1_000);
     assert_eq!(gateway.metrics().sum("tidegate_canary_share", &[("route", "models")]), 0.5);
     let (gateway, _backends, status) = failing("{ requests = 20, errors = \"off\", latency = \"off\" }");

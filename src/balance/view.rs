@@ -23,8 +23,6 @@ pub struct View {
     levels: Vec<(u8, u32)>,
     /// Of those that have requests, if not all do.
     pub weight_sum: u64,
-    /// Too few are usable to believe that: all are used.
-    pub is_panic: bool,
 }
 
 pub const WHOLE: u8 = u8::MAX;
@@ -48,7 +46,6 @@ impl View {
     pub fn look(&mut self, service: &Service, now: Millis) {
         self.of = (service.picker.serial(), service.state.health_version.load(Acquire));
         self.until = Millis::MAX;
-        self.is_panic = false;
         self.shares.clear();
         self.levels.clear();
         let endpoints = &service.endpoints;
@@ -68,7 +65,6 @@ impl View {
         let is_few = self.usable(endpoints) * 100 < all * u64::from(service.health.panic_percent);
         // Those of the priorities behind have not been given up either.
         if is_few && (self.levels.is_empty() || health < 100) {
-            self.is_panic = true;
             self.levels.clear();
             for (share, endpoint) in self.shares.iter_mut().zip(endpoints) {
                 *share = if endpoint.state.health.is_drained() { 0 } else { WHOLE };

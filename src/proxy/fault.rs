@@ -45,15 +45,6 @@ impl<'a> Trial<'a> {
         routed: &Routed,
     ) -> Result<Trial<'a>, Error> {
         let core = &exchange.core;
-        let pass = match &service.health.breaker {
-            None => None,
-            Some(policy) => {
-                let drawn = core.with_pick_state(service.id, |state| state.draw());
-                let now = clock::millis(core.timers.lately());
-                let admitted = service.state.breaker.admit(policy, now, drawn);
-                Some(admitted.map_err(|rejected| Error::with_source(Kind::BreakerOpen, Resting(rejected)))?)
-            }
-        };
         let watched = routed.canary().and_then(|(canary, is_canary)| {
             Some(Watched {
                 route: routed.rule().name.clone(),
@@ -63,6 +54,21 @@ impl<'a> Trial<'a> {
                 began: core.timers.lately(),
             })
         });
+        let pass = match &service.health.breaker {
+            None => None,
+            Some(policy) => {
+                let drawn = core.with_pick_state(service.id, |state| state.draw());
+                let now = clock::millis(core.timers.lately());
+                match service.state.breaker.admit(policy, now, drawn) {
+                    Ok(pass) => Some(pass),
+                    Err(rejected) => {
+                        // To the breaker that is no failure; to who asked it is.
+                        watched.iter().for_each(|watched| watched.tell(core, true));
+                        return Err(Error::with_source(Kind::BreakerOpen, Resting(rejected)));
+                    }
+                }
+            }
+        };
         Ok(Trial { core, service, pass: Cell::new(pass), watched: Cell::new(watched) })
     }
 
@@ -86,7 +92,7 @@ impl<'a> Trial<'a> {
 
     /// What the client gets is an error.
     pub fn given_up(&self, error: &Error) {
-        if is_endpoints(error.kind) {
+        if is_endpoints(error.kind) || error.kind == Kind::NoEndpoint {
             self.over(true);
         }
     }

@@ -76,7 +76,8 @@ pub async fn forward<R: Room>(
     let mut routed = Some(routed);
     loop {
         // Counted in flight until the next try: who asks for a retry is still one of those that the budget counts.
-        let chosen = balance::choose(exchange, &service, &mut tries)?;
+        let chosen =
+            balance::choose(exchange, &service, &mut tries).inspect_err(|error| trial.given_up(error))?;
         exchange.facts.tries.set(tries.begin());
         let mut attempt = Attempt {
             exchange,
