@@ -209,6 +209,21 @@ fn without_checks_any_more_nobody_is_down() {
 }
 
 #[test]
+fn a_check_speaks_what_its_service_speaks_after_a_reload_too() {
+    let one = Switched::start("one");
+    let keys = format!("panic = 0\nhealth = {{ path = \"/healthz\", {LONG} }}");
+    let endpoints = format!("[\"{}\"]", one.address());
+    let mut gateway = Gateway::start(&config(&endpoints, &keys), &[]);
+    assert_eq!(who(&gateway, 1), ["one"]);
+    // It speaks HTTP/1.1 alone.
+    gateway.reload(&config(&endpoints, &format!("protocol = \"h2\"\n{keys}")));
+    until_up(&gateway, &one, false);
+    gateway.reload(&config(&endpoints, &keys));
+    until_up(&gateway, &one, true);
+    assert_eq!(who(&gateway, 1), ["one"]);
+}
+
+#[test]
 fn with_most_of_them_down_all_are_used_unless_panic_is_off() {
     for (keys, status) in [("", 200), ("panic = 0\n", 503)] {
         let (gateway, one, two) = two(&format!("{keys}health = {{ path = \"/healthz\", {LONG} }}"));

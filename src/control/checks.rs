@@ -4,13 +4,17 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
+use crate::balance::hash::xxh64;
 use crate::balance::health::{Checked, Checks};
-use crate::config::snapshot::{CheckPolicy, Endpoint, Service, Snapshot, StableId};
+use crate::config::snapshot::{
+    CheckPolicy, Endpoint, HttpVersion, Service, ServiceState, Snapshot, StableId,
+};
 use crate::runtime::clock;
 
 use super::signals;
@@ -34,15 +38,19 @@ pub fn start(state: Arc<State>) -> std::io::Result<()> {
 /// A task, and what it was begun with.
 struct Task {
     policy: Arc<CheckPolicy>,
+    protocol: HttpVersion,
     endpoint: Arc<Endpoint>,
     handle: JoinHandle<()>,
 }
 
 impl Task {
     /// Whether it would do just what a new one would.
-    fn is_for(&self, policy: &CheckPolicy, endpoint: &Endpoint) -> bool {
+    fn is_for(&self, policy: &CheckPolicy, service: &Service, endpoint: &Endpoint) -> bool {
         let config = |endpoint: &Endpoint| endpoint.tls.as_ref().map(|tls| Arc::as_ptr(&tls.http.config));
-        *self.policy == *policy && config(&self.endpoint) == config(endpoint)
+        *self.policy == *policy
+            && self.protocol == service.protocol
+            && self.endpoint.label == endpoint.label
+            && config(&self.endpoint) == config(endpoint)
     }
 }
 
@@ -65,7 +73,7 @@ fn follow(tasks: &mut HashMap<StableId, Task>, snapshot: &Snapshot, room: &Rc<Se
         let Some(policy) = &service.health.checks else { continue };
         for endpoint in &service.endpoints {
             let task = match before.remove(&endpoint.id) {
-                Some(task) if task.is_for(policy, endpoint) => task,
+                Some(task) if task.is_for(policy, service, endpoint) => task,
                 other => {
                     other.iter().for_each(|task| task.handle.abort());
                     begin(service, endpoint, policy, room)
@@ -99,14 +107,14 @@ fn begin(
         policy: policy.clone(),
     };
     let handle = spawn_local(check.repeat(room.clone()));
-    Task { policy: policy.clone(), endpoint: endpoint.clone(), handle }
+    Task { policy: policy.clone(), protocol: service.protocol, endpoint: endpoint.clone(), handle }
 }
 
 /// Of one endpoint.
 struct Check {
     service_name: Arc<str>,
-    protocol: crate::config::snapshot::HttpVersion,
-    service_state: Arc<crate::config::snapshot::ServiceState>,
+    protocol: HttpVersion,
+    service_state: Arc<ServiceState>,
     endpoint: Arc<Endpoint>,
     policy: Arc<CheckPolicy>,
 }
@@ -120,8 +128,7 @@ impl Check {
             let result = self.look().await;
             drop(permit);
             self.take_in(&mut checks, result);
-            tokio::time::sleep(self.wait(health.checks_total.load(std::sync::atomic::Ordering::Relaxed)))
-                .await;
+            tokio::time::sleep(self.wait(health.checks_total.load(Relaxed))).await;
         }
     }
 
@@ -135,7 +142,6 @@ impl Check {
     }
 
     fn take_in(&self, checks: &mut Checks, result: Result<(), String>) {
-        use std::sync::atomic::Ordering::Relaxed;
         let health = &self.endpoint.state.health;
         let before = health.checked();
         health.checks_total.fetch_add(1, Relaxed);
@@ -157,7 +163,7 @@ impl Check {
 
     fn wait(&self, number: u64) -> Duration {
         // Another part each time, and another one for each endpoint: no numbers need be drawn for that.
-        let part = crate::balance::hash::xxh64(&number.to_le_bytes(), u64::from(self.endpoint.id.0)) % 1000;
+        let part = xxh64(&number.to_le_bytes(), u64::from(self.endpoint.id.0)) % 1000;
         self.policy.interval.mul_f64(1.0 + SPREAD * part as f64 / 1000.0)
     }
 }
