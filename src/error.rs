@@ -89,6 +89,11 @@ kinds! {
     NoService, 404, "no_service", Client, Route, "the route names a service that does not exist";
     MethodNotAllowed, 405, "method_not_allowed", Client, Route, "this method is not supported here";
     RateLimited, 429, "rate_limited", Client, Admit, "there are more requests than this route allows";
+    /// One tenant has as many requests at the service as he may, and as many wait.
+    ConcurrencyLimited, 429, "concurrency_limited", Client, Admit, "too many requests at once";
+    /// The service has as many requests as it may, and as many wait for it.
+    QueueFull, 503, "queue_full", Gateway, Admit, "the service is busy, and so many wait for it already that no more may";
+    QueueTimeout, 503, "queue_timeout", Gateway, Admit, "the service is busy, and had no room for this request in time";
     /// Its circuit breaker is open, or sheds half of the requests.
     BreakerOpen, 503, "breaker_open", Upstream, Admit, "too many of the service's last requests have failed: it is left alone for a while";
     /// `limits.buffers` is reached.

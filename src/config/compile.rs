@@ -27,6 +27,7 @@ use crate::config::tls::{TlsFile, UpstreamTls};
 use crate::config::value::{HostPort, Place};
 use crate::policy::identity::Auth;
 use crate::proxy::canary::Canary;
+use crate::proxy::concurrency::Concurrency;
 use crate::proxy::limits::Limit;
 use crate::proxy::route::RouteTable;
 use crate::proxy::rule::{Action, HostMatch, Route, Target, To};
@@ -63,6 +64,7 @@ struct ServiceBlueprint {
     timeouts: UpstreamTimeouts,
     retry: RetryPolicy,
     health: HealthPolicy,
+    concurrency: Option<Arc<Concurrency>>,
     protocol: HttpVersion,
     proxy_protocol: Option<ProxyVersion>,
     tls: Option<UpstreamTls>,
@@ -206,6 +208,7 @@ fn service(entry: ServiceEntry<'_>) -> ServiceBlueprint {
         timeouts: entry.timeouts,
         retry: entry.retry,
         health: entry.health,
+        concurrency: entry.concurrency.map(Arc::new),
         protocol: entry.protocol,
         proxy_protocol: entry.proxy_protocol,
         tls: entry.tls,
@@ -372,6 +375,7 @@ impl ServiceBlueprint {
             timeouts: self.timeouts,
             retry: self.retry.clone(),
             health: self.health.clone(),
+            concurrency: self.concurrency.clone(),
             protocol: self.protocol,
             proxy_protocol: self.proxy_protocol,
             state,

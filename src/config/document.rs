@@ -30,6 +30,7 @@ use crate::config::value::{self, Parsed, Place};
 use crate::config::{suggest, tls};
 use crate::http::h1_body::ChunkLimits;
 use crate::http::head::HeadLimits;
+use crate::proxy::concurrency::Concurrency;
 use crate::proxy::rule::HostMatch;
 
 #[derive(Debug)]
@@ -114,6 +115,7 @@ pub struct ServiceEntry<'a> {
     pub timeouts: UpstreamTimeouts,
     pub retry: RetryPolicy,
     pub health: HealthPolicy,
+    pub concurrency: Option<Concurrency>,
     pub protocol: HttpVersion,
     pub proxy_protocol: Option<ProxyVersion>,
     pub tls: Option<UpstreamTls>,
@@ -487,6 +489,7 @@ fn service<'a>(
             .map_or(upstream, |timeouts| service_timeouts(&timeouts, upstream)),
         retry: retry(&section.table_or_empty("retry")),
         health: document_health::health(section),
+        concurrency: section.table("concurrency").and_then(|table| document_limit::concurrency(&table)),
         protocol: spoken(section, tls.is_some()),
         proxy_protocol: section
             .optional("proxy_protocol", value::word(PROXY_VERSIONS))

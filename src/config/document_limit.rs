@@ -5,7 +5,9 @@ use toml::de::DeValue;
 use crate::config::diagnostic::Problem;
 use crate::config::reader::{Located, Section};
 use crate::config::value::{self, Parsed, shown};
+use crate::policy::concurrency::Room;
 use crate::policy::rate_limit::{BURST_MAX, RATE_MAX, Rate};
+use crate::proxy::concurrency::Concurrency;
 use crate::proxy::template::{Source, Template};
 
 #[derive(Debug)]
@@ -25,6 +27,35 @@ pub fn limit<'a>(name: Located<&'a str>, section: &Section<'a>) -> LimitEntry<'a
     let rate = rate.map(|(tokens, nanos)| Rate::new(tokens, nanos, burst.unwrap_or(tokens)));
     let keys = section.value("keys", value::integer(1..=16_777_216)) as usize;
     LimitEntry { name, keys_max: if key.is_empty() { 0 } else { keys }, key, rate }
+}
+
+/// How many requests of a service there may be at once. `None`: something is wrong, and reported.
+pub fn concurrency(table: &Section<'_>) -> Option<Concurrency> {
+    let by = table.list("by", tenant).into_iter().map(|found| found.value).collect::<Vec<_>>();
+    let each = table.optional("each", value::integer(1..=CONCURRENCY_MAX));
+    if each.is_some() && !table.has("by") {
+        let problem = Problem::new("`each` does nothing without `by`: there is one tenant");
+        let help = "write `by = \"claim:sub\"`, or \"client\", or remove this";
+        table.error(table.key_span("each"), "each", problem.help(help));
+    }
+    let waiting_max = table.value("queue", value::integer(0..=100_000)) as u32;
+    let wait = table.value("wait", value::duration);
+    let requests_max = table.required("requests", value::integer(1..=CONCURRENCY_MAX))?.value as u32;
+    let each_max = each.map_or(u32::MAX, |found| found.value as u32);
+    Some(Concurrency { room: Room { requests_max, each_max, waiting_max }, wait, by })
+}
+
+const CONCURRENCY_MAX: u64 = 1_000_000;
+
+/// What a service can tell tenants apart by: routes have their own paths.
+fn tenant(value: &DeValue<'_>) -> Parsed<Source> {
+    match source(value)? {
+        Source::PathSegment(_) => {
+            let problem = Problem::new("a service sees requests of several routes, whose paths differ");
+            Err(problem.help("write \"claim:NAME\", \"header:NAME\" or \"client\""))
+        }
+        source => Ok(source),
+    }
 }
 
 const SECOND: u64 = 1_000_000_000;

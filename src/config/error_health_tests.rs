@@ -27,6 +27,20 @@ const HEALTH: &[Case] = &[
         "letters that no name has",
         "",
     ),
+    ("[service.m]\nendpoints = [\"a:1\"]\nconcurrency = { queue = 1 }", "3:15", "has no `requests`", ""),
+    ("[service.m]\nendpoints = [\"a:1\"]\nconcurrency = { requests = 0 }", "3:28", "out of range", ""),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\nconcurrency = { requests = 4, each = 2 }",
+        "3:31",
+        "`each` does nothing without `by`",
+        "claim:sub",
+    ),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\nconcurrency = { requests = 4, by = \"path:model\" }",
+        "3:36",
+        "a service sees requests of several routes",
+        "claim:NAME",
+    ),
     ("[service.m]\nendpoints = [\"a:1\"]\nhealth = { type = \"udp\" }", "3:19", "is none of \"http\"", ""),
     (
         "[service.m]\nendpoints = [\"a:1\"]\nhealth = { type = \"tcp\", path = \"/\" }",

@@ -57,6 +57,7 @@ fn every_default() -> String {
                 && !section.path.starts_with("limit.")
                 && !section.path.ends_with(".health")
                 && !section.path.ends_with(".breaker")
+                && !section.path.ends_with(".concurrency")
         })
     {
         if !section.path.is_empty() {

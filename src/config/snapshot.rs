@@ -17,7 +17,9 @@ use crate::config::tls::{EndpointTls, ListenerTls, TlsFile};
 use crate::http::h1_body::ChunkLimits;
 use crate::http::head::HeadLimits;
 use crate::policy::breaker::{Breaker, BreakerPolicy};
+use crate::policy::concurrency::Places;
 use crate::policy::identity::Auth;
+use crate::proxy::concurrency::Concurrency;
 use crate::proxy::limits::Limit;
 use crate::proxy::route::RouteTable;
 #[cfg(debug_assertions)]
@@ -310,6 +312,8 @@ pub struct Service {
     pub timeouts: UpstreamTimeouts,
     pub retry: RetryPolicy,
     pub health: HealthPolicy,
+    /// How many requests it has at once.
+    pub concurrency: Option<Arc<Concurrency>>,
     /// What connections to endpoints begin with.
     pub proxy_protocol: Option<ProxyVersion>,
     /// Carried over reloads by service name.
@@ -331,6 +335,7 @@ pub struct ServiceState {
     /// Held by who ejects an endpoint.
     pub ejections: Mutex<()>,
     pub breaker: Breaker,
+    pub places: Places,
 }
 
 #[derive(Debug)]

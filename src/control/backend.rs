@@ -131,7 +131,16 @@ fn shown(service: &Service, now: Millis) -> Value {
             "rejected": breaker.rejected_total.load(Relaxed),
         })
     });
-    json!({ "name": &*service.name, "breaker": breaker, "endpoints": endpoints.collect::<Vec<_>>() })
+    let concurrency = service.concurrency.as_ref().map(|concurrency| {
+        let (taken, waiting) = service.state.places.counts();
+        json!({
+            "requests": taken,
+            "most": concurrency.room.requests_max,
+            "waiting": waiting,
+            "refused": service.state.places.refused_total.load(Relaxed),
+        })
+    });
+    json!({ "name": &*service.name, "breaker": breaker, "concurrency": concurrency, "endpoints": endpoints.collect::<Vec<_>>() })
 }
 
 /// Takes all addresses of an endpoint out, or back in; false if the service has none of this name.

@@ -10,8 +10,8 @@ use crate::observe::histogram::{BUCKETS_SECONDS, LatencyTotal};
 use crate::observe::names::{Names, OTHER};
 use crate::observe::process::ProcessStats;
 use crate::observe::report::{
-    BreakerReport, ConnectionCounts, CoreReport, EndpointCounts, EndpointReport, Handshake, LimitReport,
-    RequestCounts, SeriesId, ServiceReport, SharedReport, Totals,
+    BreakerReport, ConcurrencyReport, ConnectionCounts, CoreReport, EndpointCounts, EndpointReport,
+    Handshake, LimitReport, RequestCounts, SeriesId, ServiceReport, SharedReport, Totals,
 };
 use crate::observe::tcp::TcpCounts;
 use crate::observe::udp::{Dropped, FlowEnd, Traffic, UdpCounts};
@@ -70,6 +70,7 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     requests(&mut page, &totals, scrape.names);
     endpoints(&mut page, &totals, scrape);
     breakers(&mut page, scrape.shared);
+    concurrency(&mut page, scrape.shared);
     upstream(&mut page, &totals, scrape.shared);
     latencies(&mut page, totals, scrape.names);
     limits(&mut page, &scrape.shared.limits);
@@ -450,6 +451,22 @@ fn breakers(page: &mut Page, shared: &SharedReport) {
     all(page, |breaker| breaker.opened_total);
     page.counter("tidegate_breaker_rejected_total", "Requests that the breaker answered.");
     all(page, |breaker| breaker.rejected_total);
+}
+
+fn concurrency(page: &mut Page, shared: &SharedReport) {
+    let bounded = || shared.services.iter().filter_map(|service| Some((&service.name, service.concurrency?)));
+    let all = |page: &mut Page, value: fn(&ConcurrencyReport) -> u64| {
+        bounded().for_each(|(name, report)| page.sample(&[("service", name)], value(&report)));
+    };
+    page.gauge("tidegate_service_places_taken", "Requests that have a place at their service now.");
+    all(page, |report| u64::from(report.taken));
+    page.gauge("tidegate_service_waiting", "Requests that wait for a place now.");
+    all(page, |report| u64::from(report.waiting));
+    page.counter(
+        "tidegate_service_queue_refused_total",
+        "Requests that found no place in line, or had to make room there for another tenant's.",
+    );
+    all(page, |report| report.refused_total);
 }
 
 fn upstream(page: &mut Page, totals: &Totals, shared: &SharedReport) {

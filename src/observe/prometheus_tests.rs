@@ -11,7 +11,7 @@ use super::*;
 use crate::config::snapshot::StableId;
 use crate::observe::metrics::{CoreMetrics, Outcome};
 use crate::observe::names::{EndpointName, REMOVED};
-use crate::observe::report::{BreakerReport, CanaryReport, EndpointReport};
+use crate::observe::report::{BreakerReport, CanaryReport, ConcurrencyReport, EndpointReport};
 use crate::policy::breaker::State;
 
 const ODD: &str = "a\\b\"c\nd é";
@@ -35,8 +35,10 @@ fn shared() -> SharedReport {
         checks_total: 9,
         failed_checks_total: 1,
     }];
+    let concurrency = Some(ConcurrencyReport { taken: 4, waiting: 2, refused_total: 5 });
     let breaker = Some(BreakerReport { state: State::Open, rejected_total: 8, opened_total: 1 });
-    let service = ServiceReport { name, retries_total: 3, retries_refused_total: 1, breaker, endpoints };
+    let service =
+        ServiceReport { name, retries_total: 3, retries_refused_total: 1, breaker, concurrency, endpoints };
     SharedReport {
         generation: 4,
         services: vec![service],

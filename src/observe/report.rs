@@ -235,7 +235,15 @@ pub struct ServiceReport {
     pub retries_refused_total: u64,
     /// If it has one.
     pub breaker: Option<BreakerReport>,
+    pub concurrency: Option<ConcurrencyReport>,
     pub endpoints: Vec<EndpointReport>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct ConcurrencyReport {
+    pub taken: u32,
+    pub waiting: u32,
+    pub refused_total: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -303,7 +311,13 @@ impl ServiceReport {
             rejected_total: service.state.breaker.rejected_total.load(Relaxed),
             opened_total: service.state.breaker.opened_total.load(Relaxed),
         });
+        let concurrency = service.concurrency.as_ref().map(|_| {
+            let (taken, waiting) = service.state.places.counts();
+            let refused_total = service.state.places.refused_total.load(Relaxed);
+            ConcurrencyReport { taken, waiting, refused_total }
+        });
         ServiceReport {
+            concurrency,
             name: service.name.clone(),
             retries_total: service.state.retries_total.load(Relaxed),
             retries_refused_total: service.state.retries_refused_total.load(Relaxed),

@@ -1,9 +1,10 @@
 //! What is decided about a request before it is sent on: who asks (`identity`, by `jwt` and `claims`), and how often anybody
-//! may (`rate_limit`). Decides, and does no I/O.
+//! may (`rate_limit`), and how many at once (`concurrency`). Decides, and does no I/O.
 
 pub mod api_key;
 pub mod breaker;
 pub mod claims;
+pub mod concurrency;
 pub mod identity;
 pub mod jwt;
 pub mod rate_limit;

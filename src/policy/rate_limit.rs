@@ -95,13 +95,21 @@ const TIME: u64 = BUSY - 1;
 pub struct Key(DefaultHasher);
 
 impl Key {
+    pub fn new(seed: &RandomState) -> Key {
+        Key(seed.build_hasher())
+    }
+
     pub fn part(&mut self, bytes: &[u8]) {
         self.0.write_usize(bytes.len());
         self.0.write(bytes);
     }
 
     pub fn ticket(self) -> Ticket {
-        Ticket { hash: self.0.finish().max(1) }
+        Ticket { hash: self.finish().max(1) }
+    }
+
+    pub fn finish(self) -> u64 {
+        self.0.finish()
     }
 }
 
@@ -129,7 +137,7 @@ impl Buckets {
 
     /// Of a key in parts: no two lists of parts are the same key.
     pub fn key(&self) -> Key {
-        Key(self.seed.build_hasher())
+        Key::new(&self.seed)
     }
 
     /// Takes a token from the key's bucket. `now_nanos`: of any clock that does not go back.

@@ -17,6 +17,7 @@ use super::balance::{self, Chosen, Upstream};
 use super::body::{Outgoing, Progress, Replay, Uplink, Upload, Whole};
 use super::bounds::Bounds;
 use super::client::{After, Bound, Client};
+use super::concurrency::{self, Entry};
 use super::deadline::{Deadline, supervised};
 use super::end::End;
 use super::exchange::Exchange;
@@ -71,6 +72,12 @@ pub async fn forward<R: Room>(
         None => by_route,
     };
     client.deadline.bound_request(bound);
+    let _place = match concurrency::enter(exchange, &service, routed.rule())? {
+        Entry::None => None,
+        Entry::Held(place) => Some(place),
+        // Apart, since most requests wait for nobody.
+        Entry::Wait(line) => Some(Box::pin(line.wait(client)).await?),
+    };
     let trial = Trial::begin(exchange, &service, &routed)?;
     let (mut tries, replay) = (Tries::default(), Replay::default());
     let mut routed = Some(routed);

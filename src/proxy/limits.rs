@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::error::{Error, Kind};
-use crate::policy::rate_limit::{Buckets, Rate, Refused, Ticket};
+use crate::policy::rate_limit::{Buckets, Key, Rate, Refused, Ticket};
 use crate::runtime::clock::nanos;
 
 use super::exchange::Exchange;
@@ -66,28 +66,39 @@ pub fn admit(exchange: &Exchange, rule: &Route) -> Result<(), Error> {
 impl Limit {
     fn ticket(&self, values: &Values<'_>, client: IpAddr, scratch: &mut Vec<u8>) -> Ticket {
         let mut key = self.buckets.key();
-        for source in &self.key {
-            match (source, client) {
-                (Source::ClientIp, IpAddr::V4(address)) => key.part(&address.octets()),
-                // Who has an address of IPv6 has 2^64 of them.
-                (Source::ClientIp, IpAddr::V6(address)) => key.part(&address.octets()[..8]),
-                _ => {
-                    scratch.clear();
-                    // What is missing is empty: all who lack it share a bucket.
-                    values.write(source, scratch);
-                    if is_written_freely(source) {
-                        scratch.make_ascii_lowercase();
-                    }
-                    key.part(scratch);
-                }
-            }
-        }
+        write_key(&self.key, values, client, scratch, &mut key);
         key.ticket()
     }
 
     fn exceeded(&self, refused: Refused) -> Error {
         let exceeded = Exceeded { name: self.name.clone(), rate: self.rate, refused };
         Error::with_source(Kind::RateLimited, exceeded)
+    }
+}
+
+/// Who asks, as far as these sources tell requests apart. `scratch` is room for their values.
+pub fn write_key(
+    sources: &[Source],
+    values: &Values<'_>,
+    client: IpAddr,
+    scratch: &mut Vec<u8>,
+    key: &mut Key,
+) {
+    for source in sources {
+        match (source, client) {
+            (Source::ClientIp, IpAddr::V4(address)) => key.part(&address.octets()),
+            // Who has an address of IPv6 has 2^64 of them.
+            (Source::ClientIp, IpAddr::V6(address)) => key.part(&address.octets()[..8]),
+            _ => {
+                scratch.clear();
+                // What is missing is empty: all who lack it are one.
+                values.write(source, scratch);
+                if is_written_freely(source) {
+                    scratch.make_ascii_lowercase();
+                }
+                key.part(scratch);
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ pub mod body;
 pub mod bounds;
 pub mod canary;
 pub mod client;
+pub mod concurrency;
 pub mod cors;
 pub mod deadline;
 pub mod end;

@@ -6,7 +6,7 @@ use super::exchange::Exchange;
 use super::forward::Room;
 use super::rule::Action;
 use super::{body, cors, forward, grpc, identify, limits, problem, respond, routed, transform};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Stage};
 
 /// Serves the request whose head has been read. The exchange's drop observes whatever happens here.
 pub async fn handle<R: Room>(exchange: &mut Exchange, client: &mut Client) -> After {
@@ -40,7 +40,14 @@ async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<Af
         return Err(error);
     }
     match &routed.rule().action {
-        Action::Forward(_) => forward::forward::<R>(exchange, client, routed, upload).await,
+        Action::Forward(_) => {
+            let result = forward::forward::<R>(exchange, client, routed, upload).await;
+            // Nobody has taken a byte of its body.
+            if result.as_ref().is_err_and(|error| error.kind.stage() == Stage::Admit) {
+                body::skip(exchange, client, upload);
+            }
+            result
+        }
         Action::Redirect { status, location } => {
             respond::redirect(exchange, client, routed.rule(), *status, location).await
         }

@@ -4,6 +4,7 @@
 use crate::error::{Error, Fault, Kind};
 
 use super::client::{After, Client};
+use super::concurrency::Full;
 use super::exchange::Exchange;
 use super::fault::Resting;
 use super::grpc;
@@ -50,6 +51,9 @@ pub fn fields(error: &Error) -> Vec<u8> {
     }
     if let Some(exceeded) = source.downcast_ref::<Exceeded>() {
         exceeded.fields(&mut lines);
+    }
+    if source.is::<Full>() {
+        Full::fields(&mut lines);
     }
     if let Some(resting) = source.downcast_ref::<Resting>() {
         resting.fields(&mut lines);

@@ -27,6 +27,7 @@ use super::complaints::Complaints;
 use super::peers::Peers;
 use super::timer::{Timer, Timers};
 use super::turns::{Gate, Turns};
+use super::waiters::Waiters;
 
 /// One request's hold on the configuration: the core's own reference count, so that cores do not contend for
 /// the `Arc`'s.
@@ -76,6 +77,8 @@ pub struct Core {
     pub metrics: CoreMetrics,
     pub log: AccessLog,
     pub request_ids: RequestIds,
+    /// Tasks that other cores may wake.
+    pub waiters: Waiters,
     /// Tokens that were believed.
     pub verified: RefCell<Verified>,
     /// Per service, by stable id: random numbers and the round-robin position.
@@ -133,6 +136,7 @@ impl Core {
             metrics: CoreMetrics::new(id),
             log,
             request_ids: RequestIds::new(id),
+            waiters: Waiters::default(),
             verified: RefCell::default(),
             picks: RefCell::default(),
             request_fields: Recycled::default(),

@@ -14,4 +14,5 @@ pub mod panics;
 pub mod peers;
 pub mod timer;
 pub mod turns;
+pub mod waiters;
 pub mod worker;

@@ -134,6 +134,11 @@ impl Peers {
         }
     }
 
+    /// Wakes a task of another worker, unless that one is stuck.
+    pub fn wake(&self, worker: usize, slot: u32) {
+        let _ = self.mailboxes[worker].send(Letter::Wake { slot });
+    }
+
     /// The worker that should have one more connection rather than this one.
     fn lighter(&self, now: Instant) -> Option<usize> {
         let now_ms = self.workers.ms(now);

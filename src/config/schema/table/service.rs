@@ -126,6 +126,28 @@ pub const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        path: "service.*.concurrency",
+        header: "service.NAME.concurrency = { ... }",
+        doc: "How many requests the service has at once, from all workers together; others wait in line, and tenants take turns. See [limits](limits.md#at-once).",
+        keys: &[
+            key("requests", "1 to 1000000", "required", "At once."),
+            key(
+                "by",
+                "text or list",
+                "[]",
+                "Who a tenant is, as the `key` of a limit: `\"claim:sub\"`, `\"header:NAME\"`, `\"client\"`.",
+            ),
+            key("each", "1 to 1000000", "none", "At once of one tenant."),
+            key(
+                "queue",
+                "0 to 100000",
+                "100",
+                "How many wait. In a full line the last of the tenant of whom most wait makes room for others; else 503, and 429 for who has all that `each` allows.",
+            ),
+            key("wait", "duration", "\"10s\"", "How long; then 503."),
+        ],
+    },
+    Section {
         path: "service.*.breaker",
         header: "service.NAME.breaker = { ... }",
         doc: "Spares a service most of whose requests fail. `breaker = \"adaptive\"` has all of these defaults.",
