@@ -173,6 +173,7 @@ fn table(shape: Shape, size: usize) -> RouteTable {
         allow: Vec::new(),
         limits: Vec::new(),
         canary: None,
+        injection: None,
         cors: None,
     };
     RouteTable::new((0..size).map(route).collect())

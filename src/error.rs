@@ -100,6 +100,8 @@ kinds! {
     NoBuffers, 503, "no_buffers", Gateway, Admit, "the gateway has no buffer left for another request";
     /// RLIMIT_NOFILE is reached.
     NoDescriptors, 503, "no_descriptors", Gateway, Forward, "the gateway has no file descriptor left to reach the upstream with";
+    /// A route's `fault`, whose status is its own (`Injected`).
+    FaultInjected, 503, "fault_injected", Gateway, Admit, "this error was injected on purpose";
     NoEndpoint, 503, "no_endpoint", Upstream, Balance, "the service has no endpoint that may be sent this request";
     ConnectFailed, 502, "connect_failed", Upstream, Forward, "the upstream could not be connected";
     ConnectTimeout, 504, "connect_timeout", Upstream, Forward, "the upstream did not accept a connection in time";
@@ -138,12 +140,30 @@ impl Error {
         Error { kind, sent: Sent::Nothing, source: Some(source.into()) }
     }
 
+    /// The status code sent to the client, or logged where none can be sent any more.
+    pub fn status(&self) -> u16 {
+        let injected = self.source.as_ref().and_then(|source| source.downcast_ref::<Injected>());
+        injected.map_or(self.kind.status(), |Injected(status)| *status)
+    }
+
     /// Marks that bytes of the request may have reached an upstream.
     pub fn after_sending(mut self) -> Self {
         self.sent = Sent::Something;
         self
     }
 }
+
+/// The status of an error that a config asks for.
+#[derive(Debug)]
+pub struct Injected(pub u16);
+
+impl fmt::Display for Injected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "status {}", self.0)
+    }
+}
+
+impl std::error::Error for Injected {}
 
 impl From<Kind> for Error {
     fn from(kind: Kind) -> Self {

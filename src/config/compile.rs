@@ -268,6 +268,7 @@ impl Lookup<'_> {
         };
         Some(Route {
             canary,
+            injection: entry.injection,
             id: registry.route(&name),
             name,
             conditions,

@@ -16,6 +16,7 @@ use crate::config::reader::{Located, Section};
 use crate::config::value::{self, DURATION_MAX, Parsed, shown};
 use crate::policy::rollback::RollbackPolicy;
 use crate::proxy::cors::{Cors, Origin};
+use crate::proxy::injection::Injection;
 use crate::proxy::limits::LIMITS_MAX;
 use crate::proxy::rule::{Conditions, FieldMatch, HeaderEdits, PathMatch, Rewrite, Segment};
 use crate::proxy::template::{Source, Template};
@@ -45,6 +46,7 @@ pub struct RouteEntry<'a> {
     pub allow: Vec<FieldMatch>,
     pub limits: Vec<Located<&'a str>>,
     pub canary: Option<CanaryEntry<'a>>,
+    pub injection: Option<Box<Injection>>,
 }
 
 #[derive(Debug)]
@@ -109,6 +111,7 @@ fn route<'a>(section: &Section<'a>) -> RouteEntry<'a> {
         allow: section.table("allow").map(|table| field_matches(&table, false)).unwrap_or_default(),
         limits: limits(section),
         canary: section.table("canary").map(|table| canary(&table)),
+        injection: section.table("fault").map(|table| Box::new(injection(&table))),
         conditions,
     };
     refuse_useless(section, &route);
@@ -129,6 +132,27 @@ fn canary<'a>(table: &Section<'a>) -> CanaryEntry<'a> {
             errors: table.value("errors", factor),
             latency: table.value("latency", factor),
         }),
+    }
+}
+
+fn injection(table: &Section<'_>) -> Injection {
+    let delay = table.optional("delay", value::duration).map(|found| found.value);
+    let abort = table.optional("abort", value::integer(400..=599)).map(|found| found.value as u16);
+    for (key, of) in [("delay_percent", "delay"), ("abort_percent", "abort")] {
+        if table.has(key) && !table.has(of) {
+            let problem = Problem::new(format!("`{key}` does nothing without `{of}`"));
+            table.error(table.key_span(key), key, problem.help(format!("add `{of}`, or remove this")));
+        }
+    }
+    if !["delay", "abort", "delay_percent", "abort_percent"].into_iter().any(|key| table.has(key)) {
+        let problem = Problem::new("this fault does nothing");
+        let help = "add `delay = \"200ms\"` or `abort = 503`";
+        table.report().absent(table.span(), "route.fault", problem.help(help));
+    }
+    Injection {
+        headers: table.table("header").map(|headers| field_matches(&headers, true)).unwrap_or_default(),
+        delay: delay.map(|delay| (delay, table.value("delay_percent", millionths))),
+        abort: abort.map(|status| (status, table.value("abort_percent", millionths))),
     }
 }
 
@@ -460,7 +484,9 @@ fn refuse_useless(section: &Section<'_>, route: &RouteEntry<'_>) {
     if !matches!(route.action, Some(ActionEntry::Redirect { .. } | ActionEntry::Respond { .. })) {
         return;
     }
-    for key in ["canary", "rewrite", "request_headers", "timeout", "first_byte_timeout", "idle_timeout"] {
+    for key in
+        ["canary", "fault", "rewrite", "request_headers", "timeout", "first_byte_timeout", "idle_timeout"]
+    {
         if section.has(key) {
             let problem = Problem::new(format!("`{key}` does nothing in a route that answers by itself"));
             section.error(

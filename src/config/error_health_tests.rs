@@ -41,6 +41,24 @@ const HEALTH: &[Case] = &[
         "a service sees requests of several routes",
         "claim:NAME",
     ),
+    (
+        "[[route]]\nto = \"m\"\nfault = {}\n[service.m]\nendpoints = [\"a:1\"]",
+        "3:9",
+        "this fault does nothing",
+        "abort",
+    ),
+    (
+        "[[route]]\nto = \"m\"\nfault = { delay_percent = 5, abort = 500 }\n[service.m]\nendpoints = [\"a:1\"]",
+        "3:11",
+        "`delay_percent` does nothing without `delay`",
+        "add `delay`",
+    ),
+    (
+        "[[route]]\nto = \"m\"\nfault = { abort = 200 }\n[service.m]\nendpoints = [\"a:1\"]",
+        "3:19",
+        "out of range",
+        "",
+    ),
     ("[service.m]\nendpoints = [\"a:1\"]\nhealth = { type = \"udp\" }", "3:19", "is none of \"http\"", ""),
     (
         "[service.m]\nendpoints = [\"a:1\"]\nhealth = { type = \"tcp\", path = \"/\" }",

@@ -37,6 +37,7 @@ pub struct CoreMetrics {
     lateness: RefCell<Latency>,
     spliced_bytes_total: Cell<u64>,
     panics_total: Cell<u64>,
+    faults_injected_total: Cell<u64>,
     pub tcp: TcpTable,
     pub udp: UdpListeners,
 }
@@ -87,6 +88,7 @@ impl CoreMetrics {
             lateness: RefCell::default(),
             spliced_bytes_total: Cell::new(0),
             panics_total: Cell::new(0),
+            faults_injected_total: Cell::new(0),
             tcp: TcpTable::default(),
             udp: UdpListeners::default(),
         }
@@ -230,6 +232,11 @@ impl CoreMetrics {
         self.spliced_bytes_total.set(self.spliced_bytes_total.get() + bytes);
     }
 
+    /// A request was delayed, or ended, on purpose.
+    pub fn fault_injected(&self) {
+        increment(&self.faults_injected_total);
+    }
+
     /// A task of this core panicked and was contained.
     pub fn panicked(&self) {
         increment(&self.panics_total);
@@ -256,6 +263,7 @@ impl CoreMetrics {
             lateness: self.lateness.borrow().clone(),
             spliced_bytes_total: self.spliced_bytes_total.get(),
             panics_total: self.panics_total.get(),
+            faults_injected_total: self.faults_injected_total.get(),
             tcp: self.tcp.report(),
             udp: self.udp.report(),
         }

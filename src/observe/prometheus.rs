@@ -163,6 +163,8 @@ fn workers(page: &mut Page, scrape: &Scrape<'_>) {
     page.sample(&[], scrape.gateway.pipes_open);
     page.counter("tidegate_panics_total", "Tasks that panicked and were contained.");
     page.sample(&[], scrape.cores.iter().map(|core| core.panics_total).sum::<u64>());
+    page.counter("tidegate_faults_injected_total", "Delays and errors that routes have injected on purpose.");
+    page.sample(&[], scrape.cores.iter().map(|core| core.faults_injected_total).sum::<u64>());
 }
 
 /// How promptly the workers turn to what is ready.

@@ -44,6 +44,7 @@ pub struct CoreReport {
     pub lateness: Latency,
     pub spliced_bytes_total: u64,
     pub panics_total: u64,
+    pub faults_injected_total: u64,
     pub tcp: Vec<TcpReport>,
     pub udp: Vec<(Box<str>, UdpCounts)>,
 }

@@ -194,7 +194,7 @@ fn status_lines(error: &Error, out: &mut Vec<u8>) {
     let status = match (error.kind, reset) {
         (_, Some(reset)) => Status::of_reset(reset.0),
         (Kind::MessageTooLarge, _) => Status::ResourceExhausted,
-        (kind, _) => Status::of_http(kind.status()),
+        _ => Status::of_http(error.status()),
     };
     field(out, b"grpc-status", (status as u8).to_string().as_bytes());
     out.extend_from_slice(b"grpc-message: ");

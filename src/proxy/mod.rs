@@ -16,6 +16,7 @@ pub mod forward;
 pub mod grpc;
 pub mod http2;
 pub mod identify;
+pub mod injection;
 pub mod input;
 pub mod known;
 pub mod l4;

@@ -5,7 +5,7 @@ use super::client::{After, Client};
 use super::exchange::Exchange;
 use super::forward::Room;
 use super::rule::Action;
-use super::{body, cors, forward, grpc, identify, limits, problem, respond, routed, transform};
+use super::{body, cors, forward, grpc, identify, injection, limits, problem, respond, routed, transform};
 use crate::error::{Error, Kind, Stage};
 
 /// Serves the request whose head has been read. The exchange's drop observes whatever happens here.
@@ -41,6 +41,12 @@ async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<Af
     }
     match &routed.rule().action {
         Action::Forward(_) => {
+            if routed.rule().injection.is_some()
+                && let Err(error) = Box::pin(injection::inject(exchange, client, &routed)).await
+            {
+                body::skip(exchange, client, upload);
+                return Err(error);
+            }
             let result = forward::forward::<R>(exchange, client, routed, upload).await;
             // Nobody has taken a byte of its body.
             if result.as_ref().is_err_and(|error| error.kind.stage() == Stage::Admit) {

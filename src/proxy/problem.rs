@@ -28,8 +28,9 @@ pub async fn answer(exchange: &Exchange, client: &mut Client, error: Error) -> A
         }
         return After::Abort;
     }
-    exchange.facts.status.set(kind.status());
-    if kind.status() == Kind::ClientClosed.status() {
+    let status = error.status();
+    exchange.facts.status.set(status);
+    if status == Kind::ClientClosed.status() {
         return After::Abort;
     }
     if exchange.call.is_some() {
@@ -37,8 +38,7 @@ pub async fn answer(exchange: &Exchange, client: &mut Client, error: Error) -> A
     }
     let body = document(kind, &error, exchange.id.as_str());
     let sent =
-        respond::send(exchange, client, kind.status(), "application/problem+json", &fields(&error), &body)
-            .await;
+        respond::send(exchange, client, status, "application/problem+json", &fields(&error), &body).await;
     sent.unwrap_or(After::Abort)
 }
 
@@ -69,8 +69,8 @@ fn document(kind: Kind, error: &Error, request_id: &str) -> Vec<u8> {
     };
     let document = serde_json::json!({
         "type": format!("urn:tidegate:error:{}", kind.word()),
-        "title": status::reason(kind.status()),
-        "status": kind.status(),
+        "title": status::reason(error.status()),
+        "status": error.status(),
         "detail": detail,
         "instance": request_id,
     });

@@ -72,6 +72,7 @@ fn route(conditions: Conditions) -> Route {
         allow: Vec::new(),
         limits: Vec::new(),
         canary: None,
+        injection: None,
         cors: None,
     }
 }

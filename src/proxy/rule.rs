@@ -9,6 +9,7 @@ use regex::bytes::Regex;
 use crate::config::snapshot::{AuthId, ServiceId, StableId, UpstreamTimeouts};
 use crate::proxy::canary::Canary;
 use crate::proxy::cors::Cors;
+use crate::proxy::injection::Injection;
 use crate::proxy::limits::Limit;
 use crate::proxy::template::Template;
 
@@ -31,6 +32,8 @@ pub struct Route {
     /// Each has to have a token for a request.
     pub limits: Vec<Arc<Limit>>,
     pub canary: Option<Box<Canary>>,
+    /// Faults on purpose.
+    pub injection: Option<Box<Injection>>,
     pub body_bytes_max: u64,
     pub message_bytes_max: u64,
     /// What pages of other origins may ask. `None`: nothing is said of it.

@@ -114,6 +114,23 @@ pub const SECTIONS: &[Section] = &[
         keys: &[key("*", "text or boolean", "none", "As in `match`.")],
     },
     Section {
+        path: "route.fault",
+        header: "route.fault = { ... }",
+        doc: "Faults on purpose, to see how clients take them: requests that no endpoint hears of, or late. See [failures](failures.md#on-purpose).",
+        keys: &[
+            key("delay", "duration", "none", "For so long a request waits before it is sent."),
+            key("delay_percent", "0 to 100", "100", "How many wait, to four decimals."),
+            key("abort", "400 to 599", "none", "The status that a request is answered with."),
+            key("abort_percent", "0 to 100", "100", "How many are, to four decimals."),
+        ],
+    },
+    Section {
+        path: "route.fault.header",
+        header: "route.fault.header = { NAME = ... }",
+        doc: "Only requests of which all of these hold.",
+        keys: &[key("*", "text or boolean", "none", "As in `match`.")],
+    },
+    Section {
         path: "route.cors",
         header: "route.cors = { ... }",
         doc: "What pages of other origins may ask. Preflights for the route's methods are answered by the gateway; an endpoint's own `access-control-*` fields are replaced.",
