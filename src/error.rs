@@ -88,6 +88,8 @@ kinds! {
     NoRoute, 404, "no_route", Client, Route, "no route matches this request";
     NoService, 404, "no_service", Client, Route, "the route names a service that does not exist";
     MethodNotAllowed, 405, "method_not_allowed", Client, Route, "this method is not supported here";
+    /// Those that tokens are verified with have not been fetched yet.
+    KeysUnavailable, 503, "keys_unavailable", Gateway, Authorise, "tokens cannot be verified yet";
     RateLimited, 429, "rate_limited", Client, Admit, "there are more requests than this route allows";
     /// One tenant has as many requests at the service as he may, and as many wait.
     ConcurrencyLimited, 429, "concurrency_limited", Client, Admit, "too many requests at once";

@@ -26,6 +26,7 @@ use crate::config::snapshot::{
 use crate::config::tls::{TlsFile, UpstreamTls};
 use crate::config::value::{HostPort, Place};
 use crate::policy::identity::Auth;
+use crate::policy::jwt::Keys;
 use crate::proxy::canary::Canary;
 use crate::proxy::concurrency::Concurrency;
 use crate::proxy::limits::Limit;
@@ -148,7 +149,7 @@ fn blueprint(document: Document<'_>, tls_files: Vec<TlsFile>, registry: &mut Reg
         service_by_name,
         // One that is wrong has been reported.
         limits: limits.clone(),
-        auths: document.auths.into_iter().filter_map(|entry| entry.auth).collect(),
+        auths: document.auths.into_iter().filter_map(|entry| Some(auth(entry.auth?, registry))).collect(),
         tls_files: tls_files.into(),
     }
 }
@@ -220,6 +221,16 @@ fn limit(entry: LimitEntry<'_>, registry: &mut Registry) -> Option<Arc<Limit>> {
     let name: Arc<str> = entry.name.value.into();
     let buckets = registry.limit(&name, &entry.key, entry.keys_max);
     Some(Arc::new(Limit { name, key: entry.key, rate: entry.rate?, buckets }))
+}
+
+/// Its keys from a URL are those that are known already.
+fn auth(mut auth: Auth, registry: &mut Registry) -> Auth {
+    if let Some(jwt) = &mut auth.jwt
+        && let Some(keys) = jwt.keys.remote()
+    {
+        jwt.keys = Keys::Remote(registry.remote_keys(keys.clone()));
+    }
+    auth
 }
 
 fn names_to_resolve(services: &[ServiceBlueprint]) -> Vec<HostPort> {

@@ -7,12 +7,13 @@ use toml::de::DeValue;
 
 use crate::config::diagnostic::Problem;
 use crate::config::reader::{Located, Section};
+use crate::config::snapshot::HttpVersion;
 use crate::config::snapshot::Secret;
-use crate::config::tls::TlsFile;
-use crate::config::value::{self, Parsed, shown};
+use crate::config::tls::{self, TlsFile};
+use crate::config::value::{self, Parsed, Place, shown};
 use crate::policy::api_key::ApiKeys;
 use crate::policy::identity::Auth;
-use crate::policy::jwt::{Algorithm, Key, KeyError, KeySet, Verifier};
+use crate::policy::jwt::{Algorithm, Key, KeyError, KeySet, Keys, RemoteKeys, Source, Verifier};
 
 #[derive(Debug)]
 pub struct AuthEntry<'a> {
@@ -120,7 +121,7 @@ fn verifier(table: &Section<'_>, directory: &Path) -> Option<Verifier> {
     };
     let (issuers, audiences) = (texts("issuer"), texts("audience"));
     let leeway = table.value("leeway", value::duration).as_secs().try_into().unwrap_or(u32::MAX);
-    let keys = Arc::new(keys(table, directory, algorithm.map(|found| found.value))?);
+    let keys = keys(table, directory, algorithm.map(|found| found.value))?;
     Some(Verifier { keys, issuers, audiences, leeway, required })
 }
 
@@ -143,7 +144,7 @@ fn not_empty(value: &DeValue<'_>) -> Parsed<Box<str>> {
 
 const SOURCES: [&str; 5] = ["secret_file", "secret_env", "secret", "public_key", "jwks"];
 
-fn keys(table: &Section<'_>, directory: &Path, algorithm: Option<Algorithm>) -> Option<KeySet> {
+fn keys(table: &Section<'_>, directory: &Path, algorithm: Option<Algorithm>) -> Option<Keys> {
     let mut written: Vec<&str> = SOURCES.into_iter().filter(|key| table.has(key)).collect();
     written.sort_by_key(|key| table.key_span(key).start);
     if let [first, second, ..] = written[..] {
@@ -155,6 +156,16 @@ fn keys(table: &Section<'_>, directory: &Path, algorithm: Option<Algorithm>) -> 
         let help = "add `secret_file`, `public_key` or `jwks`";
         let problem = Problem::new("nothing says by which key tokens are verified").help(help);
         table.report().absent(table.span(), "auth.jwt", problem);
+    }
+    if table.nodes("jwks").first().is_some_and(|node| is_url(node.get_ref())) {
+        return remote(table, directory, algorithm).map(|keys| Keys::Remote(Arc::new(keys)));
+    }
+    for key in ["refresh", "tls"] {
+        if table.has(key) && !table.misnames(key) {
+            let problem = Problem::new(format!("`{key}` is for keys from a URL"));
+            let help = "write `jwks = \"https://id.example.com/jwks.json\"`, or remove this";
+            table.error(table.key_span(key), key, problem.help(help));
+        }
     }
     let path = |value: &DeValue<'_>| path(value, directory);
     let of_secret = |bytes: &[u8]| Ok(KeySet::one(Key::secret(bytes, algorithm)?, bytes));
@@ -198,15 +209,83 @@ fn keys(table: &Section<'_>, directory: &Path, algorithm: Option<Algorithm>) -> 
             .and_then(|bytes| KeySet::jwks(&bytes, algorithm).map_err(in_file(&found.value)));
         reported(table, "jwks", &found, keys)
     };
-    secret_file().or_else(secret_env).or_else(secret).or_else(public_key).or_else(jwks)
+    secret_file().or_else(secret_env).or_else(secret).or_else(public_key).or_else(jwks).map(Keys::Known)
+}
+
+fn is_url(value: &DeValue<'_>) -> bool {
+    value.as_str().is_some_and(|text| text.contains("://"))
+}
+
+/// Keys that are to be fetched. `None`: something is wrong, and reported.
+fn remote(table: &Section<'_>, directory: &Path, algorithm: Option<Algorithm>) -> Option<RemoteKeys> {
+    let refresh = table.value("refresh", |value| {
+        let refresh = value::duration(value)?;
+        match (1..=86_400).contains(&refresh.as_secs()) {
+            true => Ok(refresh),
+            false => Err(Problem::new("keys are fetched every 1s to 24h").help("write \"5m\"")),
+        }
+    });
+    let found = table.optional("jwks", url)?;
+    let Url { is_secure, authority, place, target } = found.value;
+    let tls = match (is_secure, table.has("tls")) {
+        (true, _) => {
+            let tls = tls::client(&table.table_or_empty("tls"), directory)?;
+            let Some(towards) = tls.towards(&place, HttpVersion::Http1) else {
+                let problem = Problem::new(format!("no certificate can be for \"{authority}\""));
+                table.error(found.span, "jwks", problem);
+                return None;
+            };
+            Some(towards.http)
+        }
+        (false, true) => {
+            let problem = Problem::new("`tls` is for keys from https");
+            table.error(table.key_span("tls"), "tls", problem.help("write \"https://\", or remove this"));
+            return None;
+        }
+        (false, false) => None,
+    };
+    if tls.is_none() && !matches!(&place, Place::Address(address) if address.ip().is_loopback()) {
+        let problem = Problem::new("whoever is on the way can put his own keys in place of these");
+        table.warning(found.span, "jwks", problem.help("fetch them from https"));
+    }
+    let url = table.nodes("jwks").first().and_then(|node| node.get_ref().as_str()).unwrap_or_default().into();
+    Some(RemoteKeys::new(Source { url, place, authority, target, tls, refresh, algorithm }))
+}
+
+struct Url {
+    is_secure: bool,
+    authority: Box<str>,
+    place: Place,
+    /// Path and query.
+    target: Box<str>,
+}
+
+fn url(value: &DeValue<'_>) -> Parsed<Url> {
+    let text = value::text(value)?;
+    let problem = |why: &str| {
+        let problem = Problem::new(format!("\"{}\" cannot be fetched from: {why}", shown(text)));
+        problem.help("write \"https://id.example.com/.well-known/jwks.json\"")
+    };
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| problem("it is no URL"))?;
+    let is_secure = match scheme.to_ascii_lowercase().as_str() {
+        "https" => true,
+        "http" => false,
+        _ => return Err(problem("it is neither http nor https")),
+    };
+    let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if authority.contains('@') || text.contains('#') || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(problem("it has a user, a fragment or letters that no URL has"));
+    }
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let port = if is_secure { 443 } else { 80 };
+    let place = if has_port { authority.to_owned() } else { format!("{authority}:{port}") };
+    let place = value::place(&DeValue::String(place.into())).map_err(|_| problem("it has no host"))?;
+    let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+    Ok(Url { is_secure, authority: authority.into(), place, target: target.into() })
 }
 
 fn path(value: &DeValue<'_>, directory: &Path) -> Parsed<PathBuf> {
     let text = value::text(value)?;
-    if text.starts_with("http://") || text.starts_with("https://") {
-        let problem = Problem::new("keys from a URL are not supported in this version");
-        return Err(problem.help("fetch them into a file; when it changes, it is read again"));
-    }
     match text.is_empty() || text.contains('\0') {
         true => Err(value::wrong_type("a path to a file", value)),
         false => Ok(directory.join(text)),

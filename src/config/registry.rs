@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use crate::config::snapshot::{EndpointState, ServiceState, StableId};
+use crate::policy::jwt::RemoteKeys;
 use crate::policy::rate_limit::Buckets;
 use crate::proxy::canary::Share;
 use crate::proxy::template::Source;
@@ -24,6 +25,7 @@ pub struct Registry {
     endpoint_states: HashMap<(Arc<str>, SocketAddr), Weak<EndpointState>>,
     limits: HashMap<Arc<str>, LimitState>,
     shares: HashMap<Arc<str>, Weak<Share>>,
+    remote_keys: Vec<Weak<RemoteKeys>>,
 }
 
 /// The buckets of a limit, and what they are told apart by.
@@ -72,6 +74,17 @@ impl Registry {
         let share = alive(&mut self.shares, route);
         share.configure(millionths);
         share
+    }
+
+    /// The keys of a source: those that are known already, if it is known.
+    pub fn remote_keys(&mut self, keys: Arc<RemoteKeys>) -> Arc<RemoteKeys> {
+        self.remote_keys.retain(|known| known.strong_count() > 0);
+        let mut known = self.remote_keys.iter().filter_map(Weak::upgrade);
+        if let Some(known) = known.find(|known| known.source.is_same(&keys.source)) {
+            return known;
+        }
+        self.remote_keys.push(Arc::downgrade(&keys));
+        keys
     }
 
     /// Forgets what nobody uses any more. `routes` are the names of the configuration in force; services and

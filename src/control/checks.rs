@@ -57,12 +57,16 @@ impl Task {
 async fn keep(state: &State) {
     let mut tasks: HashMap<StableId, Task> = HashMap::new();
     let room = Rc::new(Semaphore::new(CHECKS_MAX));
+    let mut changed = state.subscribe();
     loop {
+        changed.mark_unchanged();
         let snapshot = state.published.load_full();
         follow(&mut tasks, &snapshot, &room);
         // Not kept while nothing changes: it may be large.
         drop(snapshot);
-        state.changed().await;
+        if changed.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod backend;
 mod background;
 mod checks;
 mod dns;
+mod jwks;
 mod reload;
 mod retired;
 mod signals;

@@ -18,9 +18,9 @@ use crate::observe::{LogWriter, Names};
 use crate::runtime::mailbox::Letter;
 
 use super::background::{Background, Size};
-use super::dns;
 use super::state::State;
 use super::watch::Watched;
+use super::{dns, jwks};
 
 /// A removed listener's sockets are still there for the workers' grace: its port is ours that long.
 const REMOVED_PORT_MEMORY: Duration = Duration::from_secs(5);
@@ -124,6 +124,7 @@ impl Reloader {
             .cloned()
             .collect();
         self.resolutions.extend(dns::resolve(&fresh).await);
+        jwks::fetch_new(blueprint.auths()).await;
         let next = self.snapshot(&blueprint, size).await?;
         let log_error = |error| format!("error: the access log cannot be opened: {error}");
         LogWriter::try_open(&next.settings.access_log).map_err(log_error)?;

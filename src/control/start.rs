@@ -21,7 +21,7 @@ use super::background::Background;
 use super::reload::{self, Reloader};
 use super::signals;
 use super::state::{Command, Phase, State};
-use super::{Failure, checks, dns, watchdog};
+use super::{Failure, checks, dns, jwks, watchdog};
 
 /// Commands waiting for the control loop.
 const COMMANDS_MAX: usize = 16;
@@ -45,6 +45,7 @@ pub async fn start(file: &Path) -> Result<Started, Failure> {
     let settings = blueprint.settings().clone();
     let driver = choose_driver(&settings)?;
     let resolutions = dns::resolve(blueprint.names_to_resolve()).await;
+    jwks::fetch_new(blueprint.auths()).await;
     let snapshot = blueprint.snapshot(None, &mut registry, &resolutions);
 
     let workers = settings.workers.unwrap_or_else(cpus::worker_count);
@@ -67,6 +68,7 @@ pub async fn start(file: &Path) -> Result<Started, Failure> {
     reload::hand_out(&state, groups);
     state.set_phase(Phase::Serving);
     tokio::spawn(watchdog::keep(state.clone()));
+    tokio::spawn(jwks::keep(state.clone()));
     checks::start(state.clone()).map_err(|error| Failure(format!("cannot start a thread: {error}")))?;
     if let Some(listener) = admin {
         tokio::spawn(admin::serve(listener, access, Arc::new(Backend(state.clone()))));

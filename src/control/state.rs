@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::snapshot::Snapshot;
 use crate::observe::{LogWriter, Names};
@@ -41,8 +41,8 @@ pub struct State {
     retired: Mutex<Retired>,
     reloads: Mutex<Reloads>,
     phase: AtomicU8,
-    /// Rung when something else is published.
-    changed: Notify,
+    /// Told when something else is published.
+    changed: watch::Sender<()>,
     pub started_unix_seconds: f64,
 }
 
@@ -76,7 +76,7 @@ impl State {
             retired: Mutex::default(),
             reloads: Mutex::new(Reloads { ok: 0, failed: 0, last_ok: true, accepted_unix_seconds: now }),
             phase: AtomicU8::new(Phase::Starting as u8),
-            changed: Notify::new(),
+            changed: watch::Sender::new(()),
             started_unix_seconds: now,
         }
     }
@@ -87,12 +87,12 @@ impl State {
         let before = self.published.swap(Arc::new(snapshot));
         lock(&self.retired).add(before);
         self.tell_all(|| Letter::Published);
-        self.changed.notify_one();
+        self.changed.send_replace(());
     }
 
-    /// Something else has been published since this was last waited for, by the one who waits.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
+    /// Tells when something else is published.
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Snapshots that nobody has any more, to be freed.

@@ -16,7 +16,7 @@ pub struct Auth {
     pub realm: Arc<str>,
     pub jwt: Option<Verifier>,
     pub api_keys: Option<ApiKeys>,
-    /// Of all that decides about a token; whoever has the same decides the same.
+    /// Of all that decides about a token but its keys; whoever has the same decides the same.
     digest: [u8; 32],
 }
 
@@ -72,14 +72,18 @@ impl Auth {
     }
 
     fn verify(&self, jwt: &Verifier, token: &[u8], now: u64, verified: &mut Verified) -> Identified {
-        let key = digest_of([&self.digest, token]);
-        if let Some(claims) = verified.get(&key, now) {
-            return Ok(claims);
-        }
-        let claims = Arc::new(jwt.verify(token, now).map_err(Unknown::Refused)?);
-        let lasts = claims.expires().ok().flatten().unwrap_or(u64::MAX);
-        verified.put(key, lasts.saturating_add(u64::from(jwt.leeway)), claims.clone());
-        Ok(claims)
+        jwt.keys.with(|keys| {
+            let keys = keys.ok_or(Unknown::Refused(Refusal::NoKeys))?;
+            // What a key that is gone has signed is not found again.
+            let key = digest_of([&self.digest, &keys.digest, token]);
+            if let Some(claims) = verified.get(&key, now) {
+                return Ok(claims);
+            }
+            let claims = Arc::new(jwt.verify_by(keys, token, now).map_err(Unknown::Refused)?);
+            let lasts = claims.expires().ok().flatten().unwrap_or(u64::MAX);
+            verified.put(key, lasts.saturating_add(u64::from(jwt.leeway)), claims.clone());
+            Ok(claims)
+        })
     }
 }
 
@@ -92,7 +96,7 @@ fn values<'f>(
 }
 
 fn digest_of_verifier(jwt: &Verifier) -> [u8; 32] {
-    let mut all = jwt.keys.digest.to_vec();
+    let mut all = Vec::new();
     for list in [&jwt.issuers, &jwt.audiences, &jwt.required] {
         all.extend_from_slice(&(list.len() as u64).to_be_bytes());
         for text in list {
@@ -157,7 +161,7 @@ impl Verified {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::jwt::{Key, KeySet};
+    use crate::policy::jwt::{Key, KeySet, Keys};
 
     #[test]
     fn one_bearer_is_one_token() {
@@ -192,7 +196,7 @@ mod tests {
             let keys = KeySet::one(Key::secret(secret, None).unwrap(), secret);
             let audiences = vec![audience.into()];
             let jwt = Verifier {
-                keys: keys.into(),
+                keys: Keys::Known(keys),
                 issuers: Vec::new(),
                 audiences,
                 leeway: 0,
@@ -200,8 +204,12 @@ mod tests {
             };
             Auth::new("a".into(), Some(jwt), None)
         };
-        assert_eq!(auth(b"1", "x").digest, auth(b"1", "x").digest);
-        assert_ne!(auth(b"1", "x").digest, auth(b"2", "x").digest);
-        assert_ne!(auth(b"1", "x").digest, auth(b"1", "y").digest);
+        let key = |auth: Auth| {
+            let keys = auth.jwt.unwrap().keys.with(|keys| keys.unwrap().digest);
+            digest_of([&auth.digest, &keys])
+        };
+        assert_eq!(key(auth(b"1", "x")), key(auth(b"1", "x")));
+        assert_ne!(key(auth(b"1", "x")), key(auth(b"2", "x")));
+        assert_ne!(key(auth(b"1", "x")), key(auth(b"1", "y")));
     }
 }

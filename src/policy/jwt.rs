@@ -12,8 +12,10 @@ use serde_json::Value;
 use super::claims::{Claims, unique};
 
 pub use keys::{Algorithm, Key, KeyError, KeySet, digest_of};
+pub use remote::{Joined, RemoteKeys, Source};
 
 mod keys;
+mod remote;
 
 /// Longer tokens are not looked at. Heads are no longer than that, either, unless a config says so.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
@@ -23,7 +25,7 @@ const KEYS_TRIED_MAX: usize = 16;
 /// What a token must be to be believed.
 #[derive(Debug)]
 pub struct Verifier {
-    pub keys: Arc<KeySet>,
+    pub keys: Keys,
     /// `iss` must be one of these. Empty: any, or none.
     pub issuers: Vec<Box<str>>,
     /// `aud` must hold one of these. Empty: any, or none.
@@ -34,12 +36,39 @@ pub struct Verifier {
     pub required: Vec<Box<str>>,
 }
 
+/// The keys that tokens may be signed with.
+#[derive(Debug)]
+pub enum Keys {
+    Known(KeySet),
+    /// As far as they have been fetched.
+    Remote(Arc<RemoteKeys>),
+}
+
+impl Keys {
+    /// `None`: they have yet to be fetched.
+    pub fn with<R>(&self, use_it: impl FnOnce(Option<&KeySet>) -> R) -> R {
+        match self {
+            Keys::Known(set) => use_it(Some(set)),
+            Keys::Remote(keys) => keys.with(use_it),
+        }
+    }
+
+    pub fn remote(&self) -> Option<&Arc<RemoteKeys>> {
+        match self {
+            Keys::Known(_) => None,
+            Keys::Remote(keys) => Some(keys),
+        }
+    }
+}
+
 /// Why a token is not believed. In words that its sender may know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     Malformed(&'static str),
     /// No key has the id that it names.
     UnknownKey,
+    /// There are no keys yet.
+    NoKeys,
     /// There is no key for what it says it is signed with.
     Algorithm,
     Signature,
@@ -60,6 +89,9 @@ impl fmt::Display for Refusal {
         match self {
             Refusal::Malformed(what) => write!(f, "the token is malformed: {what}"),
             Refusal::UnknownKey => f.write_str("the token is signed with a key that is not known here"),
+            Refusal::NoKeys => {
+                f.write_str("the keys that tokens are verified with have not been fetched yet")
+            }
             Refusal::Algorithm => f.write_str("the token is signed in a way that no key here is for"),
             Refusal::Signature => f.write_str("the token's signature is wrong"),
             Refusal::Expired => f.write_str("the token has expired"),
@@ -76,8 +108,8 @@ impl fmt::Display for Refusal {
 }
 
 impl Verifier {
-    /// `now`: seconds since 1970.
-    pub fn verify(&self, token: &[u8], now: u64) -> Result<Claims, Refusal> {
+    /// By one of `keys`, which are this verifier's. `now`: seconds since 1970.
+    pub fn verify_by(&self, keys: &KeySet, token: &[u8], now: u64) -> Result<Claims, Refusal> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Refusal::Malformed("it is too long"));
         }
@@ -89,7 +121,7 @@ impl Verifier {
         };
         let signed = &token[..head.len() + 1 + payload.len()];
         let signature = decoded(signature)?;
-        self.check_signature(&object(head)?, signed, &signature)?;
+        check_signature(keys, &object(head)?, signed, &signature)?;
         let claims = Claims::new(object(payload)?);
         self.check_claims(&claims, now)?;
         Ok(claims)
@@ -97,38 +129,15 @@ impl Verifier {
 
     /// A token of these claims by the first key that can sign. Says nothing of whether it would be believed.
     pub fn sign(&self, claims: &Value) -> Option<String> {
-        self.keys.all().find_map(|key| {
+        let by = |key: &Key| {
             let mut head = serde_json::json!({ "alg": key.algorithm.name(), "typ": "JWT" });
             key.id().into_iter().for_each(|id| head["kid"] = id.into());
             let [head, claims] = [&head, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
             let signed = format!("{head}.{claims}");
             let signature = URL_SAFE_NO_PAD.encode(key.sign(signed.as_bytes())?);
             Some(format!("{signed}.{signature}"))
-        })
-    }
-
-    /// The key is chosen by what the head says it is; the algorithm is the key's.
-    fn check_signature(&self, head: &Value, signed: &[u8], signature: &[u8]) -> Result<(), Refusal> {
-        if head.get("crit").is_some() {
-            // RFC 7515 §4.1.11: whoever does not know an extension that matters refuses.
-            return Err(Refusal::Malformed("it has critical extensions"));
-        }
-        let name = head.get("alg").and_then(Value::as_str).ok_or(Refusal::Malformed("it has no alg"))?;
-        let id = match head.get("kid") {
-            None => None,
-            Some(Value::String(id)) => Some(&**id),
-            Some(_) => return Err(Refusal::Malformed("its kid is no text")),
         };
-        let named: Vec<&Key> = self.keys.named(id).collect();
-        if named.is_empty() {
-            return Err(Refusal::UnknownKey);
-        }
-        let mut fitting = named.iter().filter(|key| key.algorithm.name() == name).peekable();
-        if fitting.peek().is_none() {
-            return Err(Refusal::Algorithm);
-        }
-        let is_signed = fitting.take(KEYS_TRIED_MAX).any(|key| key.has_signed(signed, signature));
-        is_signed.then_some(()).ok_or(Refusal::Signature)
+        self.keys.with(|set| set?.all().find_map(by))
     }
 
     fn check_claims(&self, claims: &Claims, now: u64) -> Result<(), Refusal> {
@@ -153,6 +162,30 @@ impl Verifier {
             None => Ok(()),
         }
     }
+}
+
+/// The key is chosen by what the head says it is; the algorithm is the key's.
+fn check_signature(keys: &KeySet, head: &Value, signed: &[u8], signature: &[u8]) -> Result<(), Refusal> {
+    if head.get("crit").is_some() {
+        // RFC 7515 §4.1.11: whoever does not know an extension that matters refuses.
+        return Err(Refusal::Malformed("it has critical extensions"));
+    }
+    let name = head.get("alg").and_then(Value::as_str).ok_or(Refusal::Malformed("it has no alg"))?;
+    let id = match head.get("kid") {
+        None => None,
+        Some(Value::String(id)) => Some(&**id),
+        Some(_) => return Err(Refusal::Malformed("its kid is no text")),
+    };
+    let named: Vec<&Key> = keys.named(id).collect();
+    if named.is_empty() {
+        return Err(Refusal::UnknownKey);
+    }
+    let mut fitting = named.iter().filter(|key| key.algorithm.name() == name).peekable();
+    if fitting.peek().is_none() {
+        return Err(Refusal::Algorithm);
+    }
+    let is_signed = fitting.take(KEYS_TRIED_MAX).any(|key| key.has_signed(signed, signature));
+    is_signed.then_some(()).ok_or(Refusal::Signature)
 }
 
 /// base64url without padding, and nothing that decodes to the same as something else (RFC 7515 §2).

@@ -27,9 +27,15 @@ fn hs256(secret: &[u8]) -> impl FnOnce(&[u8]) -> Vec<u8> {
     move |message| hmac::sign(&key, message).as_ref().to_vec()
 }
 
+impl Verifier {
+    fn verify(&self, token: &[u8], now: u64) -> Result<Claims, Refusal> {
+        self.keys.with(|keys| self.verify_by(keys.unwrap(), token, now))
+    }
+}
+
 fn by(keys: KeySet) -> Verifier {
     Verifier {
-        keys: Arc::new(keys),
+        keys: Keys::Known(keys),
         issuers: Vec::new(),
         audiences: Vec::new(),
         leeway: 30,

@@ -3,16 +3,24 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::task::Poll;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::config::snapshot::AuthId;
+use crate::config::snapshot::{AuthId, Snapshot};
 use crate::error::{Error, Kind};
 use crate::policy::identity::{Identified, Unknown};
+use crate::policy::jwt::{Joined, Refusal, RemoteKeys};
+use crate::runtime::core::Core;
 
+use super::client::Client;
+use super::deadline::supervised;
 use super::exchange::Exchange;
 use super::input::Identity;
 use super::route::claim_holds;
+use super::routed::Routed;
 use super::rule::Route;
 
 /// Who a request is from, in each way that somebody has asked for.
@@ -56,12 +64,73 @@ pub fn authorise(exchange: &Exchange, rule: &Route) -> Result<(), Error> {
     };
     let claims = match exchange.identified(auth) {
         Ok(claims) => claims,
+        Err(Unknown::Refused(Refusal::NoKeys)) => return Err(Kind::KeysUnavailable.into()),
         Err(unknown) => return denied(Kind::Unauthorized, Why::Unknown(unknown)),
     };
     match rule.allow.iter().find(|field| !claim_holds(field, &claims)) {
         Some(field) => denied(Kind::Forbidden, Why::Claim(field.name.clone())),
         None => Ok(()),
     }
+}
+
+/// Whether it takes newer keys to know who asks: they are fetched from a URL, and none of those that are known here is the token's.
+pub fn needs_keys(exchange: &Exchange, routed: Option<&Routed>) -> bool {
+    if let Some(auth) = routed.and_then(|routed| routed.rule().conditions.auth) {
+        let _ = exchange.identified(auth);
+    }
+    let known = exchange.identities.0.borrow();
+    if !known.iter().any(|(_, identified)| lacks_key(identified)) {
+        return false;
+    }
+    exchange.snapshot().is_some_and(|snapshot| lacking(&known, &snapshot).next().is_some())
+}
+
+fn lacks_key(identified: &Identified) -> bool {
+    matches!(identified, Err(Unknown::Refused(Refusal::UnknownKey | Refusal::NoKeys)))
+}
+
+/// The keys from URLs of which none fits.
+fn lacking<'a>(
+    known: &'a [(AuthId, Identified)],
+    snapshot: &'a Snapshot,
+) -> impl Iterator<Item = &'a Arc<RemoteKeys>> {
+    let lacking = known.iter().filter(|(_, identified)| lacks_key(identified));
+    lacking.filter_map(|(auth, _)| snapshot.auth(*auth).jwt.as_ref()?.keys.remote())
+}
+
+/// Longest wait of a request for keys: an attempt that is under way, and the next one.
+const KEYS_WAIT: Duration = Duration::from_secs(10);
+
+/// Has newer keys fetched and waits for them, unless those that are known are new. Afterwards nobody is identified yet.
+pub async fn wait_for_keys(exchange: &mut Exchange, client: &mut Client) -> Result<(), Error> {
+    let Some(snapshot) = exchange.snapshot() else { return Err(Kind::Internal.into()) };
+    let unknown = exchange.identities.0.take();
+    let remote: Vec<Arc<RemoteKeys>> = lacking(&unknown, &snapshot).cloned().collect();
+    let Client { end, deadline, .. } = client;
+    for keys in remote {
+        deadline.start(Kind::KeysUnavailable, KEYS_WAIT);
+        let left = async {
+            end.gone().await;
+            Kind::ClientClosed.into()
+        };
+        match supervised(pin!(newer(&exchange.core, &keys)), pin!(left), deadline).await {
+            // Then it is judged by the keys that there are.
+            Ok(()) | Err(Error { kind: Kind::KeysUnavailable, .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    exchange.core.timers.now();
+    Ok(())
+}
+
+async fn newer(core: &Core, keys: &RemoteKeys) -> Result<(), Error> {
+    let place = core.waiters.place();
+    let Joined::Until(attempts) = keys.join(core.id, place.slot(), core.timers.now()) else { return Ok(()) };
+    poll_fn(|context| {
+        place.set(context.waker());
+        if keys.attempts() >= attempts { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
 }
 
 /// Whoever asks is not let in.

@@ -22,13 +22,21 @@ async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<Af
     transform::normalise_path(exchange)?;
     // A peer that is not trusted names itself neither here nor in what upstreams see.
     transform::adopt_request_id(exchange);
-    let routed = routed::route(exchange)?;
-    if let Some(cors) = &routed.rule().cors {
+    let mut routed = routed::route(exchange);
+    if let Some(cors) = routed.as_ref().ok().and_then(|routed| routed.rule().cors.as_ref()) {
         exchange.cors = cors.fields(exchange);
         if cors::preflight(exchange).is_some() {
             return respond::send(exchange, client, 204, "", b"", b"").await;
         }
     }
+    if identify::needs_keys(exchange, routed.as_ref().ok()) {
+        Box::pin(identify::wait_for_keys(exchange, client)).await?;
+        // Who asks may be somebody else now, for whom there is another route.
+        routed = routed::route(exchange);
+        let cors = routed.as_ref().ok().and_then(|routed| routed.rule().cors.as_ref());
+        exchange.cors = cors.map(|cors| cors.fields(exchange)).unwrap_or_default();
+    }
+    let routed = routed?;
     identify::authorise(exchange, routed.rule())?;
     // Size is judged by what the head says, before a byte of the body is read.
     let upload = body::admit(exchange, client, routed.rule())?;

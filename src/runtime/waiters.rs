@@ -14,7 +14,33 @@ struct Slots {
     free: Vec<u32>,
 }
 
+/// A number, given back when this drops.
+pub struct Place<'w> {
+    waiters: &'w Waiters,
+    slot: u32,
+}
+
+impl Place<'_> {
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    pub fn set(&self, waker: &Waker) {
+        self.waiters.set(self.slot, waker);
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.waiters.free(self.slot);
+    }
+}
+
 impl Waiters {
+    pub fn place(&self) -> Place<'_> {
+        Place { waiters: self, slot: self.register() }
+    }
+
     pub fn register(&self) -> u32 {
         let mut slots = self.0.borrow_mut();
         slots.free.pop().unwrap_or_else(|| {

@@ -351,7 +351,13 @@ const TOP: &[Section] = &[
                 "none",
                 "A public key or certificate in PEM: RSA from 2048 bits, P-256, P-384, P-521 or Ed25519.",
             ),
-            key("jwks", "path", "none", "A JSON Web Key Set; tokens name its keys by `kid`."),
+            key(
+                "jwks",
+                "path or URL",
+                "none",
+                "A JSON Web Key Set; tokens name its keys by `kid`. From a URL it is fetched at the start, every `refresh`, and when a token names a key that is not known.",
+            ),
+            key("refresh", "1s to 24h", "\"5m\"", "How often keys from a URL are fetched."),
             key(
                 "algorithm",
                 "`\"HS256\"` to `\"HS512\"`, `\"RS256\"`, `\"PS256\"`, `\"ES256\"`, ..., `\"EdDSA\"`",
@@ -378,6 +384,12 @@ const TOP: &[Section] = &[
             ),
             key("require", "claim or list", "[\"exp\"]", "Claims that a token must have."),
         ],
+    },
+    Section {
+        path: "auth.*.jwt.tls",
+        header: "auth.NAME.jwt.tls = { ... }",
+        doc: "TLS towards the URL of `jwks`, if that is to be another than with the machine's trust; as `service.NAME.tls`.",
+        keys: service::TLS_KEYS,
     },
     Section {
         path: "auth.*.api_keys",

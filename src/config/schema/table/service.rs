@@ -1,6 +1,6 @@
 //! Owns the part of the list of keys that is of services: where they are, what is spoken with them, and how they take failures.
 
-use crate::config::schema::{Section, key};
+use crate::config::schema::{Key, Section, key};
 
 pub const SECTIONS: &[Section] = &[
     Section {
@@ -183,34 +183,7 @@ pub const SECTIONS: &[Section] = &[
         path: "service.*.tls",
         header: "service.NAME.tls = { ... }",
         doc: "TLS 1.2 and 1.3 towards the endpoints; `{}` is enough where the machine trusts them. `timeouts.connect` bounds connecting and the handshake. A reload reads the files again.",
-        keys: &[
-            key(
-                "roots",
-                "path",
-                "those that the machine trusts",
-                "PEM: the certificates of those who sign the endpoints', or an endpoint's own.",
-            ),
-            key(
-                "server_name",
-                "DNS name or IP address",
-                "the endpoint's host",
-                "What the endpoints are asked for (SNI), and their certificates have to be for.",
-            ),
-            key(
-                "verify",
-                "`true`, `false`",
-                "true",
-                "`false` believes whoever answers: against listeners, not against impostors.",
-            ),
-            key(
-                "certificate",
-                "path",
-                "none",
-                "PEM: our own certificate, for endpoints that ask for one; needs `key`.",
-            ),
-            key("key", "path", "none", "PEM: its private key."),
-            key("min_version", "`\"1.2\"`, `\"1.3\"`", "\"1.2\"", "The oldest version that is spoken."),
-        ],
+        keys: TLS_KEYS,
     },
     Section {
         path: "service.*.timeouts",
@@ -260,4 +233,34 @@ pub const SECTIONS: &[Section] = &[
             key("budget_min", "0 to 1000", "3", "Retries under way that are always allowed."),
         ],
     },
+];
+
+/// Of TLS that we begin.
+pub const TLS_KEYS: &[Key] = &[
+    key(
+        "roots",
+        "path",
+        "those that the machine trusts",
+        "PEM: the certificates of those who sign the endpoints', or an endpoint's own.",
+    ),
+    key(
+        "server_name",
+        "DNS name or IP address",
+        "the endpoint's host",
+        "What the endpoints are asked for (SNI), and their certificates have to be for.",
+    ),
+    key(
+        "verify",
+        "`true`, `false`",
+        "true",
+        "`false` believes whoever answers: against listeners, not against impostors.",
+    ),
+    key(
+        "certificate",
+        "path",
+        "none",
+        "PEM: our own certificate, for endpoints that ask for one; needs `key`.",
+    ),
+    key("key", "path", "none", "PEM: its private key."),
+    key("min_version", "`\"1.2\"`, `\"1.3\"`", "\"1.2\"", "The oldest version that is spoken."),
 ];
