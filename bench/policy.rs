@@ -2,7 +2,6 @@
 //! token, verified anew and remembered. Run: `cargo bench --bench policy`.
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Instant;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -13,7 +12,7 @@ use aws_lc_rs::{hmac, rsa};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tidegate::policy::identity::{Auth, Verified};
-use tidegate::policy::jwt::{KeySet, Verifier};
+use tidegate::policy::jwt::{KeySet, Keys, Verifier};
 use tidegate::policy::rate_limit::{Buckets, Rate};
 
 const ROUNDS: usize = 9;
@@ -27,7 +26,7 @@ fn main() {
     println!("ns per token");
     for (name, keys, token) in tokens() {
         let jwt = Verifier {
-            keys: Arc::new(KeySet::jwks(keys.as_bytes(), None).expect("keys")),
+            keys: Keys::Known(KeySet::jwks(keys.as_bytes(), None).expect("keys")),
             issuers: Vec::new(),
             audiences: vec!["models".into()],
             leeway: 30,

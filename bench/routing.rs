@@ -112,6 +112,12 @@ struct View<'b> {
 }
 
 impl RouteInput for View<'_> {
+    fn content_type(&self) -> Option<&[u8]> {
+        None
+    }
+    fn model(&self) -> Option<&str> {
+        None
+    }
     fn claims(&self, _: AuthId) -> Option<Arc<Claims>> {
         None
     }
@@ -174,6 +180,7 @@ fn table(shape: Shape, size: usize) -> RouteTable {
         limits: Vec::new(),
         canary: None,
         injection: None,
+        takes: Vec::new(),
         cors: None,
     };
     RouteTable::new((0..size).map(route).collect())

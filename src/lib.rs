@@ -22,6 +22,7 @@ pub mod config;
 pub mod control;
 pub mod error;
 pub mod http;
+pub mod inference;
 pub mod net;
 pub mod observe;
 pub mod policy;

@@ -5,12 +5,14 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::config::snapshot::{AuthId, Listener, Snapshot};
 use crate::config::{Registry, Resolutions};
 use crate::control;
 use crate::http::h1_parse::{Progress, parse_request};
 use crate::http::head::{HeadLimits, RequestHead};
+use crate::inference::json_scan::{DEPTH_MAX, Peeked, Rules, Scanner};
 use crate::policy::identity::{Identified, Verified};
 use crate::proxy::identify::now;
 use crate::proxy::input::{Identity, RequestView, Values};
@@ -49,11 +51,13 @@ struct Question {
     file: PathBuf,
     head: Vec<u8>,
     listener: Option<String>,
+    body: Option<Vec<u8>>,
 }
 
 impl Question {
     fn parse(arguments: &[String]) -> Result<Question, String> {
         let (mut file, mut listener, mut headers, mut plain) = (None, None, Vec::new(), Vec::new());
+        let mut body = None;
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             let mut value = || rest.next().cloned().ok_or(format!("`{argument}` needs a value"));
@@ -61,6 +65,7 @@ impl Question {
                 "-c" | "--config" => file = Some(PathBuf::from(value()?)),
                 "-H" | "--header" => headers.push(value()?),
                 "-l" | "--listener" => listener = Some(value()?),
+                "-d" | "--data" => body = Some(body_of(&value()?)?),
                 flag if flag.starts_with('-') => return Err(format!("unknown option `{flag}`")),
                 _ => plain.push(argument.clone()),
             }
@@ -69,7 +74,7 @@ impl Question {
         let [method, url] = plain.as_slice() else {
             return Err("expected METHOD and URL, for example `GET http://localhost/v2/models`".into());
         };
-        Ok(Question { file, head: head_of(method, url, &headers)?, listener })
+        Ok(Question { file, head: head_of(method, url, &headers)?, listener, body })
     }
 
     /// The explanation, and whether a route matched.
@@ -91,9 +96,30 @@ impl Question {
         };
         let first = snapshot.listeners.first().map_or("", |listener| &listener.name);
         let listener = self.listener.as_deref().unwrap_or(first);
+        let model = self.body.as_deref().and_then(|body| model_of(body, &snapshot.peeks));
+        let model = model.as_deref();
         let shown = Shown { snapshot, head: &head, bytes: &self.head };
-        let view = || RequestView { head: &head, bytes: &self.head, path, listener, identity: &shown };
+        let view = || RequestView { head: &head, bytes: &self.head, path, listener, model, identity: &shown };
         Ok(describe(snapshot, &view))
+    }
+}
+
+/// A body as it is written, or `@FILE`.
+fn body_of(text: &str) -> Result<Vec<u8>, String> {
+    match text.strip_prefix('@') {
+        Some(file) => std::fs::read(file).map_err(|error| format!("{file} cannot be read: {error}")),
+        None => Ok(text.as_bytes().to_vec()),
+    }
+}
+
+/// What the gateway would find in a body.
+fn model_of(body: &[u8], name: &Arc<str>) -> Option<String> {
+    let rules = Rules { depth_max: DEPTH_MAX, peek: Some(name.clone()), is_inference: false };
+    let mut scanner = Scanner::new(rules);
+    scanner.push(body).and_then(|()| scanner.finish()).ok()?;
+    match scanner.peeked() {
+        Peeked::Text(model) => Some(model.to_owned()),
+        _ => None,
     }
 }
 

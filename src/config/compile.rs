@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use crate::balance::pick::{Balance, Picker};
 use crate::config::check;
-use crate::config::diagnostic::{Diagnostics, Problem, Report, Source};
+use crate::config::diagnostic::{self, Diagnostics, Problem, Report};
 use crate::config::document::{
     self, Document, EndpointEntry, ListenerEntry, ProtocolWord, ServiceEntry, StartOnly,
 };
@@ -31,7 +31,8 @@ use crate::proxy::canary::Canary;
 use crate::proxy::concurrency::Concurrency;
 use crate::proxy::limits::Limit;
 use crate::proxy::route::RouteTable;
-use crate::proxy::rule::{Action, HostMatch, Route, Target, To};
+use crate::proxy::rule::{Action, HostMatch, Rewrite, Route, Target, To};
+use crate::proxy::template::{Source, Template};
 use crate::runtime::clock::{self, Millis};
 
 /// What became of a file.
@@ -55,7 +56,11 @@ pub struct Blueprint {
     auths: Arc<[Auth]>,
     limits: Arc<[Arc<Limit>]>,
     tls_files: Arc<[TlsFile]>,
+    wants_model: bool,
 }
+
+/// Where requests name their model: OpenAI's, and those that follow it.
+const MODEL: &str = "model";
 
 #[derive(Debug)]
 struct ServiceBlueprint {
@@ -82,7 +87,7 @@ pub const FILE_BYTES_MAX: usize = 64 << 20;
 /// errors leaves it as it was.
 pub fn compile(file: &Path, text: &str, previous: Option<&Snapshot>, registry: &mut Registry) -> Compiled {
     if text.len() > FILE_BYTES_MAX {
-        let report = Report::new(Source::new(file, ""));
+        let report = Report::new(diagnostic::Source::new(file, ""));
         let problem = format!("the file has {} bytes; at most {FILE_BYTES_MAX} are read", text.len());
         report.error(0..1, "", Problem::new(problem));
         return Compiled { blueprint: None, diagnostics: report.finish() };
@@ -138,10 +143,16 @@ fn blueprint(document: Document<'_>, tls_files: Vec<TlsFile>, registry: &mut Reg
     };
     let mut names =
         RouteNames::new(document.routes.iter().filter_map(|route| Some(route.name.as_ref()?.value)));
-    let routes =
+    let routes: Vec<Route> =
         document.routes.into_iter().filter_map(|entry| lookup.route(entry, &mut names, registry)).collect();
+    let wants_model = routes.iter().any(reads_model)
+        || services
+            .iter()
+            .filter_map(|service| service.concurrency.as_ref())
+            .any(|concurrency| concurrency.by.contains(&Source::Model));
     Blueprint {
         settings: document.settings,
+        wants_model,
         routes: Arc::new(RouteTable::new(routes)),
         names_to_resolve: names_to_resolve(&services),
         listeners,
@@ -233,6 +244,33 @@ fn auth(mut auth: Auth, registry: &mut Registry) -> Auth {
     auth
 }
 
+/// Whether something of the route is chosen by the model that a body names.
+fn reads_model(route: &Route) -> bool {
+    let edits = [&route.request_headers, &route.response_headers];
+    let mut templates: Vec<&Template> = edits
+        .iter()
+        .flat_map(|edits| edits.set.iter().chain(&edits.add))
+        .map(|(_, template)| template)
+        .collect();
+    match &route.action {
+        Action::Forward(Target { to: To::Template(template), .. })
+        | Action::Redirect { location: template, .. } => templates.push(template),
+        _ => {}
+    }
+    if let Some(Rewrite::Path(template)) = &route.rewrite {
+        templates.push(template);
+    }
+    let limits = route.limits.iter().flat_map(|limit| &limit.key);
+    let canary = route.canary.iter().filter_map(|canary| canary.by.as_ref());
+    !route.conditions.models.is_empty()
+        || templates
+            .into_iter()
+            .flat_map(Template::sources)
+            .chain(limits)
+            .chain(canary)
+            .any(|source| *source == Source::Model)
+}
+
 fn names_to_resolve(services: &[ServiceBlueprint]) -> Vec<HostPort> {
     let places = services.iter().flat_map(|service| &service.endpoints).map(|endpoint| &endpoint.place);
     let names = places.filter_map(|place| match place {
@@ -292,6 +330,7 @@ impl Lookup<'_> {
             idle_timeout: entry.idle_timeout,
             body_bytes_max: entry.body_bytes_max.unwrap_or(self.body_bytes_max),
             message_bytes_max: entry.message_bytes_max.unwrap_or(self.message_bytes_max),
+            takes: entry.takes,
             cors: entry.cors,
             allow: entry.allow,
             // All of them, or it would let more through than it says.
@@ -370,6 +409,8 @@ impl Blueprint {
             auths: self.auths.clone(),
             limits: self.limits.clone(),
             tls_files: self.tls_files.clone(),
+            wants_model: self.wants_model,
+            peeks: MODEL.into(),
         }
     }
 }

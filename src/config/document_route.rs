@@ -18,6 +18,7 @@ use crate::policy::rollback::RollbackPolicy;
 use crate::proxy::cors::{Cors, Origin};
 use crate::proxy::injection::Injection;
 use crate::proxy::limits::LIMITS_MAX;
+use crate::proxy::media::MediaType;
 use crate::proxy::rule::{Conditions, FieldMatch, HeaderEdits, PathMatch, Rewrite, Segment};
 use crate::proxy::template::{Source, Template};
 
@@ -40,6 +41,7 @@ pub struct RouteEntry<'a> {
     pub idle_timeout: Option<Duration>,
     /// `None`: as `limits.body` says.
     pub body_bytes_max: Option<u64>,
+    pub takes: Vec<MediaType>,
     pub message_bytes_max: Option<u64>,
     pub cors: Option<Box<Cors>>,
     pub auth: Option<Located<&'a str>>,
@@ -103,6 +105,7 @@ fn route<'a>(section: &Section<'a>) -> RouteEntry<'a> {
         first_byte_timeout: section.optional("first_byte_timeout", value::duration).map(|found| found.value),
         idle_timeout: section.optional("idle_timeout", value::duration).map(|found| found.value),
         body_bytes_max: section.optional("body_limit", value::size_or_off).map(|found| found.value),
+        takes: values(section.list("content_types", media_type)),
         message_bytes_max: section
             .optional("response_message_limit", value::size_or_off)
             .map(|found| found.value),
@@ -263,7 +266,7 @@ fn origin(value: &DeValue<'_>) -> Parsed<Origin> {
 }
 
 fn conditions<'a>(table: &Section<'a>) -> (Conditions, Vec<Located<&'a str>>) {
-    for key in ["host", "path", "method", "listener"] {
+    for key in ["host", "path", "method", "listener", "model", "content_type"] {
         if table.has(key) && table.nodes(key).is_empty() {
             let problem = Problem::new(format!("an empty list: no request would match `{key}`"));
             table.error(table.key_span(key), key, problem.help("leave it out to match every request"));
@@ -276,6 +279,8 @@ fn conditions<'a>(table: &Section<'a>) -> (Conditions, Vec<Located<&'a str>>) {
         headers: table.table("header").map(|headers| field_matches(&headers, true)).unwrap_or_default(),
         query: table.table("query").map(|query| field_matches(&query, false)).unwrap_or_default(),
         claims: table.table("claim").map(|claims| field_matches(&claims, false)).unwrap_or_default(),
+        models: values(table.list("model", pattern::field_test)),
+        content_types: values(table.list("content_type", media_type)),
         listeners: Vec::new(),
         auth: None,
     };
@@ -378,6 +383,13 @@ fn respond<'a>(table: &Section<'a>) -> Option<ActionEntry<'a>> {
         return None;
     }
     Some(ActionEntry::Respond { status, content_type, body: body.value })
+}
+
+fn media_type(value: &DeValue<'_>) -> Parsed<MediaType> {
+    let text = value::text(value)?;
+    let problem = || Problem::new(format!("\"{}\" is not a media type", shown(text)));
+    MediaType::parse(text)
+        .ok_or_else(|| problem().help("write it as \"application/json\" or \"image/*\", without parameters"))
 }
 
 fn content_type(value: &DeValue<'_>) -> Parsed<Box<str>> {

@@ -42,6 +42,18 @@ const HEALTH: &[Case] = &[
         "claim:NAME",
     ),
     (
+        "[[route]]\nto = \"m\"\nmatch.content_type = \"image\"\n[service.m]\nendpoints = [\"a:1\"]",
+        "3:22",
+        "\"image\" is not a media type",
+        "image/*",
+    ),
+    (
+        "[[route]]\nto = \"m\"\nmatch.model = []\n[service.m]\nendpoints = [\"a:1\"]",
+        "3:7",
+        "an empty list",
+        "leave it out",
+    ),
+    (
         "[[route]]\nto = \"m\"\nfault = {}\n[service.m]\nendpoints = [\"a:1\"]",
         "3:9",
         "this fault does nothing",

@@ -122,7 +122,6 @@ mod health;
 
 const LATER: &[Case] = &[
     ("[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"http2\"", "3:12", "not supported", "\"http\""),
-    ("[service.m]\nendpoints = [\"a:1\"]\nqueue = {}", "3:1", "`queue` is not supported", "wait queue"),
     ("[[route]]\nto = \"m\"\nshadow = {}", "3:1", "`shadow` is not supported", "mirrored"),
 ];
 

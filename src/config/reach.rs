@@ -17,8 +17,8 @@ pub struct Reach {
     shapes: HashSet<u8>,
 }
 
-/// Hosts, methods, headers, query, listeners, claims.
-const ASPECTS: usize = 6;
+/// Hosts, methods, headers, query, listeners, claims, content types, models.
+const ASPECTS: usize = 8;
 
 /// An aspect or a path that is not asked for.
 const ANY: u64 = 0;
@@ -44,6 +44,8 @@ impl Reach {
             any_of(conditions.query.iter().map(field_hash)),
             any_of(listeners.map(hash)),
             any_of(conditions.claims.iter().map(field_hash)),
+            any_of(conditions.content_types.iter().map(hash)),
+            any_of(conditions.models.iter().map(test_hash)),
         ];
         let mut earlier = None;
         let paths: Vec<Vec<u64>> = match conditions.paths.as_slice() {
@@ -109,14 +111,17 @@ fn host_hash(host: &HostMatch) -> u64 {
 }
 
 fn field_hash(field: &FieldMatch) -> u64 {
-    let test = match &field.test {
+    hash(&(&field.name, test_hash(&field.test)))
+}
+
+fn test_hash(test: &FieldTest) -> u64 {
+    match test {
         FieldTest::Present => hash(&0),
         FieldTest::Absent => hash(&1),
         FieldTest::Equals(text) => hash(&(2, text)),
         FieldTest::Prefix(text) => hash(&(3, text)),
         FieldTest::Regex(regex) => hash(&(4, regex.as_str())),
-    };
-    hash(&(&field.name, test))
+    }
 }
 
 /// The path itself, then the patterns that match at least what it matches.

@@ -54,6 +54,10 @@ pub struct Snapshot {
     pub auths: Arc<[Auth]>,
     pub limits: Arc<[Arc<Limit>]>,
     pub tls_files: Arc<[TlsFile]>,
+    /// Somebody asks what model a JSON body is for.
+    pub wants_model: bool,
+    /// The name by which it says so.
+    pub peeks: Arc<str>,
 }
 
 impl Snapshot {

@@ -38,6 +38,7 @@ pub struct CoreMetrics {
     spliced_bytes_total: Cell<u64>,
     panics_total: Cell<u64>,
     faults_injected_total: Cell<u64>,
+    peeks_exceeded_total: Cell<u64>,
     pub tcp: TcpTable,
     pub udp: UdpListeners,
 }
@@ -89,6 +90,7 @@ impl CoreMetrics {
             spliced_bytes_total: Cell::new(0),
             panics_total: Cell::new(0),
             faults_injected_total: Cell::new(0),
+            peeks_exceeded_total: Cell::new(0),
             tcp: TcpTable::default(),
             udp: UdpListeners::default(),
         }
@@ -237,6 +239,11 @@ impl CoreMetrics {
         increment(&self.faults_injected_total);
     }
 
+    /// A body's model was not found in as much of it as is looked at.
+    pub fn peek_exceeded(&self) {
+        increment(&self.peeks_exceeded_total);
+    }
+
     /// A task of this core panicked and was contained.
     pub fn panicked(&self) {
         increment(&self.panics_total);
@@ -264,6 +271,7 @@ impl CoreMetrics {
             spliced_bytes_total: self.spliced_bytes_total.get(),
             panics_total: self.panics_total.get(),
             faults_injected_total: self.faults_injected_total.get(),
+            peeks_exceeded_total: self.peeks_exceeded_total.get(),
             tcp: self.tcp.report(),
             udp: self.udp.report(),
         }

@@ -165,6 +165,11 @@ fn workers(page: &mut Page, scrape: &Scrape<'_>) {
     page.sample(&[], scrape.cores.iter().map(|core| core.panics_total).sum::<u64>());
     page.counter("tidegate_faults_injected_total", "Delays and errors that routes have injected on purpose.");
     page.sample(&[], scrape.cores.iter().map(|core| core.faults_injected_total).sum::<u64>());
+    page.counter(
+        "tidegate_body_peeks_exceeded_total",
+        "JSON bodies whose model did not stand in the part that is looked at.",
+    );
+    page.sample(&[], scrape.cores.iter().map(|core| core.peeks_exceeded_total).sum::<u64>());
 }
 
 /// How promptly the workers turn to what is ready.

@@ -45,6 +45,7 @@ pub struct CoreReport {
     pub spliced_bytes_total: u64,
     pub panics_total: u64,
     pub faults_injected_total: u64,
+    pub peeks_exceeded_total: u64,
     pub tcp: Vec<TcpReport>,
     pub udp: Vec<(Box<str>, UdpCounts)>,
 }

@@ -2,6 +2,7 @@
 //! relay of the rest, validated before it is passed on. Does not wait for the response.
 
 use std::cell::Cell;
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
@@ -18,6 +19,8 @@ use super::deadline::{Deadline, bounded, supervised};
 use super::end::End;
 use super::exchange::Exchange;
 use super::http2::{Http2Stream, Input};
+use super::media::MediaType;
+use super::routed::view;
 use super::rule::Route;
 use super::splice::{self, Broken, Course};
 use super::turn::Turn;
@@ -44,6 +47,12 @@ pub fn admit(exchange: &Exchange, client: &Client, route: &Route) -> Result<Uplo
         // Whatever is there has no framing of its own.
         End::Http2(stream) => (stream.arrived().0, &[]),
     };
+    if exchange.head.framing != Framing::None && !route.takes.is_empty() {
+        let sent = view(exchange).first_value("content-type").unwrap_or_default();
+        if !route.takes.iter().any(|takes| takes.is_of(sent)) {
+            return Err(Error::with_source(Kind::UnsupportedMediaType, Takes(route.takes.clone())));
+        }
+    }
     let is_judged_by_message = exchange.call.is_some() && exchange.is_http2;
     match exchange.head.framing {
         Framing::None | Framing::Close => Ok(Upload::None),
@@ -67,6 +76,19 @@ pub fn skip(exchange: &mut Exchange, client: &mut Client, upload: Upload) {
         exchange.head.framing = Framing::None;
     }
 }
+
+/// What a route takes instead.
+#[derive(Debug)]
+struct Takes(Vec<MediaType>);
+
+impl fmt::Display for Takes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.0.iter().map(MediaType::to_string).collect();
+        f.write_str(&names.join(", "))
+    }
+}
+
+impl std::error::Error for Takes {}
 
 fn admit_chunked(exchange: &Exchange, arrived: &[u8], route: &Route) -> Result<Upload, Error> {
     let limits = exchange.snapshot().map(|snapshot| snapshot.settings.chunk_limits).unwrap_or_default();

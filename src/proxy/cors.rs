@@ -96,6 +96,15 @@ impl<I: RouteInput> RouteInput for Asked<'_, I> {
         self.input.any_header(lower_name, test)
     }
 
+    fn content_type(&self) -> Option<&[u8]> {
+        self.input.content_type()
+    }
+
+    /// A preflight has no body.
+    fn model(&self) -> Option<&str> {
+        None
+    }
+
     /// A browser asks before it shows who it is.
     fn claims(&self, _: AuthId) -> Option<Arc<Claims>> {
         None

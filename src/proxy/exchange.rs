@@ -62,6 +62,10 @@ pub struct Exchange {
     /// There if it is a gRPC call.
     pub call: Option<Call>,
     pub identities: Identities,
+    /// What its JSON body names as its model, if somebody has looked.
+    pub model: Option<Box<str>>,
+    /// A client that waited for it was told to send its body.
+    pub told_to_go_on: bool,
     /// Holds exactly the head's bytes, which `head`'s spans index.
     bytes: Option<Buffer>,
     /// The path that routes see and upstreams get, where it differs from the one sent.
@@ -116,6 +120,8 @@ impl Exchange {
             cors: Vec::new(),
             call: None,
             identities: Identities::default(),
+            model: None,
+            told_to_go_on: false,
             bytes: None,
             normalised_path: None,
             id,

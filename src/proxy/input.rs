@@ -21,6 +21,8 @@ pub struct RequestView<'a> {
     /// In normal form.
     pub path: &'a [u8],
     pub listener: &'a str,
+    /// Of its JSON body.
+    pub model: Option<&'a str>,
     pub identity: &'a dyn Identity,
 }
 
@@ -62,6 +64,14 @@ impl RouteInput for RequestView<'_> {
         self.listener
     }
 
+    fn content_type(&self) -> Option<&[u8]> {
+        self.first_value("content-type")
+    }
+
+    fn model(&self) -> Option<&str> {
+        self.model
+    }
+
     fn claims(&self, auth: AuthId) -> Option<Arc<Claims>> {
         self.identity.identified(auth).ok()
     }
@@ -91,6 +101,7 @@ impl TemplateValues for Values<'_> {
             Source::Query(name) => query_values(view.raw_query(), name).next(),
             Source::Cookie(name) => cookie(view.head, view.bytes, name),
             Source::PathSegment(name) => self.segment(name),
+            Source::Model => view.model.map(str::as_bytes),
             Source::Host => Some(host_without_port(view.host())),
             Source::Path => Some(view.path),
             Source::Method => Some(view.method()),

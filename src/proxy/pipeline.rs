@@ -5,7 +5,9 @@ use super::client::{After, Client};
 use super::exchange::Exchange;
 use super::forward::Room;
 use super::rule::Action;
-use super::{body, cors, forward, grpc, identify, injection, limits, problem, respond, routed, transform};
+use super::{
+    body, cors, forward, grpc, identify, injection, limits, peek, problem, respond, routed, transform,
+};
 use crate::error::{Error, Kind, Stage};
 
 /// Serves the request whose head has been read. The exchange's drop observes whatever happens here.
@@ -22,6 +24,9 @@ async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<Af
     transform::normalise_path(exchange)?;
     // A peer that is not trusted names itself neither here nor in what upstreams see.
     transform::adopt_request_id(exchange);
+    if peek::is_wanted(exchange) {
+        Box::pin(peek::model(exchange, client)).await?;
+    }
     let mut routed = routed::route(exchange);
     if let Some(cors) = routed.as_ref().ok().and_then(|routed| routed.rule().cors.as_ref()) {
         exchange.cors = cors.fields(exchange);

@@ -31,6 +31,10 @@ pub trait RouteInput {
     fn has_header(&self, lower_name: &str) -> bool {
         self.any_header(lower_name, &mut |_| true)
     }
+    /// The first `content-type`.
+    fn content_type(&self) -> Option<&[u8]>;
+    /// What its JSON body names as its model, where that is asked for.
+    fn model(&self) -> Option<&str>;
     /// What is verified of whoever asks, in this way.
     fn claims(&self, auth: AuthId) -> Option<Arc<Claims>>;
 }
@@ -92,6 +96,8 @@ pub enum Unmet<'c> {
     Host(&'c Conditions),
     Path(&'c Conditions),
     Method(&'c Conditions),
+    ContentType(&'c Conditions),
+    Model(&'c Conditions),
     Header(&'c FieldMatch),
     Query(&'c FieldMatch),
     Claim(&'c FieldMatch),
@@ -110,10 +116,14 @@ impl Conditions {
             Some(Unmet::Path(self))
         } else if !any_or_empty(&self.methods, |wanted| wanted.as_bytes() == input.method()) {
             Some(Unmet::Method(self))
+        } else if !self.content_type_holds(input) {
+            Some(Unmet::ContentType(self))
         } else if let Some(field) = self.headers.iter().find(|field| !header_holds(field, input)) {
             Some(Unmet::Header(field))
         } else if let Some(field) = self.query.iter().find(|field| !query_holds(field, input)) {
             Some(Unmet::Query(field))
+        } else if !self.model_holds(input) {
+            Some(Unmet::Model(self))
         } else {
             self.unmet_claim(input).map(Unmet::Claim)
         }
@@ -125,7 +135,23 @@ impl Conditions {
             && any_or_empty(&self.listeners, |name| **name == *input.listener())
             && self.headers.iter().all(|field| header_holds(field, input))
             && self.query.iter().all(|field| query_holds(field, input))
+            && self.content_type_holds(input)
+            && self.model_holds(input)
             && self.unmet_claim(input).is_none()
+    }
+
+    fn content_type_holds<I: RouteInput>(&self, input: &I) -> bool {
+        any_or_empty(&self.content_types, |wanted| {
+            input.content_type().is_some_and(|sent| wanted.is_of(sent))
+        })
+    }
+
+    fn model_holds<I: RouteInput>(&self, input: &I) -> bool {
+        any_or_empty(&self.models, |test| match (test, input.model()) {
+            (FieldTest::Absent, model) => model.is_none(),
+            (test, Some(model)) => test.holds_for(model.as_bytes()),
+            (_, None) => false,
+        })
     }
 
     /// Verifies what was presented only if it matters here.
@@ -268,6 +294,10 @@ impl fmt::Display for Unmet<'_> {
             Unmet::Host(wanted) => write!(f, "host is not {}", Alternatives(&wanted.hosts)),
             Unmet::Path(wanted) => write!(f, "path is not {}", Alternatives(&wanted.paths)),
             Unmet::Method(wanted) => write!(f, "method is not {}", Alternatives(&wanted.methods)),
+            Unmet::ContentType(wanted) => {
+                write!(f, "content type is not {}", Alternatives(&wanted.content_types))
+            }
+            Unmet::Model(wanted) => write!(f, "the body's model is not {}", Alternatives(&wanted.models)),
             Unmet::Header(field) => write!(f, "header {field}"),
             Unmet::Query(field) => write!(f, "query parameter {field}"),
             Unmet::Claim(field) => write!(f, "no verified claim: {field}"),
@@ -307,6 +337,18 @@ impl fmt::Display for PathMatch {
                 Segment::Rest => f.write_str("/**"),
             }),
             PathMatch::Regex(regex) => write!(f, "~ {regex}"),
+        }
+    }
+}
+
+impl fmt::Display for FieldTest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FieldTest::Present => f.write_str("there"),
+            FieldTest::Absent => f.write_str("missing"),
+            FieldTest::Equals(wanted) => write!(f, "{wanted:?}"),
+            FieldTest::Prefix(prefix) => write!(f, "{prefix:?}*"),
+            FieldTest::Regex(regex) => write!(f, "~ {regex}"),
         }
     }
 }

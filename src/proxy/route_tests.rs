@@ -7,6 +7,7 @@ use regex::bytes::Regex;
 
 use super::*;
 use crate::config::snapshot::StableId;
+use crate::proxy::media::MediaType;
 use crate::proxy::rule::{Action, HeaderEdits};
 
 #[derive(Debug, Clone, Default)]
@@ -17,6 +18,7 @@ struct Request {
     query: Option<String>,
     listener: String,
     headers: Vec<(&'static str, String)>,
+    model: Option<String>,
     /// `None`: nobody has been identified.
     claims: Option<Arc<Claims>>,
 }
@@ -39,6 +41,12 @@ impl RouteInput for Request {
     }
     fn any_header(&self, lower_name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.headers.iter().any(|(name, value)| *name == lower_name && test(value.as_bytes()))
+    }
+    fn content_type(&self) -> Option<&[u8]> {
+        self.headers.iter().find(|(name, _)| *name == "content-type").map(|(_, value)| value.as_bytes())
+    }
+    fn model(&self) -> Option<&str> {
+        self.model.as_deref()
     }
     fn claims(&self, auth: AuthId) -> Option<Arc<Claims>> {
         self.claims.clone().filter(|_| auth == AuthId(0))
@@ -73,6 +81,7 @@ fn route(conditions: Conditions) -> Route {
         limits: Vec::new(),
         canary: None,
         injection: None,
+        takes: Vec::new(),
         cors: None,
     }
 }
@@ -345,6 +354,8 @@ fn random_table(dice: &mut Dice, regexes: &[Regex]) -> (RouteTable, usize) {
             listeners: dice.some(8, |dice| dice.of(&["web", "internal"]).into()),
             auth: dice.one_in(2).then_some(AuthId(0)),
             claims: dice.some(6, |dice| random_field(dice, values)),
+            models: dice.some(8, |dice| random_field(dice, values).test),
+            content_types: dice.some(10, |dice| MediaType::parse(dice.of(&["a/b", "a/*", "c/d"])).unwrap()),
         })
     };
     let count = dice.below(routes_max);
@@ -358,7 +369,12 @@ fn random_request(dice: &mut Dice, values: usize) -> Request {
         dice.some(1, &mut pair).into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     let query: Vec<String> =
         dice.some(2, pair).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let mut headers = headers;
+    if dice.one_in(2) {
+        headers.push(("content-type", dice.of(&["a/b", "A/c; x=y", "c/d"]).into()));
+    }
     Request {
+        model: dice.one_in(2).then(|| dice.below(values).to_string()),
         method: dice.of(&METHODS).into(),
         host: format!("{}{}", dice.of(&["", "", "e."]), dice.of(&HOSTS)),
         path: random_path(dice),

@@ -125,6 +125,7 @@ pub fn view(exchange: &Exchange) -> RequestView<'_> {
         bytes: exchange.bytes(),
         path: exchange.path(),
         listener: &exchange.client.listener,
+        model: exchange.model.as_deref(),
         identity: exchange,
     }
 }

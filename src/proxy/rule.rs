@@ -11,6 +11,7 @@ use crate::proxy::canary::Canary;
 use crate::proxy::cors::Cors;
 use crate::proxy::injection::Injection;
 use crate::proxy::limits::Limit;
+use crate::proxy::media::MediaType;
 use crate::proxy::template::Template;
 
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Route {
     /// Faults on purpose.
     pub injection: Option<Box<Injection>>,
     pub body_bytes_max: u64,
+    /// What a body may be; any of these. Empty: anything.
+    pub takes: Vec<MediaType>,
     pub message_bytes_max: u64,
     /// What pages of other origins may ask. `None`: nothing is said of it.
     pub cors: Option<Box<Cors>>,
@@ -64,6 +67,10 @@ pub struct Conditions {
     pub query: Vec<FieldMatch>,
     /// Names of listeners; any of these.
     pub listeners: Vec<Arc<str>>,
+    /// What a JSON body names as its `model`; any of these.
+    pub models: Vec<FieldTest>,
+    /// Any of these.
+    pub content_types: Vec<MediaType>,
     /// Who may ask. No condition by itself: others are turned away, and not sent to the next route.
     pub auth: Option<AuthId>,
     /// Of what `auth` has verified; none holds before.

@@ -45,6 +45,8 @@ pub enum Source {
     Cookie(Box<str>),
     /// `{claim:NAME}`: first text of a claim that the route's `auth` has verified.
     Claim(Box<str>),
+    /// `{model}`: what the JSON body names as its model.
+    Model,
     /// `{uri}`: path, and `?query` if there is one.
     Uri,
 }
@@ -198,6 +200,7 @@ fn parse_source(text: &str, offset: usize) -> Result<Source, TemplateError> {
         ("request.id", None) => Ok(Source::RequestId),
         ("route", None) => Ok(Source::Route),
         ("uri", None) => Ok(Source::Uri),
+        ("model", None) => Ok(Source::Model),
         _ => Err(unknown(text, kind, name, offset)),
     }
 }
@@ -267,7 +270,7 @@ fn error(offset: usize, message: String) -> TemplateError {
     TemplateError { message, offset }
 }
 
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     "header",
     "query",
     "cookie",
@@ -280,6 +283,7 @@ const SOURCES: [&str; 12] = [
     "request.id",
     "route",
     "uri",
+    "model",
 ];
 
 #[cfg(test)]

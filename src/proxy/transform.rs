@@ -55,6 +55,7 @@ pub fn request_head(exchange: &Exchange, plan: &Routed, out: &mut Vec<u8>) {
     let call = exchange.call.as_ref();
     let is_replaced = |field: &Field| {
         is_replaced_in_request(field.known)
+            || (exchange.told_to_go_on && field.known == Name::Expect)
             || call.is_some_and(|call| call.replaces_in_request(field.name.of(bytes)))
             || (exchange.websocket_key.is_some() && is_websocket_key(field, bytes))
     };

@@ -441,12 +441,8 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("", "model", "conversion of inputs for models"),
     ("", "trace", "trace export by OTLP"),
     ("", "redis", "limits shared between machines"),
-    ("service.*", "concurrency", "concurrency limits and the wait queue"),
-    ("service.*", "queue", "concurrency limits and the wait queue"),
     ("service.*.endpoints", "zone", "zones"),
     ("route", "shadow", "mirrored traffic"),
     ("route", "convert", "conversion of inputs for models"),
-    ("route.match", "content_type", "routing by content type"),
     ("route.match", "body", "routing by a field of a JSON body"),
-    ("route.match", "model", "routing by the model named in a JSON body"),
 ];

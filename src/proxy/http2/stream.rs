@@ -123,6 +123,26 @@ impl Http2Stream {
         out.extend(connection.received(self.key).iter().take(count));
     }
 
+    /// Resolves once more than `count` bytes of the body wait here, or it is over: how many, and whether it is. `None`: the
+    /// peer has given up.
+    pub async fn arrived_beyond(&self, count: usize) -> Option<(usize, bool)> {
+        poll_fn(|context| {
+            if self.is_gone() {
+                return Poll::Ready(None);
+            }
+            let connection = self.shared.connection.borrow();
+            let arrived = connection.received(self.key).len();
+            let is_over = !connection.state(self.key).may_receive();
+            drop(connection);
+            if arrived > count || is_over {
+                return Poll::Ready(Some((arrived, is_over)));
+            }
+            self.shared.wait(self.key, context);
+            Poll::Pending
+        })
+        .await
+    }
+
     pub async fn input(&self) -> Input {
         poll_fn(|context| self.poll_input(context)).await
     }

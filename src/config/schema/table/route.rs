@@ -48,6 +48,12 @@ pub const SECTIONS: &[Section] = &[
             ),
             key("body_limit", "size or `\"off\"`", "that of `limits.body`", "Bytes of a request body."),
             key(
+                "content_types",
+                "media type or list",
+                "every",
+                "What a request's body may be: `\"application/json\"`, `\"image/*\"`; else 415.",
+            ),
+            key(
                 "response_message_limit",
                 "size or `\"off\"`",
                 "that of `limits.response_message`",
@@ -176,6 +182,18 @@ pub const SECTIONS: &[Section] = &[
             ),
             key("method", "method or list", "every", "`\"GET\"`, `[\"POST\", \"PUT\"]`."),
             key("listener", "listener's name or list", "every", "`NAME` of `[listen.NAME]`."),
+            key(
+                "content_type",
+                "media type or list",
+                "every",
+                "Of the request's body, whatever its parameters: `\"application/json\"`, `\"image/*\"`.",
+            ),
+            key(
+                "model",
+                "text, boolean or list",
+                "every",
+                "What the `model` of a JSON body is, as for a header: `\"llama-3\"`, `\"llama*\"`. The first 64KiB of a body are looked at before its route is chosen.",
+            ),
         ],
     },
     Section {

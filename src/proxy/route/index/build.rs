@@ -231,6 +231,8 @@ impl<'r> Draft<'r> {
         let conditional = mask.is_none()
             || !route.conditions.listeners.is_empty()
             || !route.conditions.claims.is_empty()
+            || !route.conditions.content_types.is_empty()
+            || !route.conditions.models.is_empty()
             || fields(route).any(|(kind, field)| !is_switched(kind, field));
         Candidate { route: at, methods: mask.unwrap_or(ANY_METHOD), conditional }
     }
