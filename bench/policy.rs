@@ -32,12 +32,12 @@ fn main() {
             leeway: 30,
             required: vec!["exp".into()],
         };
-        let auth = Auth::new("users".into(), Some(jwt), None);
+        let auth = Auth::new("users".into(), Some(jwt), None, false);
         let field = format!("Bearer {token}");
         let fields = [(&b"authorization"[..], field.as_bytes())];
         let mut verified = Verified::default();
         let ask = |verified: &mut Verified| {
-            auth.identify(fields.into_iter(), 1_800_000_000, verified).expect("a good token")
+            auth.identify(fields.into_iter(), None, 1_800_000_000, verified).expect("a good token")
         };
         let anew = median(200, || drop(black_box(ask(&mut Verified::default()))));
         let again = median(20_000, || drop(black_box(ask(&mut verified))));

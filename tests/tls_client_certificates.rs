@@ -154,3 +154,47 @@ fn a_session_ends_with_its_certificate() {
         assert!(!club.admits("members", &trust));
     }
 }
+
+/// What a certificate says is who asks: for routes, for endpoints, and for nobody who has not shown one.
+#[test]
+fn a_certificate_is_an_identity() {
+    let origin = Backend::describing("origin");
+    let (directory, edge) = (Directory::new(), Certificate::new(&["edge.test"]));
+    let named = |name: &str, organisation: &str| {
+        Certificate::with(&["member.test"], |params| {
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            params.distinguished_name.push(rcgen::DnType::OrganizationName, organisation);
+        })
+    };
+    let (ann, ben) = (named("ann", "Edge"), named("ben", "Other"));
+    edge.write(&directory, "edge");
+    let roots = [ann.write(&directory, "ann").0, ben.write(&directory, "ben").0];
+    let both = roots.map(|file| std::fs::read_to_string(file).unwrap()).concat();
+    directory.write("member.pem", &both);
+    let by_certificate = "[auth.machines]\ncertificate = true\n[auth.either]\ncertificate = true\n\
+        jwt = { secret = \"0123456789abcdef0123456789abcdef\" }\n\
+        [[route]]\nmatch = { path = \"/edge\", claim.o = \"Edge\" }\nauth = \"machines\"\nto = \"main\"\n\
+        request_headers.set = { x-who = \"{claim:sub} {claim:dns}\" }\n\
+        [[route]]\nmatch = { path = \"/allowed\" }\nallow = { o = \"Edge\" }\nauth = \"machines\"\nto = \"main\"\n\
+        [[route]]\nmatch = { path = \"/either\" }\nauth = \"either\"\nto = \"main\"\n\
+        [[route]]\nmatch = { path = \"/**\" }\nrespond = { status = 404 }\n";
+    let config = config(&directory, "member.pem").replace("[[route]]\nto = \"main\"\n", by_certificate);
+    let gateway = Setup::new().with("origin", origin.address).start(&config);
+    for version in [&TLS12, &TLS13] {
+        let ask = |identity: Option<&Certificate>, listener: &str, path: &str| {
+            let trust = Trust::presenting(identity, &[&edge], &[version], &[]);
+            let answer = trust.connect(gateway.address(listener), "edge.test").unwrap().get(path).unwrap();
+            (answer.status, answer.text().contains("x-who: ann member.test"))
+        };
+        assert_eq!(ask(Some(&ann), "guests", "/edge"), (200, true));
+        // In a session that goes on, too.
+        assert_eq!(ask(Some(&ann), "guests", "/edge"), (200, true));
+        assert_eq!(ask(Some(&ben), "guests", "/edge").0, 404, "another organisation");
+        assert_eq!(ask(None, "guests", "/edge").0, 404);
+        assert_eq!(ask(Some(&ann), "web", "/edge").0, 404, "nobody is asked there");
+        assert_eq!(ask(Some(&ben), "guests", "/allowed").0, 403);
+        assert_eq!(ask(None, "guests", "/allowed").0, 403);
+        assert_eq!(ask(Some(&ben), "guests", "/either").0, 200);
+        assert_eq!(ask(None, "guests", "/either").0, 401, "a token would help");
+    }
+}

@@ -27,6 +27,7 @@ pub fn check(document: &Document<'_>, report: &Report<'_>) {
         auth_of(route, document, report);
         limits_of(route, document, report);
     }
+    certificates_of(document, report);
     unreached(document, report);
     unused_services(document, report);
 }
@@ -126,6 +127,20 @@ fn listener_service(
         ));
         let help = "give the listener a service of its own, without `proxy_protocol`";
         report.warning(to.span.clone(), format!("listen.{listener_name}.to"), problem.help(help));
+    }
+}
+
+/// Somebody must be asked for a certificate.
+fn certificates_of(document: &Document<'_>, report: &Report<'_>) {
+    let asks = |listener: &ListenerEntry<'_>| listener.tls.as_ref().is_some_and(|tls| tls.verifier.is_some());
+    if document.listeners.iter().any(asks) {
+        return;
+    }
+    for (auth, place) in document.auths.iter().filter_map(|auth| Some((auth, auth.certificate.as_ref()?))) {
+        let problem = Problem::new("no listener asks its clients for a certificate");
+        let help = "add `client_roots = \"clients.pem\"` to the `tls` of a listener";
+        let key = format!("auth.{}.certificate", auth.name.value);
+        report.warning(place.clone(), key, problem.help(help));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Owns reading `[auth.NAME]`: the keys that tokens are verified with, wherever they are kept, and what tokens must say.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,12 +19,15 @@ use crate::policy::jwt::{Algorithm, Key, KeyError, KeySet, Keys, RemoteKeys, Sou
 #[derive(Debug)]
 pub struct AuthEntry<'a> {
     pub name: Located<&'a str>,
+    /// Where it says that certificates count, if it does.
+    pub certificate: Option<Range<usize>>,
     /// `None`: something is wrong, and reported.
     pub auth: Option<Auth>,
 }
 
 pub fn auth<'a>(name: Located<&'a str>, section: &Section<'a>, directory: &Path) -> AuthEntry<'a> {
-    if !section.has("jwt") && !section.has("api_keys") {
+    let by_certificate = section.value("certificate", value::boolean);
+    if !section.has("jwt") && !section.has("api_keys") && !by_certificate {
         section.absent("jwt");
     }
     let realm = section.optional("realm", realm).map_or_else(|| name.value.into(), |found| found.value);
@@ -32,8 +36,9 @@ pub fn auth<'a>(name: Located<&'a str>, section: &Section<'a>, directory: &Path)
     // All that it says, or it would let in whom it is not to.
     let is_whole = jwt.is_some() == section.has("jwt")
         && api_keys.is_some() == section.has("api_keys")
-        && (jwt.is_some() || api_keys.is_some());
-    AuthEntry { name, auth: is_whole.then(|| Auth::new(realm, jwt, api_keys)) }
+        && (jwt.is_some() || api_keys.is_some() || by_certificate);
+    let certificate = by_certificate.then(|| section.key_span("certificate"));
+    AuthEntry { name, certificate, auth: is_whole.then(|| Auth::new(realm, jwt, api_keys, by_certificate)) }
 }
 
 fn api_keys(table: &Section<'_>, directory: &Path) -> Option<ApiKeys> {

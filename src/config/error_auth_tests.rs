@@ -146,12 +146,21 @@ fn auth() {
     assert_cases(Severity::Error, AUTH);
 }
 
-const SHORT: &[Case] = &[(
-    "[auth.users]\njwt = { secret = \"short\" }",
-    "2:18",
-    "a secret of 5 bytes is short for HS256",
-    "openssl",
-)];
+const SHORT: &[Case] = &[
+    (
+        "[auth.users]\njwt = { secret = \"short\" }",
+        "2:18",
+        "a secret of 5 bytes is short for HS256",
+        "openssl",
+    ),
+    (
+        "[auth.users]\ncertificate = true",
+        "2:1",
+        "no listener asks its clients for a certificate",
+        "client_roots",
+    ),
+    ("[auth.users]\njwt = { jwks = \"http://id.test/\" }", "2:16", "his own keys", "https"),
+];
 
 #[test]
 fn weak_secrets() {

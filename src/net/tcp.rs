@@ -203,6 +203,11 @@ impl Stream {
         self.socket.poll_writable(context)
     }
 
+    /// What `read` makes of the certificate that the peer has shown, if it has.
+    pub fn peer_certificate<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        self.tls.as_ref()?.peer_certificate(read)
+    }
+
     /// Whether the handshake agreed on HTTP/2 (RFC 7301).
     pub fn speaks_http2(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_agreed_on(b"h2"))

@@ -84,6 +84,11 @@ impl Tls {
         verifier.verify_client_cert(own, chain, UnixTime::now()).is_ok()
     }
 
+    /// What `read` makes of the certificate that the other side has shown, if it has.
+    pub fn peer_certificate<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        either!(self, session => session.connection().peer_certificates()?.first().map(|own| read(own)))
+    }
+
     /// Whether ALPN has chosen this protocol.
     pub fn is_agreed_on(&self, protocol: &[u8]) -> bool {
         either!(self, session => session.connection().alpn_protocol() == Some(protocol))

@@ -16,6 +16,8 @@ pub struct Auth {
     pub realm: Arc<str>,
     pub jwt: Option<Verifier>,
     pub api_keys: Option<ApiKeys>,
+    /// Who presents neither is who the certificate of its connection is for.
+    pub by_certificate: bool,
     /// Of all that decides about a token but its keys; whoever has the same decides the same.
     digest: [u8; 32],
 }
@@ -33,20 +35,47 @@ pub type Identified = Result<Arc<Claims>, Unknown>;
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unknown::Absent => f.write_str("no token was presented"),
+            Unknown::Absent => f.write_str("nothing was presented that says who asks"),
             Unknown::Refused(refusal) => refusal.fmt(f),
         }
     }
 }
 
 impl Auth {
-    pub fn new(realm: Arc<str>, jwt: Option<Verifier>, api_keys: Option<ApiKeys>) -> Auth {
+    pub fn new(
+        realm: Arc<str>,
+        jwt: Option<Verifier>,
+        api_keys: Option<ApiKeys>,
+        by_certificate: bool,
+    ) -> Auth {
         let digest = jwt.as_ref().map(digest_of_verifier).unwrap_or_default();
-        Auth { realm, jwt, api_keys, digest }
+        Auth { realm, jwt, api_keys, by_certificate, digest }
     }
 
-    /// `fields`: names and values of a request's. `now`: seconds since 1970. A key in its own field counts before anything else.
+    /// Whether something in a request itself can identify who asks.
+    pub fn takes_tokens(&self) -> bool {
+        self.jwt.is_some() || self.api_keys.is_some()
+    }
+
+    /// `fields`: names and values of a request's. `certificate`: what that of its connection says. `now`: seconds since 1970. A key in
+    /// its own field counts before anything else, and what is presented before the certificate.
     pub fn identify<'f>(
+        &self,
+        fields: impl Iterator<Item = (&'f [u8], &'f [u8])> + Clone,
+        certificate: Option<&Arc<Claims>>,
+        now: u64,
+        verified: &mut Verified,
+    ) -> Identified {
+        if !self.takes_tokens() {
+            return believed(certificate, now);
+        }
+        match self.by_token(fields, now, verified) {
+            Err(Unknown::Absent) if self.by_certificate => believed(certificate, now),
+            identified => identified,
+        }
+    }
+
+    fn by_token<'f>(
         &self,
         fields: impl Iterator<Item = (&'f [u8], &'f [u8])> + Clone,
         now: u64,
@@ -84,6 +113,15 @@ impl Auth {
             verified.put(key, lasts.saturating_add(u64::from(jwt.leeway)), claims.clone());
             Ok(claims)
         })
+    }
+}
+
+/// A connection may outlive its client's certificate.
+fn believed(certificate: Option<&Arc<Claims>>, now: u64) -> Identified {
+    let claims = certificate.ok_or(Unknown::Absent)?;
+    match claims.expires() {
+        Ok(Some(expires)) if expires > now => Ok(claims.clone()),
+        _ => Err(Unknown::Refused(Refusal::CertificateExpired)),
     }
 }
 
@@ -202,7 +240,7 @@ mod tests {
                 leeway: 0,
                 required: Vec::new(),
             };
-            Auth::new("a".into(), Some(jwt), None)
+            Auth::new("a".into(), Some(jwt), None, false)
         };
         let key = |auth: Auth| {
             let keys = auth.jwt.unwrap().keys.with(|keys| keys.unwrap().digest);

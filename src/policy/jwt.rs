@@ -82,6 +82,8 @@ pub enum Refusal {
     UnknownApiKey,
     ApiKeyRevoked,
     ApiKeyExpired,
+    /// Of clients' certificates.
+    CertificateExpired,
 }
 
 impl fmt::Display for Refusal {
@@ -102,6 +104,7 @@ impl fmt::Display for Refusal {
             Refusal::NoApiKey => f.write_str("what is presented is no API key"),
             Refusal::UnknownApiKey => f.write_str("the API key is not known here"),
             Refusal::ApiKeyRevoked => f.write_str("the API key has been revoked"),
+            Refusal::CertificateExpired => f.write_str("the client's certificate has expired"),
             Refusal::ApiKeyExpired => f.write_str("the API key has expired"),
         }
     }

@@ -3,6 +3,7 @@
 
 pub mod api_key;
 pub mod breaker;
+pub mod certificate;
 pub mod claims;
 pub mod concurrency;
 pub mod identity;

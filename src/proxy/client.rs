@@ -19,6 +19,7 @@ use crate::http::h2::frame::PREFACE;
 use crate::http::head::Framing;
 use crate::net::tcp::Stream;
 use crate::observe::Handshake;
+use crate::policy::certificate;
 use crate::runtime::core::Core;
 
 use super::deadline::{Deadline, bounded};
@@ -198,7 +199,15 @@ async fn secure(core: &Core, client: &mut Client, tls: Arc<ListenerTls>) -> Resu
         Err(_) => Handshake::ClientClosed,
     };
     core.metrics.handshake(listener, ended);
-    shaken.map(|_| ())
+    shaken?;
+    // Only where they are asked for is one believed.
+    if tls.verifier.is_some()
+        && let Some(claims) = client.end.socket().peer_certificate(certificate::claims).flatten()
+    {
+        client.info =
+            Rc::new(ClientInfo { certificate: Some(Arc::new(claims)), ..ClientInfo::clone(&client.info) });
+    }
+    Ok(())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

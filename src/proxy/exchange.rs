@@ -12,6 +12,7 @@ use crate::config::snapshot::{Cidr, Endpoint, Service, ServiceId, Snapshot, Stab
 use crate::error::Kind;
 use crate::http::head::{Name, RequestHead, Version};
 use crate::observe::{AccessLog, ListenerIndex, LogLine, Outcome};
+use crate::policy::claims::Claims;
 use crate::runtime::buffer::Buffer;
 use crate::runtime::core::{Core, SnapshotRef};
 
@@ -21,6 +22,7 @@ use super::request_id::RequestId;
 use super::rule::Route;
 
 /// Who is at the other end of a client connection; shared by its requests.
+#[derive(Clone)]
 pub struct ClientInfo {
     /// The client: the connection's other end, or whom a trusted PROXY header names.
     pub peer: SocketAddr,
@@ -34,6 +36,8 @@ pub struct ClientInfo {
     pub listener_open: Rc<Cell<bool>>,
     /// It speaks through TLS.
     pub is_secure: bool,
+    /// What the certificate says that it has shown, and that is believed.
+    pub certificate: Option<Arc<Claims>>,
     /// When it has lived as long as it may.
     pub ends_at: Option<Instant>,
 }

@@ -44,7 +44,12 @@ impl Identity for Exchange {
         let Some(snapshot) = self.snapshot() else { return Err(Unknown::Absent) };
         let bytes = self.bytes();
         let presented = self.head.fields.iter().map(|field| (field.name.of(bytes), field.value.of(bytes)));
-        let identified = snapshot.auth(auth).identify(presented, now(), &mut self.core.verified.borrow_mut());
+        let identified = snapshot.auth(auth).identify(
+            presented,
+            self.client.certificate.as_ref(),
+            now(),
+            &mut self.core.verified.borrow_mut(),
+        );
         self.identities.0.borrow_mut().push((auth, identified.clone()));
         identified
     }
@@ -60,11 +65,17 @@ pub fn authorise(exchange: &Exchange, rule: &Route) -> Result<(), Error> {
     let Some(auth) = rule.conditions.auth else { return Ok(()) };
     let Some(snapshot) = exchange.snapshot() else { return Err(Kind::Internal.into()) };
     let denied = |kind: Kind, why: Why| {
-        Err(Error::with_source(kind, Denied { realm: snapshot.auth(auth).realm.clone(), why }))
+        let auth = snapshot.auth(auth);
+        let realm = auth.takes_tokens().then(|| auth.realm.clone());
+        Err(Error::with_source(kind, Denied { realm, why }))
     };
     let claims = match exchange.identified(auth) {
         Ok(claims) => claims,
         Err(Unknown::Refused(Refusal::NoKeys)) => return Err(Kind::KeysUnavailable.into()),
+        // Whom only a certificate could let in can do nothing about it in another request.
+        Err(unknown) if !snapshot.auth(auth).takes_tokens() => {
+            return denied(Kind::Forbidden, Why::Unknown(unknown));
+        }
         Err(unknown) => return denied(Kind::Unauthorized, Why::Unknown(unknown)),
     };
     match rule.allow.iter().find(|field| !claim_holds(field, &claims)) {
@@ -136,7 +147,8 @@ async fn newer(core: &Core, keys: &RemoteKeys) -> Result<(), Error> {
 /// Whoever asks is not let in.
 #[derive(Debug)]
 pub struct Denied {
-    realm: Arc<str>,
+    /// `None`: no token would help.
+    realm: Option<Arc<str>>,
     why: Why,
 }
 
@@ -149,15 +161,16 @@ enum Why {
 
 impl Denied {
     /// RFC 6750 §3.
-    pub fn challenge(&self) -> String {
+    pub fn challenge(&self) -> Option<String> {
+        let realm = self.realm.as_ref()?;
         let error = match &self.why {
-            Why::Unknown(Unknown::Absent) => return format!("Bearer realm=\"{}\"", self.realm),
+            Why::Unknown(Unknown::Absent) => return Some(format!("Bearer realm=\"{realm}\"")),
             Why::Unknown(Unknown::Refused(_)) => "invalid_token",
             Why::Claim(_) => "insufficient_scope",
         };
         // Names of claims are an operator's own words.
         let words = self.to_string().replace(['"', '\\'], "'");
-        format!("Bearer realm=\"{}\", error=\"{error}\", error_description=\"{words}\"", self.realm)
+        Some(format!("Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{words}\""))
     }
 }
 

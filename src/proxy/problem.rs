@@ -47,7 +47,8 @@ pub fn fields(error: &Error) -> Vec<u8> {
     let mut lines = Vec::new();
     let Some(source) = &error.source else { return lines };
     if let Some(denied) = source.downcast_ref::<Denied>() {
-        field(&mut lines, b"www-authenticate", denied.challenge().as_bytes());
+        let challenge = denied.challenge();
+        challenge.iter().for_each(|challenge| field(&mut lines, b"www-authenticate", challenge.as_bytes()));
     }
     if let Some(exceeded) = source.downcast_ref::<Exceeded>() {
         exceeded.fields(&mut lines);

@@ -42,11 +42,7 @@ pub async fn receive(
         peer,
         address: peer.ip().to_string().into(),
         proxied_to,
-        listener: info.listener.clone(),
-        listener_index: info.listener_index,
-        listener_open: info.listener_open.clone(),
-        is_secure: info.is_secure,
-        ends_at: info.ends_at,
+        ..ClientInfo::clone(info)
     }))
 }
 

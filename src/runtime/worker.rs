@@ -388,6 +388,7 @@ fn begin(core: &Rc<Core>, accepting: &Accepting, socket: Socket, peer: SocketAdd
         listener_index,
         listener_open: accepting.open.clone(),
         is_secure: matches!(&known.serves, Serves::Http { tls: Some(_), .. }),
+        certificate: None,
         ends_at: snapshot.settings.client_timeouts.connection_age.map(|age| core.timers.now() + age),
     });
     let connected = Connected::count(core, &info);

@@ -335,7 +335,15 @@ const TOP: &[Section] = &[
         path: "auth.*",
         header: "[auth.NAME]",
         doc: "Who asks: a way to verify it, for routes to name. See [identity](identity.md).",
-        keys: &[key("realm", "text", "none", "What `www-authenticate` says it is; without it, `NAME`.")],
+        keys: &[
+            key("realm", "text", "none", "What `www-authenticate` says it is; without it, `NAME`."),
+            key(
+                "certificate",
+                "boolean",
+                "false",
+                "Who presents no token and no key is who the certificate of its connection is for, where a listener asks for one (`client_roots`).",
+            ),
+        ],
     },
     Section {
         path: "auth.*.jwt",
@@ -435,7 +443,6 @@ const TOP: &[Section] = &[
 
 /// (section, key, what it will do). Refused rather than unknown, so that nobody hunts for a typing mistake.
 pub const LATER: &[(&str, &str, &str)] = &[
-    ("auth.*", "certificate", "identity by client certificate"),
     ("auth.*", "external", "identity by another server"),
     ("", "video", "camera and video sources"),
     ("", "model", "conversion of inputs for models"),

@@ -21,7 +21,7 @@ pub enum What {
     Shape(Misshape),
 }
 
-/// What is wrong with an inference request: "inputs[2]" "has no datatype".
+/// What is wrong with an inference request: `inputs[2]` "has no datatype".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Misshape {
     pub subject: Subject,
