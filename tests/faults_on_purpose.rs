@@ -54,6 +54,16 @@ fn only_requests_that_are_meant_are_touched() {
 }
 
 #[test]
+fn a_delay_counts_as_the_requests_time() {
+    let (gateway, backend) =
+        start("delay = \"1h\" }\ntimeout = \"200ms\"\nrequest_headers = { remove = \"x\"");
+    let answer = gateway.client().get("/").unwrap();
+    assert_eq!(answer.status, 504);
+    assert!(answer.text().contains("urn:tidegate:error:request_timeout"), "{}", answer.text());
+    assert_eq!(backend.requests(), 0);
+}
+
+#[test]
 fn a_delay_comes_before_the_endpoint_hears_of_it() {
     let (gateway, backend) = start("delay = \"400ms\"");
     let began = Instant::now();

@@ -201,6 +201,39 @@ fn a_reload_keeps_keys_and_fetches_those_of_another_url_first() {
     assert_eq!((ask(&gateway, "two").status, second.backend.requests()), (200, 1));
 }
 
+/// However they are to be fetched from now on, what is known stays known while nobody answers.
+#[test]
+fn a_reload_while_the_issuer_is_down_forgets_nothing() {
+    let issuer = Issuer::start(&["one"]);
+    let (mut gateway, _backend) = start(&issuer.url(), "");
+    let url = issuer.url();
+    drop(issuer);
+    assert_eq!(gateway.reload(&config(&format!("jwks = \"{url}\", refresh = \"1h\""))), Reload::Taken);
+    gateway.until_stderr("the keys before stay in use");
+    assert_eq!(ask(&gateway, "one").status, 200);
+    let failed = gateway.metrics().sum("tidegate_key_fetches_failed_total", &[("url", &url)]);
+    assert!(failed >= 1.0, "{failed}");
+}
+
+/// Whoever fetches what they wait for wakes them: here a reload, while another attempt hangs.
+#[test]
+fn a_reload_that_fetches_keys_wakes_who_waits_for_them() {
+    let issuer = Issuer::start(&[]);
+    issuer.says(Vec::new());
+    let (mut gateway, _backend) = start(&issuer.url(), "");
+    let silent = "no answer within 5s";
+    gateway.until_stderr(silent);
+    let before = issuer.backend.requests();
+    let (mut client, fields) = (gateway.client(), format!("authorization: Bearer {}\r\n", token("one")));
+    let waits = std::thread::spawn(move || client.get_with("/", &fields).unwrap().status);
+    until("it has keys asked for", || issuer.backend.requests() > before);
+    issuer.says(set(&["one"]));
+    assert_eq!(gateway.reload(&config(&format!("jwks = \"{}\"", issuer.url()))), Reload::Taken);
+    assert_eq!(waits.join().unwrap(), 200);
+    // The attempt that it had asked for had not ended by then.
+    assert_eq!(gateway.stderr().matches(silent).count(), 1);
+}
+
 #[test]
 fn https_is_verified() {
     let (issuer, directory) = (Issuer::start(&["one"]), Directory::new());

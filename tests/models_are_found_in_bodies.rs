@@ -32,6 +32,10 @@ match = { path = "/limited" }
 limits = "per-model"
 to = "other"
 [[route]]
+match = { path = "/only-png" }
+content_types = "image/png"
+to = "other"
+[[route]]
 match = { path = "/by-name" }
 to = "{model}"
 otherwise = "other"
@@ -181,6 +185,46 @@ fn who_waits_for_a_go_ahead_gets_one_and_the_endpoint_is_not_asked_for_it() {
     let answer = client.request("POST", body).unwrap();
     assert_eq!(who(&answer), "large");
     assert_eq!(answer.get("x-expects"), Some("false"));
+}
+
+/// Nobody has said yet who asks: a client that drips must not hold a buffer for as long as it likes.
+#[test]
+fn a_body_that_drips_is_not_waited_for_for_ever() {
+    let config = CONFIG.replacen("[admin]", "[timeouts]\nbody = \"500ms\"\n[admin]", 1);
+    let backend = echo("other");
+    let named = ["small", "large", "other"].map(|name| (name, backend.address));
+    let gateway = Gateway::start(&config, &named);
+    let mut client = gateway.client();
+    client.send_all(
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 60000\r\n\r\n{",
+    );
+    // Each byte comes well within the silence that a body may have.
+    let dripped = (0..400).take_while(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        !client.answered() && client.send(b" ")
+    });
+    assert!(dripped.count() < 400, "it is told before it has dripped all");
+    assert_eq!(client.request("POST", b"").unwrap().status, 408);
+    assert_eq!(backend.requests(), 0);
+}
+
+/// Which one of two an endpoint takes nobody knows.
+#[test]
+fn two_content_types_are_none() {
+    let three = start();
+    let ask = |path: &str, first: &str, second: &str, body: &str| {
+        let raw = format!(
+            "POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {first}\r\ncontent-type: {second}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        three.gateway.client().request("POST", raw.as_bytes()).unwrap()
+    };
+    let model = r#"{"model":"small"}"#;
+    assert_eq!(who(&ask("/", "application/json", "text/plain", model)), "other");
+    assert_eq!(who(&ask("/", "text/plain", "application/json", model)), "other");
+    assert_eq!(who(&ask("/", "image/png", "text/xml", "png")), "other", "no image");
+    assert_eq!(ask("/only-png", "image/png", "text/xml", "png").status, 415);
+    assert_eq!(post(&three.gateway, "/only-png", "image/png", b"png").status, 200);
 }
 
 #[test]

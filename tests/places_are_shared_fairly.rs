@@ -228,9 +228,11 @@ fn a_reload_with_more_room_lets_more_in() {
     }
     let reload = gateway.reload(&config(1, "requests = 4, wait = \"1m\""));
     assert_eq!(reload, Reload::Taken);
-    // Who comes now takes what is free, and who leaves lets in all that there is room for.
+    // Who comes now lets in those who wait, and waits himself.
     asked.push(ask(&gateway, "/2", ""));
-    held.until_arrived(2);
+    held.until_arrived(4);
+    assert_eq!(held.arrived(), ["/0", "/1", "/1", "/1"]);
+    until_waiting(&gateway, 1);
     held.let_go(5);
     assert!(asked.into_iter().all(|asked| asked.join().unwrap().status == 200));
     let services = gateway.admin_get("/services").unwrap().text();

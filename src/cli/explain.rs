@@ -5,18 +5,17 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use crate::config::snapshot::{AuthId, Listener, Snapshot};
 use crate::config::{Registry, Resolutions};
 use crate::control;
 use crate::http::h1_parse::{Progress, parse_request};
 use crate::http::head::{HeadLimits, RequestHead};
-use crate::inference::json_scan::{DEPTH_MAX, Peeked, Rules, Scanner};
 use crate::policy::identity::{Identified, Verified};
 use crate::proxy::identify::now;
 use crate::proxy::input::{Identity, RequestView, Values};
 use crate::proxy::path::{Normalised, normalise};
+use crate::proxy::peek::model_of;
 use crate::proxy::route::claim_holds;
 use crate::proxy::routed::{Destination, destination};
 use crate::proxy::rule::{Action, Route, To};
@@ -96,7 +95,7 @@ impl Question {
         };
         let first = snapshot.listeners.first().map_or("", |listener| &listener.name);
         let listener = self.listener.as_deref().unwrap_or(first);
-        let model = self.body.as_deref().and_then(|body| model_of(body, &snapshot.peeks));
+        let model = self.body.as_deref().and_then(|body| model_of(snapshot, body));
         let model = model.as_deref();
         let shown = Shown { snapshot, head: &head, bytes: &self.head };
         let view = || RequestView { head: &head, bytes: &self.head, path, listener, model, identity: &shown };
@@ -109,17 +108,6 @@ fn body_of(text: &str) -> Result<Vec<u8>, String> {
     match text.strip_prefix('@') {
         Some(file) => std::fs::read(file).map_err(|error| format!("{file} cannot be read: {error}")),
         None => Ok(text.as_bytes().to_vec()),
-    }
-}
-
-/// What the gateway would find in a body.
-fn model_of(body: &[u8], name: &Arc<str>) -> Option<String> {
-    let rules = Rules { depth_max: DEPTH_MAX, peek: Some(name.clone()), is_inference: false };
-    let mut scanner = Scanner::new(rules);
-    scanner.push(body).and_then(|()| scanner.finish()).ok()?;
-    match scanner.peeked() {
-        Peeked::Text(model) => Some(model.to_owned()),
-        _ => None,
     }
 }
 

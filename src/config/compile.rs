@@ -56,7 +56,7 @@ pub struct Blueprint {
     auths: Arc<[Auth]>,
     limits: Arc<[Arc<Limit>]>,
     tls_files: Arc<[TlsFile]>,
-    wants_model: bool,
+    model_member: Option<Arc<str>>,
 }
 
 /// Where requests name their model: OpenAI's, and those that follow it.
@@ -152,7 +152,7 @@ fn blueprint(document: Document<'_>, tls_files: Vec<TlsFile>, registry: &mut Reg
             .any(|concurrency| concurrency.by.contains(&Source::Model));
     Blueprint {
         settings: document.settings,
-        wants_model,
+        model_member: wants_model.then(|| MODEL.into()),
         routes: Arc::new(RouteTable::new(routes)),
         names_to_resolve: names_to_resolve(&services),
         listeners,
@@ -409,8 +409,7 @@ impl Blueprint {
             auths: self.auths.clone(),
             limits: self.limits.clone(),
             tls_files: self.tls_files.clone(),
-            wants_model: self.wants_model,
-            peeks: MODEL.into(),
+            model_member: self.model_member.clone(),
         }
     }
 }

@@ -223,13 +223,8 @@ fn is_url(value: &DeValue<'_>) -> bool {
 
 /// Keys that are to be fetched. `None`: something is wrong, and reported.
 fn remote(table: &Section<'_>, directory: &Path, algorithm: Option<Algorithm>) -> Option<RemoteKeys> {
-    let refresh = table.value("refresh", |value| {
-        let refresh = value::duration(value)?;
-        match (1..=86_400).contains(&refresh.as_secs()) {
-            true => Ok(refresh),
-            false => Err(Problem::new("keys are fetched every 1s to 24h").help("write \"5m\"")),
-        }
-    });
+    let often = || Problem::new("keys are fetched every 1s to 24h").help("write \"5m\"");
+    let refresh = table.value("refresh", value::duration_within(1..=86_400, often));
     let found = table.optional("jwks", url)?;
     let Url { is_secure, authority, place, target } = found.value;
     let tls = match (is_secure, table.has("tls")) {

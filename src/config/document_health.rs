@@ -138,18 +138,15 @@ fn breaker(section: &Section<'_>) -> Option<BreakerPolicy> {
         table.error(table.key_span(key), key, problem.help(help));
     }
     Some(BreakerPolicy {
-        window: table.value("window", window),
+        window: table.value(
+            "window",
+            value::duration_within(1..=3600, || {
+                Problem::new("the window is from 1s to 1h").help("write \"10s\"")
+            }),
+        ),
         requests_min: table.value("requests", value::integer(1..=1_000_000)) as u32,
         shed_above: shed_above.value as u32,
         reject_above: reject_above.value as u32,
         probes: table.value("probes", value::integer(1..=100)) as u32,
     })
-}
-
-fn window(value: &DeValue<'_>) -> Parsed<std::time::Duration> {
-    let window = value::duration(value)?;
-    if !(1..=3600).contains(&window.as_secs()) {
-        return Err(Problem::new("the window is from 1s to 1h").help("write \"10s\""));
-    }
-    Ok(window)
 }

@@ -130,7 +130,12 @@ fn canary<'a>(table: &Section<'a>) -> CanaryEntry<'a> {
         by: table.optional("by", document_limit::source),
         headers: table.table("header").map(|headers| field_matches(&headers, true)).unwrap_or_default(),
         rollback: table.table("rollback").map(|table| RollbackPolicy {
-            window: table.value("window", rollback_window),
+            window: table.value(
+                "window",
+                value::duration_within(1..=3600, || {
+                    Problem::new("the window is from 1s to 1h").help("write \"1m\"")
+                }),
+            ),
             requests_min: table.value("requests", value::integer(1..=1_000_000)) as u32,
             errors: table.value("errors", factor),
             latency: table.value("latency", factor),
@@ -156,14 +161,6 @@ fn injection(table: &Section<'_>) -> Injection {
         headers: table.table("header").map(|headers| field_matches(&headers, true)).unwrap_or_default(),
         delay: delay.map(|delay| (delay, table.value("delay_percent", millionths))),
         abort: abort.map(|status| (status, table.value("abort_percent", millionths))),
-    }
-}
-
-fn rollback_window(value: &DeValue<'_>) -> Parsed<Duration> {
-    let window = value::duration(value)?;
-    match (1..=3600).contains(&window.as_secs()) {
-        true => Ok(window),
-        false => Err(Problem::new("the window is from 1s to 1h").help("write \"1m\"")),
     }
 }
 

@@ -79,9 +79,12 @@ impl Registry {
     /// The keys of a source: those that are known already, if it is known.
     pub fn remote_keys(&mut self, keys: Arc<RemoteKeys>) -> Arc<RemoteKeys> {
         self.remote_keys.retain(|known| known.strong_count() > 0);
-        let mut known = self.remote_keys.iter().filter_map(Weak::upgrade);
-        if let Some(known) = known.find(|known| known.source.is_same(&keys.source)) {
-            return known;
+        let known: Vec<_> = self.remote_keys.iter().filter_map(Weak::upgrade).collect();
+        if let Some(known) = known.iter().find(|known| known.source.is_same(&keys.source)) {
+            return known.clone();
+        }
+        if let Some(other) = known.iter().find(|known| known.source.is_of_same_keys(&keys.source)) {
+            keys.begin_with(other);
         }
         self.remote_keys.push(Arc::downgrade(&keys));
         keys

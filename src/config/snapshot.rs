@@ -54,10 +54,8 @@ pub struct Snapshot {
     pub auths: Arc<[Auth]>,
     pub limits: Arc<[Arc<Limit>]>,
     pub tls_files: Arc<[TlsFile]>,
-    /// Somebody asks what model a JSON body is for.
-    pub wants_model: bool,
-    /// The name by which it says so.
-    pub peeks: Arc<str>,
+    /// The member of a JSON body that names its model, if somebody asks for that.
+    pub model_member: Option<Arc<str>>,
 }
 
 impl Snapshot {

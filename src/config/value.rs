@@ -83,6 +83,17 @@ pub fn duration(value: &DeValue<'_>) -> Parsed<Duration> {
     }
 }
 
+/// A duration of so many seconds; `problem` says of which.
+pub fn duration_within(
+    seconds: RangeInclusive<u64>,
+    problem: impl Fn() -> Problem,
+) -> impl Fn(&DeValue<'_>) -> Parsed<Duration> {
+    move |value| {
+        let duration = duration(value)?;
+        if seconds.contains(&duration.as_secs()) { Ok(duration) } else { Err(problem()) }
+    }
+}
+
 /// A duration, or `"off"`.
 pub fn duration_or_off(value: &DeValue<'_>) -> Parsed<Option<Duration>> {
     match value {

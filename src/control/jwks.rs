@@ -1,6 +1,7 @@
 //! Owns fetching key sets from URLs: at the start, every so often, and sooner when a token names a key that is not known. A set that
 //! cannot be fetched, or is none, leaves the one before in use. Never on the request path.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::config::snapshot::Snapshot;
 use crate::config::value::Place;
 use crate::policy::identity::Auth;
 use crate::policy::jwt::{KeySet, RemoteKeys, Source};
-use crate::runtime::mailbox::Letter;
+use crate::runtime::mailbox::{Letter, Sender};
 
 use super::state::State;
 
@@ -29,13 +30,29 @@ const REST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 const USER_AGENT: &str = concat!("tidegate/", env!("CARGO_PKG_VERSION"));
 
-/// Fetches the sets of these that are not known yet, all at once.
-pub async fn fetch_new(auths: &[Auth]) {
-    let new = remote_keys(auths).filter(|keys| !keys.is_known()).cloned();
+/// Fetches the sets of these that have not been fetched yet, all at once. `mailboxes`: of the workers, once there are any.
+pub async fn fetch_new(auths: &[Auth], mailboxes: &[Sender]) {
+    let new = remote_keys(auths).filter(|keys| !keys.is_fetched()).cloned();
     let fetching: Vec<_> = new.map(|keys| tokio::spawn(async move { attempt(&keys).await })).collect();
     for fetching in fetching {
         // What has gone wrong has been told, and is tried again.
-        let _ = fetching.await;
+        if let Ok((_, woken)) = fetching.await {
+            wake(mailboxes, woken);
+        }
+    }
+}
+
+/// Requests that have waited for an attempt, one letter for each core.
+fn wake(mailboxes: &[Sender], woken: Vec<(usize, u32)>) {
+    let mut by_core: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+    for (core, slot) in woken {
+        by_core.entry(core).or_default().push(slot);
+    }
+    for (core, slots) in by_core {
+        if let Some(mailbox) = mailboxes.get(core) {
+            // One whose mailbox is full is stuck; its requests end with their time.
+            let _ = mailbox.send(Letter::Wake { slots });
+        }
     }
 }
 
@@ -76,7 +93,7 @@ fn remote_keys(auths: &[Auth]) -> impl Iterator<Item = &Arc<RemoteKeys>> {
 
 /// Fetches one set every so often.
 async fn refresh(keys: Arc<RemoteKeys>, state: Arc<State>) {
-    let mut failures = u32::from(!keys.is_known());
+    let mut failures = u32::from(!keys.is_fetched());
     loop {
         let backoff = REST.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(BACKOFF_MAX);
         let wait = if failures > 0 { backoff.min(keys.source.refresh) } else { keys.source.refresh };
@@ -85,12 +102,7 @@ async fn refresh(keys: Arc<RemoteKeys>, state: Arc<State>) {
             () = keys.wanted() => {}
         }
         let (is_fetched, woken) = attempt(&keys).await;
-        for (core, slot) in woken {
-            if let Some(mailbox) = state.mailboxes().get(core) {
-                // One whose mailbox is full is stuck; its requests end with their time.
-                let _ = mailbox.send(Letter::Wake { slot });
-            }
-        }
+        wake(state.mailboxes(), woken);
         failures = if is_fetched { 0 } else { failures.saturating_add(1) };
         tokio::time::sleep(REST).await;
     }
@@ -99,6 +111,7 @@ async fn refresh(keys: Arc<RemoteKeys>, state: Arc<State>) {
 /// One attempt, told on stderr if it fails: whether it went well, and whom to wake.
 async fn attempt(keys: &RemoteKeys) -> (bool, Vec<(usize, u32)>) {
     let asked = Instant::now();
+    keys.begin();
     let fetched = match tokio::time::timeout(FETCH_TIMEOUT, fetch(&keys.source)).await {
         Ok(fetched) => fetched,
         Err(_) => Err(format!("no answer within {FETCH_TIMEOUT:?}")),

@@ -124,7 +124,7 @@ impl Reloader {
             .cloned()
             .collect();
         self.resolutions.extend(dns::resolve(&fresh).await);
-        jwks::fetch_new(blueprint.auths()).await;
+        jwks::fetch_new(blueprint.auths(), self.state.mailboxes()).await;
         let next = self.snapshot(&blueprint, size).await?;
         let log_error = |error| format!("error: the access log cannot be opened: {error}");
         LogWriter::try_open(&next.settings.access_log).map_err(log_error)?;

@@ -45,7 +45,7 @@ pub async fn start(file: &Path) -> Result<Started, Failure> {
     let settings = blueprint.settings().clone();
     let driver = choose_driver(&settings)?;
     let resolutions = dns::resolve(blueprint.names_to_resolve()).await;
-    jwks::fetch_new(blueprint.auths()).await;
+    jwks::fetch_new(blueprint.auths(), &[]).await;
     let snapshot = blueprint.snapshot(None, &mut registry, &resolutions);
 
     let workers = settings.workers.unwrap_or_else(cpus::worker_count);

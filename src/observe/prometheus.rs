@@ -11,7 +11,7 @@ use crate::observe::names::{Names, OTHER};
 use crate::observe::process::ProcessStats;
 use crate::observe::report::{
     BreakerReport, ConcurrencyReport, ConnectionCounts, CoreReport, EndpointCounts, EndpointReport,
-    Handshake, LimitReport, RequestCounts, SeriesId, ServiceReport, SharedReport, Totals,
+    Handshake, KeySetReport, LimitReport, RequestCounts, SeriesId, ServiceReport, SharedReport, Totals,
 };
 use crate::observe::tcp::TcpCounts;
 use crate::observe::udp::{Dropped, FlowEnd, Traffic, UdpCounts};
@@ -71,6 +71,7 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     endpoints(&mut page, &totals, scrape);
     breakers(&mut page, scrape.shared);
     concurrency(&mut page, scrape.shared);
+    key_sets(&mut page, &scrape.shared.key_sets);
     upstream(&mut page, &totals, scrape.shared);
     latencies(&mut page, totals, scrape.names);
     limits(&mut page, &scrape.shared.limits);
@@ -458,6 +459,22 @@ fn breakers(page: &mut Page, shared: &SharedReport) {
     all(page, |breaker| breaker.opened_total);
     page.counter("tidegate_breaker_rejected_total", "Requests that the breaker answered.");
     all(page, |breaker| breaker.rejected_total);
+}
+
+fn key_sets(page: &mut Page, key_sets: &[KeySetReport]) {
+    // Two ways of verifying may share a set, or fetch it each for itself.
+    let by_url: BTreeMap<&str, &KeySetReport> = key_sets.iter().map(|set| (&*set.url, set)).collect();
+    page.counter("tidegate_key_fetches_total", "Attempts to fetch the key set of a URL.");
+    for (url, set) in &by_url {
+        page.sample(&[("url", url)], set.fetches_total);
+    }
+    page.counter(
+        "tidegate_key_fetches_failed_total",
+        "Those of which nothing came: the keys before stay in use.",
+    );
+    for (url, set) in &by_url {
+        page.sample(&[("url", url)], set.failed_total);
+    }
 }
 
 fn concurrency(page: &mut Page, shared: &SharedReport) {

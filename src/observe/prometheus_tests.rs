@@ -11,7 +11,7 @@ use super::*;
 use crate::config::snapshot::StableId;
 use crate::observe::metrics::{CoreMetrics, Outcome};
 use crate::observe::names::{EndpointName, REMOVED};
-use crate::observe::report::{BreakerReport, CanaryReport, ConcurrencyReport, EndpointReport};
+use crate::observe::report::{BreakerReport, CanaryReport, ConcurrencyReport, EndpointReport, KeySetReport};
 use crate::policy::breaker::State;
 
 const ODD: &str = "a\\b\"c\nd é";
@@ -41,6 +41,7 @@ fn shared() -> SharedReport {
         ServiceReport { name, retries_total: 3, retries_refused_total: 1, breaker, concurrency, endpoints };
     SharedReport {
         generation: 4,
+        key_sets: vec![KeySetReport { url: "http://id.test/keys".into(), fetches_total: 3, failed_total: 1 }],
         services: vec![service],
         canaries: vec![CanaryReport { route: ODD.into(), share: 0.25, rollbacks_total: 1 }],
         limits: vec![LimitReport { name: ODD.into(), refused_total: 3, overflowed_total: 1 }],

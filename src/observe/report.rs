@@ -208,6 +208,8 @@ pub struct Totals {
 pub struct SharedReport {
     pub generation: u64,
     pub services: Vec<ServiceReport>,
+    /// Of each `[auth.NAME]` whose keys are fetched.
+    pub key_sets: Vec<KeySetReport>,
     pub limits: Vec<LimitReport>,
     /// Of the routes that have one.
     pub canaries: Vec<CanaryReport>,
@@ -221,6 +223,14 @@ pub struct CanaryReport {
     /// Of a whole.
     pub share: f64,
     pub rollbacks_total: u64,
+}
+
+/// Fetching the key set of one URL.
+#[derive(Debug, Clone)]
+pub struct KeySetReport {
+    pub url: Box<str>,
+    pub fetches_total: u64,
+    pub failed_total: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -285,7 +295,14 @@ impl SharedReport {
                 rollbacks_total: share.rollbacks_total.load(Relaxed),
             })
         });
+        let remote = snapshot.auths.iter().filter_map(|auth| auth.jwt.as_ref()?.keys.remote());
+        let key_sets = remote.map(|keys| KeySetReport {
+            url: keys.source.url.clone(),
+            fetches_total: keys.attempts(),
+            failed_total: keys.failed_total.load(Relaxed),
+        });
         SharedReport {
+            key_sets: key_sets.collect(),
             generation: snapshot.generation,
             services,
             limits: limits.collect(),

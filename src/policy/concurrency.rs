@@ -2,7 +2,7 @@
 //! cores. Without anybody waiting, a place is taken and given back by one compare-and-swap; the line is behind a lock. Has no clock,
 //! and wakes nobody: it says who is to be woken.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::RandomState;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU8, AtomicU64};
@@ -43,8 +43,10 @@ const ONE_TAKEN: u64 = 1 << 32;
 struct Line {
     /// Those who wait, or whose requests are counted.
     tenants: HashMap<u64, Tenant>,
-    /// Those who wait, in the order of their turns.
+    /// Those who wait and may have one more, in the order of their turns.
     turns: VecDeque<u64>,
+    /// Those who wait, by how many: who has the most is found at once, also among very many.
+    lengths: BTreeSet<(u32, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -113,13 +115,15 @@ pub struct Place {
 #[derive(Debug)]
 pub enum Entered {
     Now(Place),
-    /// `pushed_out` is to be woken: it had to make room in the line.
-    Waits {
-        waiter: Arc<Waiter>,
-        pushed_out: Option<Arc<Waiter>>,
-    },
+    Waits(Arc<Waiter>),
     Refused(Refused),
 }
+
+/// Those whose waiting is over, to be woken.
+pub type Woken = Vec<Arc<Waiter>>;
+
+/// Admitted in one go: each may be a letter to another core. Who comes or leaves next goes on with it.
+const ADMITTED_MAX: usize = 256;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
@@ -136,12 +140,20 @@ impl Places {
     }
 
     /// Takes a place, or one in line. `core` and `slot` say where who waits is to be found.
-    pub fn enter(&self, room: &Room, tenant: u64, core: usize, slot: impl FnOnce() -> u32) -> Entered {
+    pub fn enter(
+        &self,
+        room: &Room,
+        tenant: u64,
+        core: usize,
+        slot: impl FnOnce() -> u32,
+    ) -> (Entered, Woken) {
         let is_counted = room.counts_each();
         if !is_counted && self.try_take(room) {
-            return Entered::Now(Place { tenant, is_counted });
+            return (Entered::Now(Place { tenant, is_counted }), Woken::new());
         }
         let mut line = self.line();
+        // A reload may have made room for who waits.
+        let mut woken = self.admit(&mut line, room);
         let own = line.tenants.get(&tenant).map_or(0, |known| known.taken);
         let is_tenant_full = is_counted && own >= room.each_max;
         loop {
@@ -160,35 +172,40 @@ impl Places {
             if may_enter {
                 let place = Place { tenant, is_counted };
                 line.note_taken(place);
-                return Entered::Now(place);
+                return (Entered::Now(place), woken);
             }
-            let waiter = line.push(tenant, is_counted, core, slot());
-            return Entered::Waits { waiter, pushed_out: None };
+            return (Entered::Waits(line.push(tenant, is_counted, core, slot())), woken);
         }
         self.refused_total.fetch_add(1, Relaxed);
-        match line.push_out(tenant) {
+        let entered = match line.push_out(tenant) {
             Some(pushed_out) => {
-                let waiter = line.push(tenant, is_counted, core, slot());
-                Entered::Waits { waiter, pushed_out: Some(pushed_out) }
+                woken.push(pushed_out);
+                Entered::Waits(line.push(tenant, is_counted, core, slot()))
             }
             None if is_tenant_full => Entered::Refused(Refused::TenantFull),
             None => Entered::Refused(Refused::Full),
-        }
+        };
+        (entered, woken)
     }
 
     /// Gives a place back; returns who has one now, and is to be woken.
-    pub fn leave(&self, room: &Room, place: Place) -> Vec<Arc<Waiter>> {
+    pub fn leave(&self, room: &Room, place: Place) -> Woken {
         if !place.is_counted && self.change(|word| (waiting(word) == 0).then(|| word - ONE_TAKEN)) {
-            return Vec::new();
+            return Woken::new();
         }
         let mut line = self.line();
         self.word.fetch_sub(ONE_TAKEN, AcqRel);
         line.note_left(place);
-        let mut admitted = Vec::new();
+        self.admit(&mut line, room)
+    }
+
+    /// Lets in of the line whom there is room for.
+    fn admit(&self, line: &mut Line, room: &Room) -> Woken {
+        let mut admitted = Woken::new();
         loop {
             let word = self.word.load(Acquire);
             // While somebody waits, only who holds the line changes the word.
-            if waiting(word) == 0 || taken(word) >= room.requests_max {
+            if waiting(word) == 0 || taken(word) >= room.requests_max || admitted.len() == ADMITTED_MAX {
                 return admitted;
             }
             let Some(waiter) = line.next(room) else { return admitted };
@@ -247,28 +264,46 @@ impl Line {
         let of = self.tenants.entry(tenant).or_default();
         of.waiting.push_back(waiter.clone());
         of.waiting_count += 1;
-        if !std::mem::replace(&mut of.has_turn, true) {
+        let count = of.waiting_count;
+        self.note_length(tenant, count - 1, count);
+        self.give_turn(tenant);
+        waiter
+    }
+
+    fn give_turn(&mut self, tenant: u64) {
+        if let Some(of) = self.tenants.get_mut(&tenant)
+            && of.waiting_count > 0
+            && !std::mem::replace(&mut of.has_turn, true)
+        {
             self.turns.push_back(tenant);
         }
-        waiter
+    }
+
+    fn note_length(&mut self, tenant: u64, before: u32, now: u32) {
+        self.lengths.remove(&(before, tenant));
+        if now > 0 {
+            self.lengths.insert((now, tenant));
+        }
     }
 
     /// Who is next: the first of the tenant whose turn it is, and who may have one more.
     fn next(&mut self, room: &Room) -> Option<Arc<Waiter>> {
-        for _ in 0..self.turns.len() {
-            let turn = self.turns.pop_front()?;
+        while let Some(turn) = self.turns.pop_front() {
             let Some(tenant) = self.tenants.get_mut(&turn) else { continue };
-            let may_enter = !room.counts_each() || tenant.taken < room.each_max;
-            let waiter = if may_enter { tenant.take(VecDeque::pop_front, ADMITTED) } else { None };
-            tenant.has_turn = tenant.waiting_count > 0;
-            if tenant.has_turn {
-                self.turns.push_back(turn);
-            } else {
+            tenant.has_turn = false;
+            if room.counts_each() && tenant.taken >= room.each_max {
+                // It has its next turn when it gives a place back.
+                continue;
+            }
+            let before = tenant.waiting_count;
+            let Some(waiter) = tenant.take(VecDeque::pop_front, ADMITTED) else {
                 self.tidy(turn);
-            }
-            if waiter.is_some() {
-                return waiter;
-            }
+                continue;
+            };
+            self.note_length(turn, before, before - 1);
+            self.give_turn(turn);
+            self.tidy(turn);
+            return Some(waiter);
         }
         None
     }
@@ -276,22 +311,24 @@ impl Line {
     /// Makes room for one of `newcomer`: the last of the tenant of whom most wait has to go, unless that would be the newcomer.
     fn push_out(&mut self, newcomer: u64) -> Option<Arc<Waiter>> {
         let own = self.tenants.get(&newcomer).map_or(0, |known| known.waiting_count);
-        let (&longest, tenant) = self.tenants.iter_mut().max_by_key(|(_, tenant)| tenant.waiting_count)?;
-        if tenant.waiting_count <= own + 1 {
+        let &(most, longest) = self.lengths.last()?;
+        if most <= own + 1 {
             return None;
         }
-        let waiter = tenant.take(VecDeque::pop_back, PUSHED_OUT);
-        self.tidy(longest);
-        waiter
+        let waiter = self.tenants.get_mut(&longest)?.take(VecDeque::pop_back, PUSHED_OUT)?;
+        self.note_length(longest, most, most - 1);
+        Some(waiter)
     }
 
     /// One who waited has left; so many still wait.
     fn forget(&mut self, tenant: u64, waiting: u32) {
         let Some(of) = self.tenants.get_mut(&tenant) else { return };
         of.waiting_count -= 1;
-        if of.waiting.len() > most_kept(of.waiting_count) {
+        let count = of.waiting_count;
+        if of.waiting.len() > most_kept(count) {
             of.waiting.retain(|waiter| waiter.state.load(Relaxed) == WAITS);
         }
+        self.note_length(tenant, count + 1, count);
         self.tidy(tenant);
         if self.turns.len() > most_kept(waiting) {
             let turns = std::mem::take(&mut self.turns);
@@ -319,6 +356,7 @@ impl Line {
             && let Some(tenant) = self.tenants.get_mut(&place.tenant)
         {
             tenant.taken -= 1;
+            self.give_turn(place.tenant);
             self.tidy(place.tenant);
         }
     }

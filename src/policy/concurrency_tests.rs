@@ -12,7 +12,7 @@ fn room(requests_max: u32, each_max: u32, waiting_max: u32) -> Room {
 }
 
 fn now(places: &Places, room: &Room, tenant: u64) -> Place {
-    match places.enter(room, tenant, 0, || 0) {
+    match places.enter(room, tenant, 0, || 0).0 {
         Entered::Now(place) => place,
         other => panic!("tenant {tenant} has no place: {other:?}"),
     }
@@ -20,13 +20,13 @@ fn now(places: &Places, room: &Room, tenant: u64) -> Place {
 
 fn waits(places: &Places, room: &Room, tenant: u64) -> Arc<Waiter> {
     match places.enter(room, tenant, 0, || 0) {
-        Entered::Waits { waiter, pushed_out: None } => waiter,
+        (Entered::Waits(waiter), woken) if woken.is_empty() => waiter,
         other => panic!("tenant {tenant} does not wait: {other:?}"),
     }
 }
 
 fn refused(places: &Places, room: &Room, tenant: u64) -> Refused {
-    match places.enter(room, tenant, 0, || 0) {
+    match places.enter(room, tenant, 0, || 0).0 {
         Entered::Refused(refused) => refused,
         other => panic!("tenant {tenant} is not refused: {other:?}"),
     }
@@ -76,10 +76,10 @@ fn a_full_line_makes_room_for_who_waits_least() {
     let second = waits(&places, &room, 1);
     let third = waits(&places, &room, 1);
     assert_eq!(refused(&places, &room, 1), Refused::Full);
-    let Entered::Waits { waiter, pushed_out: Some(pushed_out) } = places.enter(&room, 2, 0, || 0) else {
+    let (Entered::Waits(waiter), woken) = places.enter(&room, 2, 0, || 0) else {
         panic!("another tenant waits in place of the last");
     };
-    assert!(Arc::ptr_eq(&pushed_out, &third));
+    assert!(matches!(&woken[..], [pushed_out] if Arc::ptr_eq(pushed_out, &third)));
     assert_eq!(third.standing(), Standing::PushedOut);
     assert_eq!((first.standing(), second.standing()), (Standing::Waits, Standing::Waits));
     assert_eq!(refused(&places, &room, 2), Refused::Full, "two and one: nobody has too many");
@@ -131,6 +131,32 @@ fn a_reload_that_gives_more_room_lets_more_in() {
     assert_eq!(places.counts(), (2, 2));
 }
 
+/// Who waits comes before who comes later, also when a reload makes room and nobody leaves.
+#[test]
+fn nobody_passes_the_line_when_there_is_more_room() {
+    let places = Places::default();
+    let _place = now(&places, &room(1, ALL, 9), 1);
+    let line: Vec<_> = (0..3).map(|_| waits(&places, &room(1, ALL, 9), 2)).collect();
+    let (entered, woken) = places.enter(&room(4, ALL, 9), 3, 0, || 0);
+    assert_eq!(woken.len(), 3);
+    assert!(line.iter().all(|waiter| waiter.standing() == Standing::Admitted));
+    assert!(matches!(entered, Entered::Waits(_)), "{entered:?}");
+    assert_eq!(places.counts(), (4, 1));
+}
+
+/// Very many at once are let in bit by bit.
+#[test]
+fn so_many_are_let_in_at_once_and_the_others_next() {
+    let places = Places::default();
+    let place = now(&places, &room(1, ALL, 1000), 1);
+    let _line: Vec<_> = (0..600).map(|_| waits(&places, &room(1, ALL, 1000), 2)).collect();
+    let wide = room(1000, ALL, 1000);
+    let first = places.leave(&wide, place);
+    assert_eq!((first.len(), places.counts()), (ADMITTED_MAX, (256, 344)));
+    assert_eq!(places.leave(&wide, first[0].place()).len(), ADMITTED_MAX);
+    assert_eq!(places.leave(&wide, first[1].place()).len(), 600 - 2 * ADMITTED_MAX);
+}
+
 #[test]
 fn without_a_line_nobody_waits() {
     let (places, room) = (Places::default(), room(1, ALL, 0));
@@ -156,9 +182,9 @@ fn whatever_happens_the_counts_are_right() {
         let (mut inside, mut line): (Vec<Place>, Vec<Arc<Waiter>>) = (Vec::new(), Vec::new());
         for step in 0..400 {
             match draw(3) {
-                0 => match places.enter(&room, draw(4), 0, || 0) {
+                0 => match places.enter(&room, draw(4), 0, || 0).0 {
                     Entered::Now(place) => inside.push(place),
-                    Entered::Waits { waiter, .. } => line.push(waiter),
+                    Entered::Waits(waiter) => line.push(waiter),
                     Entered::Refused(_) => {}
                 },
                 1 if !inside.is_empty() => {
@@ -199,7 +225,7 @@ fn whatever_happens_the_counts_are_right() {
         assert_eq!(places.counts(), (0, 0));
         let line = places.line();
         assert!(line.tenants.values().all(|tenant| tenant.taken == 0 && tenant.waiting_count == 0));
-        assert!(line.turns.len() <= most_kept(0));
+        assert!(line.turns.len() <= most_kept(0) && line.lengths.is_empty());
     }
 }
 
@@ -212,9 +238,9 @@ fn cores_together_take_no_more_than_there_is() {
         let inside = AtomicU32::new(0);
         let visit = |thread: u64| {
             for _ in 0..3_000 {
-                let place = match places.enter(&room, thread % 2, 0, || 0) {
+                let place = match places.enter(&room, thread % 2, 0, || 0).0 {
                     Entered::Now(place) => place,
-                    Entered::Waits { waiter, .. } => {
+                    Entered::Waits(waiter) => {
                         while waiter.standing() == Standing::Waits {
                             std::thread::yield_now();
                         }

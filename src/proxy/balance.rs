@@ -20,7 +20,6 @@ use crate::runtime::core::Core;
 use crate::runtime::limits;
 
 use super::client::Client;
-use super::deadline::supervised;
 use super::exchange::{ClientInfo, Exchange};
 use super::http2::{self, Connecting, Links, Shared, Turned};
 use super::input;
@@ -138,11 +137,7 @@ async fn open(
             }
         }
     };
-    let left = async {
-        end.gone().await;
-        Kind::ClientClosed.into()
-    };
-    let connected = supervised(pin!(connected), pin!(left), deadline).await;
+    let connected = end.unless_gone(pin!(connected), deadline).await;
     match &connected {
         Ok(_) => _ = core.timers.now(),
         Err(error) => _ = note_connect_error(core, endpoint, error),

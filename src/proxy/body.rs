@@ -48,7 +48,7 @@ pub fn admit(exchange: &Exchange, client: &Client, route: &Route) -> Result<Uplo
         End::Http2(stream) => (stream.arrived().0, &[]),
     };
     if exchange.head.framing != Framing::None && !route.takes.is_empty() {
-        let sent = view(exchange).first_value("content-type").unwrap_or_default();
+        let sent = view(exchange).only_value("content-type").unwrap_or_default();
         if !route.takes.iter().any(|takes| takes.is_of(sent)) {
             return Err(Error::with_source(Kind::UnsupportedMediaType, Takes(route.takes.clone())));
         }

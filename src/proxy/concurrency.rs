@@ -13,9 +13,9 @@ use crate::config::snapshot::Service;
 use crate::error::{Error, Kind};
 use crate::policy::concurrency::{Entered, Place, Places, Refused, Room, Standing, Waiter};
 use crate::runtime::core::Core;
+use crate::runtime::waiters;
 
 use super::client::Client;
-use super::deadline::supervised;
 use super::exchange::Exchange;
 use super::limits::write_key;
 use super::routed::values;
@@ -53,7 +53,7 @@ pub struct InLine {
     service: Arc<Service>,
     /// `None` once it has its place.
     waiter: Option<Arc<Waiter>>,
-    slot: u32,
+    woken_at: waiters::Place,
 }
 
 /// Errors: there is no place, and none in line.
@@ -62,14 +62,17 @@ pub fn enter(exchange: &Exchange, service: &Arc<Service>, rule: &Route) -> Resul
     let core = &exchange.core;
     let places = &service.state.places;
     let tenant = tenant(exchange, rule, &concurrency.by, places);
-    let entered = places.enter(&concurrency.room, tenant, core.id, || core.waiters.register());
+    let mut woken_at = None;
+    let slot = || woken_at.insert(core.waiters.place()).slot();
+    let (entered, woken) = places.enter(&concurrency.room, tenant, core.id, slot);
+    woken.iter().for_each(|waiter| wake(core, waiter));
     let (core, service) = (core.clone(), service.clone());
     match entered {
         Entered::Now(place) => Ok(Entry::Held(Held { core, service, place })),
-        Entered::Waits { waiter, pushed_out } => {
-            pushed_out.iter().for_each(|pushed_out| wake(&core, pushed_out));
-            let slot = waiter.slot;
-            Ok(Entry::Wait(InLine { core, service, waiter: Some(waiter), slot }))
+        Entered::Waits(waiter) => {
+            // Its number is asked for where it begins to wait.
+            let Some(woken_at) = woken_at else { return Err(Kind::Internal.into()) };
+            Ok(Entry::Wait(InLine { core, service, waiter: Some(waiter), woken_at }))
         }
         Entered::Refused(Refused::Full) => Err(full(Kind::QueueFull, &service)),
         Entered::Refused(Refused::TenantFull) => Err(full(Kind::ConcurrencyLimited, &service)),
@@ -93,11 +96,7 @@ impl InLine {
         let wait = self.service.concurrency.as_ref().map_or(Duration::ZERO, |concurrency| concurrency.wait);
         let Client { end, deadline, .. } = client;
         deadline.start(Kind::QueueTimeout, wait);
-        let left = async {
-            end.gone().await;
-            Kind::ClientClosed.into()
-        };
-        let waited = supervised(pin!(self.admitted()), pin!(left), deadline).await;
+        let waited = end.unless_gone(pin!(self.admitted()), deadline).await;
         self.core.timers.now();
         waited.map_err(|error| match error.kind {
             Kind::QueueTimeout => full(Kind::QueueTimeout, &self.service),
@@ -108,7 +107,7 @@ impl InLine {
     async fn admitted(&mut self) -> Result<Held, Error> {
         poll_fn(|context| {
             let Some(waiter) = &self.waiter else { return Poll::Ready(Err(Kind::Internal.into())) };
-            self.core.waiters.set(self.slot, context.waker());
+            self.woken_at.set(context.waker());
             match waiter.standing() {
                 Standing::Waits => Poll::Pending,
                 Standing::PushedOut => Poll::Ready(Err(full(Kind::QueueFull, &self.service))),
@@ -125,7 +124,6 @@ impl InLine {
 
 impl Drop for InLine {
     fn drop(&mut self) {
-        self.core.waiters.free(self.slot);
         let Some(waiter) = self.waiter.take() else { return };
         if let Some(place) = self.service.state.places.give_up(&waiter) {
             leave(&self.core, &self.service, place);
@@ -151,7 +149,7 @@ fn leave(core: &Core, service: &Service, place: Place) {
 fn wake(core: &Core, waiter: &Waiter) {
     match waiter.core == core.id {
         true => core.waiters.wake(waiter.slot),
-        false => core.peers.wake(waiter.core, waiter.slot),
+        false => core.peers.wake(waiter.core, vec![waiter.slot]),
     }
 }
 

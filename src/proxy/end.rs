@@ -2,11 +2,14 @@
 //! HTTP/2 connection. What both can do stands here; what only one can, with whoever does it.
 
 use std::io::{self, ErrorKind};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
+use crate::error::{Error, Kind};
 use crate::http::h1_conn::{Reader, write_all, write_both_now, write_now};
 use crate::net::tcp::Stream;
 
+use super::deadline::{Deadline, supervised};
 use super::http2::Http2Stream;
 
 pub enum End {
@@ -51,6 +54,19 @@ impl End {
             // What is left of a stream goes with it.
             End::Http2(_) => {}
         }
+    }
+
+    /// Drives `work` until it ends, nobody is there any more to be answered, or the phase runs out.
+    pub async fn unless_gone<T>(
+        &mut self,
+        work: Pin<&mut impl Future<Output = Result<T, Error>>>,
+        deadline: &Deadline,
+    ) -> Result<T, Error> {
+        let left = async {
+            self.gone().await;
+            Kind::ClientClosed.into()
+        };
+        supervised(work, pin!(left), deadline).await
     }
 
     /// Resolves when nobody is there any more to be answered.

@@ -58,7 +58,18 @@ enum Tried {
     Again,
 }
 
-/// Sends the request to its service until a response is relayed or nothing more may be tried.
+/// Bounds the whole request, tries and waits included, from now on.
+pub fn bound(exchange: &Exchange, client: &Client, routed: &Routed) {
+    let by_service = routed.service().and_then(|service| service.timeouts.request);
+    let by_route = routed.rule().request_timeout.or(by_service);
+    let bound = match &exchange.call {
+        Some(call) => call.bound(by_route, exchange.core.timers.lately()),
+        None => by_route,
+    };
+    client.deadline.bound_request(bound);
+}
+
+/// Sends the request, which is bounded, to its service until a response is relayed or nothing more may be tried.
 pub async fn forward<R: Room>(
     exchange: &Exchange,
     client: &mut Client,
@@ -66,12 +77,6 @@ pub async fn forward<R: Room>(
     upload: Upload,
 ) -> Result<After, Error> {
     let Some(service) = routed.service().cloned() else { return Err(Kind::NoService.into()) };
-    let by_route = routed.rule().request_timeout.or(service.timeouts.request);
-    let bound = match &exchange.call {
-        Some(call) => call.bound(by_route, exchange.core.timers.lately()),
-        None => by_route,
-    };
-    client.deadline.bound_request(bound);
     let _place = match concurrency::enter(exchange, &service, routed.rule())? {
         Entry::None => None,
         Entry::Held(place) => Some(place),
@@ -394,11 +399,7 @@ async fn is_taken(client: &mut Client, link: &http2::Shared, bounds: &Bounds) ->
     let Client { end, deadline, .. } = client;
     deadline.start(Kind::FirstByteTimeout, bounds.upstream_timeouts.first_byte);
     let said = async { link.takes_protocols().await.ok_or_else(|| Kind::UpstreamClosed.into()) };
-    let left = async {
-        end.gone().await;
-        Kind::ClientClosed.into()
-    };
-    supervised(pin!(said), pin!(left), deadline).await
+    end.unless_gone(pin!(said), deadline).await
 }
 
 /// Sends the head, with a whole body behind it. Tells apart whether a byte may have reached the upstream.

@@ -16,7 +16,6 @@ use crate::policy::jwt::{Joined, Refusal, RemoteKeys};
 use crate::runtime::core::Core;
 
 use super::client::Client;
-use super::deadline::supervised;
 use super::exchange::Exchange;
 use super::input::Identity;
 use super::route::claim_holds;
@@ -110,7 +109,7 @@ fn lacking<'a>(
 }
 
 /// Longest wait of a request for keys: an attempt that is under way, and the next one.
-const KEYS_WAIT: Duration = Duration::from_secs(10);
+const KEYS_WAIT: Duration = Duration::from_secs(12);
 
 /// Has newer keys fetched and waits for them, unless those that are known are new. Afterwards nobody is identified yet.
 pub async fn wait_for_keys(exchange: &mut Exchange, client: &mut Client) -> Result<(), Error> {
@@ -120,11 +119,7 @@ pub async fn wait_for_keys(exchange: &mut Exchange, client: &mut Client) -> Resu
     let Client { end, deadline, .. } = client;
     for keys in remote {
         deadline.start(Kind::KeysUnavailable, KEYS_WAIT);
-        let left = async {
-            end.gone().await;
-            Kind::ClientClosed.into()
-        };
-        match supervised(pin!(newer(&exchange.core, &keys)), pin!(left), deadline).await {
+        match end.unless_gone(pin!(newer(&exchange.core, &keys)), deadline).await {
             // Then it is judged by the keys that there are.
             Ok(()) | Err(Error { kind: Kind::KeysUnavailable, .. }) => {}
             Err(error) => return Err(error),
@@ -135,13 +130,28 @@ pub async fn wait_for_keys(exchange: &mut Exchange, client: &mut Client) -> Resu
 }
 
 async fn newer(core: &Core, keys: &RemoteKeys) -> Result<(), Error> {
-    let place = core.waiters.place();
-    let Joined::Until(attempts) = keys.join(core.id, place.slot(), core.timers.now()) else { return Ok(()) };
+    let woken_at = core.waiters.place();
+    let slot = woken_at.slot();
+    let Joined::Until(attempts) = keys.join(core.id, slot, core.timers.now()) else { return Ok(()) };
+    let _joined = Waits { keys, core: core.id, slot };
     poll_fn(|context| {
-        place.set(context.waker());
+        woken_at.set(context.waker());
         if keys.attempts() >= attempts { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
     .await
+}
+
+/// In line for newer keys until this drops, whatever ends the wait.
+struct Waits<'k> {
+    keys: &'k RemoteKeys,
+    core: usize,
+    slot: u32,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.keys.leave(self.core, self.slot);
+    }
 }
 
 /// Whoever asks is not let in.

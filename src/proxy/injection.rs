@@ -9,7 +9,6 @@ use crate::error::{Error, Injected, Kind};
 
 use super::canary::WHOLE;
 use super::client::Client;
-use super::deadline::supervised;
 use super::exchange::Exchange;
 use super::route::header_holds;
 use super::routed::{Routed, view};
@@ -64,11 +63,7 @@ async fn wait(exchange: &Exchange, client: &mut Client, delay: Duration) -> Resu
         poll_fn(|context| timer.poll(context)).await;
         Ok(())
     };
-    let left = async {
-        end.gone().await;
-        Kind::ClientClosed.into()
-    };
-    let waited = supervised(pin!(waited), pin!(left), deadline).await;
+    let waited = end.unless_gone(pin!(waited), deadline).await;
     exchange.core.timers.now();
     waited
 }

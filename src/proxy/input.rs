@@ -41,6 +41,14 @@ impl<'a> RequestView<'a> {
         let named = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(lower_name.as_bytes());
         head.fields.iter().find(named).map(|field| field.value.of(bytes))
     }
+
+    /// The value of a field that may stand once (RFC 9110 §5.3). Of two nobody knows which one the endpoint takes.
+    pub fn only_value(&self, lower_name: &str) -> Option<&'a [u8]> {
+        let (head, bytes) = (self.head, self.bytes);
+        let named = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(lower_name.as_bytes());
+        let mut found = head.fields.iter().filter(named);
+        found.next().filter(|_| found.next().is_none()).map(|field| field.value.of(bytes))
+    }
 }
 
 impl RouteInput for RequestView<'_> {
@@ -65,7 +73,7 @@ impl RouteInput for RequestView<'_> {
     }
 
     fn content_type(&self) -> Option<&[u8]> {
-        self.first_value("content-type")
+        self.only_value("content-type")
     }
 
     fn model(&self) -> Option<&str> {

@@ -2,8 +2,8 @@
 //! buffer holds, and takes nothing of it. Judges no body: what is no JSON names no model.
 
 use std::pin::pin;
-use std::sync::Arc;
 
+use crate::config::snapshot::Snapshot;
 use crate::error::{Error, Kind};
 use crate::http::h1_body::ChunkedDecoder;
 use crate::http::h1_conn::Reader;
@@ -25,19 +25,19 @@ pub async fn model(exchange: &mut Exchange, client: &mut Client) -> Result<(), E
     if exchange.head.expect_continue {
         go_ahead(exchange, client).await?;
     }
-    let rules = Rules { depth_max: DEPTH_MAX, peek: Some(Arc::clone(&snapshot.peeks)), is_inference: false };
     let mut look = Look {
-        scanner: Scanner::new(rules),
+        scanner: scanner(&snapshot),
         body: Body::of(exchange),
         taken: 0,
         is_over: false,
         is_well: true,
     };
     let Client { end, deadline, .. } = client;
-    let within = snapshot.settings.client_timeouts.body;
+    // One clock for all of it: nobody has said yet who asks, and whoever drips would hold a buffer for as long as he likes.
+    deadline.start(Kind::BodyTimeout, snapshot.settings.client_timeouts.body);
     let looked = match end {
-        End::Http1(reader) => look.over_http1(reader, deadline, within).await,
-        End::Http2(stream) => look.over_http2(stream, deadline, within).await,
+        End::Http1(reader) => look.over_http1(reader, deadline).await,
+        End::Http2(stream) => look.over_http2(stream, deadline).await,
     };
     exchange.core.timers.now();
     looked?;
@@ -51,13 +51,28 @@ pub async fn model(exchange: &mut Exchange, client: &mut Client) -> Result<(), E
     Ok(())
 }
 
+fn scanner(snapshot: &Snapshot) -> Scanner {
+    Scanner::new(Rules { depth_max: DEPTH_MAX, peek: snapshot.model_member.clone(), is_inference: false })
+}
+
+/// What is found in a body that is all there; asked by `tidegate explain`.
+pub fn model_of(snapshot: &Snapshot, body: &[u8]) -> Option<String> {
+    let mut scanner = scanner(snapshot);
+    scanner.push(body).and_then(|()| scanner.finish()).ok()?;
+    match scanner.peeked() {
+        Peeked::Text(model) => Some(model.to_owned()),
+        _ => None,
+    }
+}
+
 /// Whether there is a body to look into, and somebody who wants to know.
 pub fn is_wanted(exchange: &Exchange) -> bool {
-    let is_asked = exchange.snapshot().is_some_and(|snapshot| snapshot.wants_model);
-    is_asked && exchange.head.framing != Framing::None && {
+    // Most requests have none, and cost nothing here.
+    let has_body = exchange.head.framing != Framing::None;
+    has_body && exchange.snapshot().is_some_and(|snapshot| snapshot.model_member.is_some()) && {
         let seen = view(exchange);
         let is_plain = seen.first_value("content-encoding").is_none();
-        is_plain && seen.first_value("content-type").is_some_and(media::is_json)
+        is_plain && seen.only_value("content-type").is_some_and(media::is_json)
     }
 }
 
@@ -109,12 +124,7 @@ impl Body {
 }
 
 impl Look {
-    async fn over_http1(
-        &mut self,
-        reader: &mut Reader,
-        deadline: &Deadline,
-        within: std::time::Duration,
-    ) -> Result<(), Error> {
+    async fn over_http1(&mut self, reader: &mut Reader, deadline: &Deadline) -> Result<(), Error> {
         loop {
             if self.take(reader.bytes()) {
                 return Ok(());
@@ -125,7 +135,6 @@ impl Look {
                 }
                 reader.grow()?;
             }
-            deadline.start(Kind::BodyTimeout, within);
             let filled = async {
                 match reader.fill().await {
                     Ok(0) => Err(Kind::ClientClosed.into()),
@@ -137,15 +146,9 @@ impl Look {
         }
     }
 
-    async fn over_http2(
-        &mut self,
-        stream: &Http2Stream,
-        deadline: &Deadline,
-        within: std::time::Duration,
-    ) -> Result<(), Error> {
+    async fn over_http2(&mut self, stream: &Http2Stream, deadline: &Deadline) -> Result<(), Error> {
         let mut bytes = Vec::new();
         loop {
-            deadline.start(Kind::BodyTimeout, within);
             let more = async { stream.arrived_beyond(self.taken).await.ok_or(Kind::ClientClosed.into()) };
             let (arrived, is_over) = bounded(pin!(more), deadline).await?;
             self.is_over = is_over;

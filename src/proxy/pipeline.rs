@@ -54,6 +54,7 @@ async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<Af
     }
     match &routed.rule().action {
         Action::Forward(_) => {
+            forward::bound(exchange, client, &routed);
             if routed.rule().injection.is_some()
                 && let Err(error) = Box::pin(injection::inject(exchange, client, &routed)).await
             {

@@ -31,7 +31,7 @@ pub trait RouteInput {
     fn has_header(&self, lower_name: &str) -> bool {
         self.any_header(lower_name, &mut |_| true)
     }
-    /// The first `content-type`.
+    /// The `content-type`, if there is one and no other.
     fn content_type(&self) -> Option<&[u8]>;
     /// What its JSON body names as its model, where that is asked for.
     fn model(&self) -> Option<&str>;

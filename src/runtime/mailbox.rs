@@ -27,8 +27,8 @@ pub enum Letter {
     Adopt { address: std::net::SocketAddr, socket: Socket, peer: std::net::SocketAddr },
     /// A new snapshot was published: close idle upstream connections that it no longer wants.
     Published,
-    /// A task of yours has been given what it waits for (`Core::waiters`).
-    Wake { slot: u32 },
+    /// Tasks of yours have been given what they wait for (`Core::waiters`).
+    Wake { slots: Vec<u32> },
     /// Copy the counters and histograms.
     Report(tokio::sync::oneshot::Sender<CoreReport>),
     /// Stop accepting, answer with `connection: close`, end when the last connection did or at `until`.

@@ -134,9 +134,9 @@ impl Peers {
         }
     }
 
-    /// Wakes a task of another worker, unless that one is stuck.
-    pub fn wake(&self, worker: usize, slot: u32) {
-        let _ = self.mailboxes[worker].send(Letter::Wake { slot });
+    /// Wakes tasks of another worker, unless that one is stuck.
+    pub fn wake(&self, worker: usize, slots: Vec<u32>) {
+        let _ = self.mailboxes[worker].send(Letter::Wake { slots });
     }
 
     /// The worker that should have one more connection rather than this one.

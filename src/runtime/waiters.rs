@@ -2,11 +2,12 @@
 //! there, through the mailbox. Does not know what they wait for.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::task::Waker;
 
 /// A number may be another task's by the time that a letter for it comes: a task that is woken looks whether it was meant.
-#[derive(Default)]
-pub struct Waiters(RefCell<Slots>);
+#[derive(Clone, Default)]
+pub struct Waiters(Rc<RefCell<Slots>>);
 
 #[derive(Default)]
 struct Slots {
@@ -15,57 +16,46 @@ struct Slots {
 }
 
 /// A number, given back when this drops.
-pub struct Place<'w> {
-    waiters: &'w Waiters,
+pub struct Place {
+    waiters: Waiters,
     slot: u32,
 }
 
-impl Place<'_> {
+impl Place {
     pub fn slot(&self) -> u32 {
         self.slot
     }
 
+    /// Who is woken for it from now on.
     pub fn set(&self, waker: &Waker) {
-        self.waiters.set(self.slot, waker);
+        let known = &mut self.waiters.0.borrow_mut().wakers[self.slot as usize];
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.waiters.free(self.slot);
+        let mut slots = self.waiters.0.borrow_mut();
+        slots.wakers[self.slot as usize] = None;
+        slots.free.push(self.slot);
     }
 }
 
 impl Waiters {
-    pub fn place(&self) -> Place<'_> {
-        Place { waiters: self, slot: self.register() }
-    }
-
-    pub fn register(&self) -> u32 {
+    pub fn place(&self) -> Place {
         let mut slots = self.0.borrow_mut();
-        slots.free.pop().unwrap_or_else(|| {
+        let slot = slots.free.pop().unwrap_or_else(|| {
             slots.wakers.push(None);
             slots.wakers.len() as u32 - 1
-        })
-    }
-
-    /// Who is woken for this number from now on.
-    pub fn set(&self, slot: u32, waker: &Waker) {
-        let known = &mut self.0.borrow_mut().wakers[slot as usize];
-        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *known = Some(waker.clone());
-        }
+        });
+        Place { waiters: self.clone(), slot }
     }
 
     pub fn wake(&self, slot: u32) {
         let waker = self.0.borrow().wakers.get(slot as usize).cloned().flatten();
         waker.into_iter().for_each(Waker::wake);
-    }
-
-    pub fn free(&self, slot: u32) {
-        let mut slots = self.0.borrow_mut();
-        slots.wakers[slot as usize] = None;
-        slots.free.push(slot);
     }
 }
 
@@ -91,15 +81,16 @@ mod tests {
     fn each_is_woken_by_its_number_until_it_gives_that_back() {
         let waiters = Waiters::default();
         let (first, second) = (Arc::new(Count::default()), Arc::new(Count::default()));
-        let (one, two) = (waiters.register(), waiters.register());
-        waiters.set(one, &first.clone().into());
-        waiters.set(two, &second.clone().into());
+        let (one, other) = (waiters.place(), waiters.place());
+        one.set(&first.clone().into());
+        other.set(&second.clone().into());
+        let two = other.slot();
         waiters.wake(two);
         assert_eq!((first.0.load(Relaxed), second.0.load(Relaxed)), (0, 1));
-        waiters.free(two);
+        drop(other);
         waiters.wake(two);
         waiters.wake(99);
         assert_eq!(second.0.load(Relaxed), 1, "a letter that comes too late");
-        assert_eq!(waiters.register(), two, "numbers are used again");
+        assert_eq!(waiters.place().slot(), two, "numbers are used again");
     }
 }

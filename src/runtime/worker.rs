@@ -139,7 +139,7 @@ impl Worker {
                     Letter::Unlisten { binding } => self.unlisten(binding),
                     Letter::Adopt { address, socket, peer } => self.adopt(address, socket, peer),
                     Letter::Published => self.adopt_snapshot(),
-                    Letter::Wake { slot } => self.core.waiters.wake(slot),
+                    Letter::Wake { slots } => slots.iter().for_each(|&slot| self.core.waiters.wake(slot)),
                     Letter::Report(reply) => {
                         self.core.metrics.set_upstream_idle(self.core.pool.len());
                         self.core.metrics.set_buffer_bytes(self.core.buffers.bytes_in_use());

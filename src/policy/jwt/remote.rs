@@ -32,13 +32,15 @@ pub struct Source {
 }
 
 impl Source {
+    /// Whether the same keys would come of it, perhaps in another way.
+    pub fn is_of_same_keys(&self, other: &Source) -> bool {
+        self.url == other.url && self.algorithm == other.algorithm
+    }
+
     /// Whether the same keys would come of it, in the same way.
     pub fn is_same(&self, other: &Source) -> bool {
         let config = |source: &Source| source.tls.as_ref().map(|tls| Arc::as_ptr(&tls.config));
-        self.url == other.url
-            && self.refresh == other.refresh
-            && self.algorithm == other.algorithm
-            && config(self) == config(other)
+        self.is_of_same_keys(other) && self.refresh == other.refresh && config(self) == config(other)
     }
 }
 
@@ -56,10 +58,19 @@ pub struct RemoteKeys {
 
 #[derive(Default)]
 struct Line {
-    /// Whom to wake, by core.
-    waiting: Vec<(usize, u32)>,
-    /// When the set that is known was asked for.
+    waiting: Vec<Waiting>,
+    /// Attempts that have begun and not ended.
+    under_way: u64,
+    /// When the set that is known was asked for. `None`: it was not, or by another source.
     asked_at: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    core: usize,
+    slot: u32,
+    /// Attempts that have to end first.
+    until: u64,
 }
 
 /// Requests that wait for one set.
@@ -96,6 +107,16 @@ impl RemoteKeys {
         self.set.load().is_some()
     }
 
+    /// Whether it has been fetched from this source, as this one says.
+    pub fn is_fetched(&self) -> bool {
+        self.line().asked_at.is_some()
+    }
+
+    /// Begins with what another source of the same keys knows, until it has been asked itself.
+    pub fn begin_with(&self, other: &RemoteKeys) {
+        self.set.store(other.set.load_full());
+    }
+
     /// Attempts that have ended.
     pub fn attempts(&self) -> u64 {
         self.attempts.load(Acquire)
@@ -108,9 +129,17 @@ impl RemoteKeys {
         if is_young || line.waiting.len() >= WAITING_MAX {
             return Joined::No;
         }
-        line.waiting.push((core, slot));
+        // What is under way may have been asked before the keys changed; if there are none, any are welcome.
+        let begun = if self.is_known() { line.under_way } else { 0 };
+        let until = self.attempts() + begun + 1;
+        line.waiting.push(Waiting { core, slot, until });
         self.wanted.notify_one();
-        Joined::Until(self.attempts() + 1)
+        Joined::Until(until)
+    }
+
+    /// Who has joined waits no more.
+    pub fn leave(&self, core: usize, slot: u32) {
+        self.line().waiting.retain(|waiting| (waiting.core, waiting.slot) != (core, slot));
     }
 
     /// Resolves when somebody waits.
@@ -118,9 +147,15 @@ impl RemoteKeys {
         self.wanted.notified().await;
     }
 
-    /// An attempt that began at `asked` has ended. Keeps what is known if nothing came of it. Returns whom to wake.
+    /// An attempt begins.
+    pub fn begin(&self) {
+        self.line().under_way += 1;
+    }
+
+    /// An attempt that began at `asked` has ended. Keeps what is known if nothing came of it. Returns whom to wake, by core.
     pub fn fetched(&self, asked: Instant, set: Option<KeySet>) -> Vec<(usize, u32)> {
         let mut line = self.line();
+        line.under_way = line.under_way.saturating_sub(1);
         match set {
             Some(set) => {
                 line.asked_at = Some(asked);
@@ -128,8 +163,9 @@ impl RemoteKeys {
             }
             None => _ = self.failed_total.fetch_add(1, Relaxed),
         }
-        self.attempts.fetch_add(1, AcqRel);
-        std::mem::take(&mut line.waiting)
+        let ended = self.attempts.fetch_add(1, AcqRel) + 1;
+        let woken = line.waiting.extract_if(.., |waiting| waiting.until <= ended);
+        woken.map(|waiting| (waiting.core, waiting.slot)).collect()
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
@@ -180,6 +216,41 @@ mod tests {
         assert!(keys.is_known());
         assert_eq!(keys.fetched(now, None), [], "what is known stays");
         assert!(keys.is_known());
+    }
+
+    /// An answer that was asked for before the keys changed is not the one that somebody waits for.
+    #[test]
+    fn who_waits_for_newer_keys_waits_for_an_attempt_that_begins_afterwards() {
+        let (keys, now) = (keys(), Instant::now());
+        keys.begin();
+        assert_eq!(keys.join(0, 1, now), Joined::Until(1), "without keys any are welcome");
+        assert_eq!(keys.fetched(now, Some(set())), [(0, 1)]);
+        let later = now + YOUNG;
+        keys.begin();
+        assert_eq!(keys.join(0, 2, later), Joined::Until(3));
+        assert_eq!(keys.fetched(now, Some(set())), []);
+        keys.begin();
+        assert_eq!(keys.fetched(later, Some(set())), [(0, 2)]);
+    }
+
+    #[test]
+    fn who_leaves_makes_room_for_others() {
+        let (keys, now) = (keys(), Instant::now());
+        for slot in 0..5 * WAITING_MAX as u32 {
+            assert_eq!(keys.join(0, slot, now), Joined::Until(1));
+            keys.leave(0, slot);
+        }
+        assert_eq!(keys.fetched(now, None), []);
+    }
+
+    #[test]
+    fn another_way_to_the_same_keys_begins_with_them() {
+        let (known, next) = (keys(), keys());
+        known.fetched(Instant::now(), Some(set()));
+        next.begin_with(&known);
+        assert!(next.is_known() && !next.is_fetched());
+        assert_eq!(next.fetched(Instant::now(), None), []);
+        assert!(next.is_known(), "what cannot be fetched leaves them in use");
     }
 
     #[test]
