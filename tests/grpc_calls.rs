@@ -133,7 +133,11 @@ fn errors_of_ours_are_statuses() {
         drop(respond);
         Ok(())
     });
-    let big = Http2Backend::serve(|_, respond| async move { answer(respond, message(2_000)) });
+    // Not before it has all of a message: an answer that came sooner would be the call's.
+    let big = Http2Backend::serve(|request, respond| async move {
+        body_of(&mut request.into_body()).await?;
+        answer(respond, message(2_000))
+    });
     let gateway = Gateway::start(
         "workers = 1\n[listen.web]\naddress = \"@web@\"\n\
          [service.dead]\nprotocol = \"h2\"\nendpoints = [\"@dead@\"]\n\
