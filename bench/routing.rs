@@ -181,6 +181,7 @@ fn table(shape: Shape, size: usize) -> RouteTable {
         canary: None,
         injection: None,
         takes: Vec::new(),
+        check: None,
         cors: None,
     };
     RouteTable::new((0..size).map(route).collect())

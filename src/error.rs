@@ -81,6 +81,10 @@ kinds! {
     BodyTooLarge, 413, "body_too_large", Client, Admit, "the request body is larger than this route allows";
     UriTooLong, 414, "uri_too_long", Client, Parse, "the request target is longer than this gateway allows";
     UnsupportedMediaType, 415, "unsupported_media_type", Client, Admit, "the request body is of a type that this route does not take";
+    /// Not what it says it is, by what its route checks.
+    InvalidBody, 400, "invalid_body", Client, Forward, "the request body is not what this route takes";
+    /// Larger than its route's bounds.
+    ImageTooLarge, 422, "image_too_large", Client, Forward, "the image is larger than this route allows";
     ExpectationFailed, 417, "expectation_failed", Client, Parse, "only the expectation 100-continue is supported";
     HeadTooLarge, 431, "head_too_large", Client, Parse, "the request head is larger than this gateway allows";
     VersionNotSupported, 505, "version_not_supported", Client, Parse, "only HTTP/1.0 and HTTP/1.1 are supported here";

@@ -11,6 +11,7 @@ mod heads;
 mod hpack;
 mod http2;
 mod http2_client;
+mod image;
 mod json;
 mod jwt;
 mod paths;
@@ -28,6 +29,7 @@ pub use heads::{request_head, response_head};
 pub use hpack::hpack;
 pub use http2::http2;
 pub use http2_client::http2_client;
+pub use image::image;
 pub use json::json;
 pub use jwt::jwt;
 pub use paths::paths;
@@ -56,6 +58,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "http2_client", check: http2_client },
     Target { name: "grpc", check: grpc },
     Target { name: "api_keys", check: api_keys },
+    Target { name: "image", check: image },
     Target { name: "json", check: json },
     Target { name: "jwt", check: jwt },
     Target { name: "tls_records", check: tls_records },

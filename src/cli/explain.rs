@@ -14,6 +14,7 @@ use crate::http::head::{HeadLimits, RequestHead};
 use crate::policy::identity::{Identified, Verified};
 use crate::proxy::identify::now;
 use crate::proxy::input::{Identity, RequestView, Values};
+use crate::proxy::inspection::Inspection;
 use crate::proxy::path::{Normalised, normalise};
 use crate::proxy::peek::model_of;
 use crate::proxy::route::claim_holds;
@@ -99,7 +100,7 @@ impl Question {
         let model = model.as_deref();
         let shown = Shown { snapshot, head: &head, bytes: &self.head };
         let view = || RequestView { head: &head, bytes: &self.head, path, listener, model, identity: &shown };
-        Ok(describe(snapshot, &view))
+        Ok(describe(snapshot, &view, self.body.as_deref()))
     }
 }
 
@@ -153,7 +154,11 @@ fn head_of(method: &str, url: &str, headers: &[String]) -> Result<Vec<u8>, Strin
     Ok(head.into_bytes())
 }
 
-fn describe<'a>(snapshot: &Snapshot, view: &dyn Fn() -> RequestView<'a>) -> (String, bool) {
+fn describe<'a>(
+    snapshot: &Snapshot,
+    view: &dyn Fn() -> RequestView<'a>,
+    body: Option<&[u8]>,
+) -> (String, bool) {
     let mut text = String::new();
     for (at, unmet) in snapshot.routes.explain(&view()) {
         let route = &snapshot.routes.routes()[at];
@@ -164,6 +169,7 @@ fn describe<'a>(snapshot: &Snapshot, view: &dyn Fn() -> RequestView<'a>) -> (Str
             None => {
                 let _ = writeln!(text, "> {:<24} matches", route.name);
                 describe_identity(route, &view(), &mut text);
+                describe_check(route, &view(), body, &mut text);
                 describe_action(snapshot, route, view(), &mut text);
                 return (text, true);
             }
@@ -187,6 +193,16 @@ fn describe_identity(route: &Route, view: &RequestView<'_>, text: &mut String) {
             ),
         },
     };
+}
+
+/// Whether the body is what the route takes.
+fn describe_check(route: &Route, view: &RequestView<'_>, body: Option<&[u8]>, text: &mut String) {
+    let (Some(check), Some(body)) = (&route.check, body) else { return };
+    let inspected = Inspection::of(check, view);
+    let judged = inspected.and_then(|inspection| inspection.map_or(Ok(()), |found| found.take(body, true)));
+    if let Err(error) = judged {
+        let _ = writeln!(text, "  but is answered {}: {error}", error.status());
+    }
 }
 
 fn describe_action(snapshot: &Snapshot, route: &Route, view: RequestView<'_>, text: &mut String) {

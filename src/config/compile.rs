@@ -331,6 +331,7 @@ impl Lookup<'_> {
             body_bytes_max: entry.body_bytes_max.unwrap_or(self.body_bytes_max),
             message_bytes_max: entry.message_bytes_max.unwrap_or(self.message_bytes_max),
             takes: entry.takes,
+            check: entry.check,
             cors: entry.cors,
             allow: entry.allow,
             // All of them, or it would let more through than it says.

@@ -14,9 +14,11 @@ use crate::config::document_limit;
 use crate::config::pattern::{self, Edit};
 use crate::config::reader::{Located, Section};
 use crate::config::value::{self, DURATION_MAX, Parsed, shown};
+use crate::inference::json_scan::DEPTH_MAX;
 use crate::policy::rollback::RollbackPolicy;
 use crate::proxy::cors::{Cors, Origin};
 use crate::proxy::injection::Injection;
+use crate::proxy::inspection::{Check, ImageBounds, JsonCheck};
 use crate::proxy::limits::LIMITS_MAX;
 use crate::proxy::media::MediaType;
 use crate::proxy::rule::{Conditions, FieldMatch, HeaderEdits, PathMatch, Rewrite, Segment};
@@ -42,6 +44,7 @@ pub struct RouteEntry<'a> {
     /// `None`: as `limits.body` says.
     pub body_bytes_max: Option<u64>,
     pub takes: Vec<MediaType>,
+    pub check: Option<Box<Check>>,
     pub message_bytes_max: Option<u64>,
     pub cors: Option<Box<Cors>>,
     pub auth: Option<Located<&'a str>>,
@@ -106,6 +109,7 @@ fn route<'a>(section: &Section<'a>) -> RouteEntry<'a> {
         idle_timeout: section.optional("idle_timeout", value::duration).map(|found| found.value),
         body_bytes_max: section.optional("body_limit", value::size_or_off).map(|found| found.value),
         takes: values(section.list("content_types", media_type)),
+        check: section.table("check").map(|table| Box::new(check(&table))),
         message_bytes_max: section
             .optional("response_message_limit", value::size_or_off)
             .map(|found| found.value),
@@ -161,6 +165,35 @@ fn injection(table: &Section<'_>) -> Injection {
         headers: table.table("header").map(|headers| field_matches(&headers, true)).unwrap_or_default(),
         delay: delay.map(|delay| (delay, table.value("delay_percent", millionths))),
         abort: abort.map(|status| (status, table.value("abort_percent", millionths))),
+    }
+}
+
+fn check(table: &Section<'_>) -> Check {
+    let is_inference = table.optional("json", value::word(&[("any", false), ("inference", true)]));
+    let has_images = table.value("images", value::boolean);
+    for (key, of, is_there) in [
+        ("json_depth", "json = \"any\"", table.has("json")),
+        ("image_side", "images = true", has_images),
+        ("image_pixels", "images = true", has_images),
+    ] {
+        if table.has(key) && !is_there {
+            let problem = Problem::new(format!("`{key}` does nothing without `{of}`"));
+            table.error(table.key_span(key), key, problem.help(format!("add `{of}`, or remove this")));
+        }
+    }
+    if !["json", "images", "json_depth", "image_side", "image_pixels"].into_iter().any(|key| table.has(key)) {
+        let problem = Problem::new("this check does nothing");
+        let help = "add `json = \"inference\"` or `images = true`";
+        table.report().absent(table.span(), "route.check", problem.help(help));
+    }
+    let depth_max = table.value("json_depth", value::integer(1..=DEPTH_MAX.into())) as u8;
+    let bounds = ImageBounds {
+        side_max: table.value("image_side", value::integer(1..=u32::MAX.into())) as u32,
+        pixels_max: table.value("image_pixels", value::integer(1..=u64::from(u32::MAX))),
+    };
+    Check {
+        json: is_inference.map(|found| JsonCheck { depth_max, is_inference: found.value }),
+        image: has_images.then_some(bounds),
     }
 }
 
@@ -493,9 +526,16 @@ fn refuse_useless(section: &Section<'_>, route: &RouteEntry<'_>) {
     if !matches!(route.action, Some(ActionEntry::Redirect { .. } | ActionEntry::Respond { .. })) {
         return;
     }
-    for key in
-        ["canary", "fault", "rewrite", "request_headers", "timeout", "first_byte_timeout", "idle_timeout"]
-    {
+    for key in [
+        "canary",
+        "check",
+        "fault",
+        "rewrite",
+        "request_headers",
+        "timeout",
+        "first_byte_timeout",
+        "idle_timeout",
+    ] {
         if section.has(key) {
             let problem = Problem::new(format!("`{key}` does nothing in a route that answers by itself"));
             section.error(

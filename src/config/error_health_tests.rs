@@ -54,6 +54,30 @@ const HEALTH: &[Case] = &[
         "leave it out",
     ),
     (
+        "[[route]]\nto = \"m\"\ncheck = {}\n[service.m]\nendpoints = [\"a:1\"]",
+        "3:9",
+        "this check does nothing",
+        "json = \"inference\"",
+    ),
+    (
+        "[[route]]\nto = \"m\"\ncheck = { json = \"any\", image_side = 5 }\n[service.m]\nendpoints = [\"a:1\"]",
+        "3:25",
+        "`image_side` does nothing without `images = true`",
+        "or remove this",
+    ),
+    (
+        "[[route]]\nto = \"m\"\ncheck = { json = \"some\" }\n[service.m]\nendpoints = [\"a:1\"]",
+        "3:18",
+        "some",
+        "",
+    ),
+    (
+        "[[route]]\nto = \"m\"\ncheck = { json = \"any\", json_depth = 129 }\n[service.m]\nendpoints = [\"a:1\"]",
+        "3:38",
+        "out of range",
+        "",
+    ),
+    (
         "[[route]]\nto = \"m\"\nfault = {}\n[service.m]\nendpoints = [\"a:1\"]",
         "3:9",
         "this fault does nothing",

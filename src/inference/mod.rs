@@ -1,3 +1,5 @@
-//! What the gateway understands of what models are asked: JSON, judged as it passes by (`json_scan`). Does no I/O, and routes nothing.
+//! What the gateway understands of what models are asked: JSON (`json_scan`) and images (`image_head`), judged as they pass by. Does no
+//! I/O, and routes nothing.
 
+pub mod image_head;
 pub mod json_scan;

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use crate::error::{Error, Kind};
-use crate::http::h1_body::ChunkedDecoder;
+use crate::http::h1_body::{Advance, ChunkedDecoder};
 use crate::http::h1_conn::{Reader, write_all};
 use crate::http::head::Framing;
 use crate::net::tcp::Stream;
@@ -224,6 +224,7 @@ impl Uplink<'_> {
                 self.fill(client, remaining, &mut turn, deadline).await?;
             }
             let piece = client.bytes().len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
+            self.inspect(&client.bytes()[..piece], piece as u64 == remaining)?;
             self.send(upstream, &client.bytes()[..piece], deadline).await?;
             client.consume(piece);
             remaining -= piece as u64;
@@ -272,8 +273,7 @@ impl Uplink<'_> {
         let mut decoder = ChunkedDecoder::new(self.bounds.chunk_limits);
         let mut turn = Turn::default();
         loop {
-            let advance = decoder.advance(client.bytes(), |_| {});
-            let advance = advance.map_err(|error| Error::with_source(Kind::BadRequestBody, error))?;
+            let advance = self.advance(&mut decoder, client.bytes(), |_| {})?;
             self.exchange.facts.request_bytes.set(decoder.payload_bytes());
             if decoder.payload_bytes_announced() > self.bounds.body_bytes_max {
                 return Err(Kind::BodyTooLarge.into());
@@ -312,6 +312,7 @@ impl Uplink<'_> {
             let piece = match bounded(pin!(input), deadline).await? {
                 Input::Piece(piece) => piece,
                 Input::End(trailers) if is_chunked => {
+                    self.inspect(&[], true)?;
                     framed.clear();
                     framed.extend_from_slice(b"0\r\n");
                     framed.extend_from_slice(&trailers);
@@ -326,6 +327,8 @@ impl Uplink<'_> {
             if total.get() > self.bounds.body_bytes_max {
                 return Err(Kind::BodyTooLarge.into());
             }
+            let is_last = self.exchange.head.framing == Framing::Length(total.get());
+            self.inspect(bytes, is_last)?;
             self.send_piece(client, upstream, bytes, &mut framed, deadline).await?;
             client.credit(bytes.len());
         }
@@ -374,9 +377,40 @@ impl Uplink<'_> {
         supervised(pin!(self.send(upstream, bytes, deadline)), pin!(left), deadline).await
     }
 
+    /// What has come of the body's payload, before it goes on. `is_last`: nothing follows it.
+    fn inspect(&self, payload: &[u8], is_last: bool) -> Result<(), Error> {
+        match &self.exchange.inspection {
+            Some(inspection) => inspection.take(payload, is_last),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes more of a chunked body: all of the framing is judged, and of the payload what its route checks.
+    fn advance(
+        &self,
+        decoder: &mut ChunkedDecoder,
+        bytes: &[u8],
+        mut payload: impl FnMut(&[u8]),
+    ) -> Result<Advance, Error> {
+        let mut judged = Ok(());
+        let advance = decoder.advance(bytes, |piece| {
+            if judged.is_ok() {
+                judged = self.inspect(piece, false);
+            }
+            payload(piece);
+        });
+        let advance = advance.map_err(|error| Error::with_source(Kind::BadRequestBody, error))?;
+        judged?;
+        if advance.complete {
+            self.inspect(&[], true)?;
+        }
+        Ok(advance)
+    }
+
     /// Whether what is still to come may pass from socket to socket.
     fn may_splice(&self, client: &Reader, upstream: &Stream, remaining: u64) -> bool {
-        client.stream.may_splice_to(upstream) && self.bounds.splice.takes(remaining)
+        let is_seen = self.exchange.inspection.as_ref().is_none_or(|inspection| inspection.is_over());
+        is_seen && client.stream.may_splice_to(upstream) && self.bounds.splice.takes(remaining)
     }
 
     /// Receives more of the body, at most `most` bytes.

@@ -47,6 +47,17 @@ impl End {
         }
     }
 
+    /// The first `count` bytes of the request's body as they arrived; as many have. `scratch` is room for them.
+    pub fn arrived<'b>(&'b self, count: usize, scratch: &'b mut Vec<u8>) -> &'b [u8] {
+        match self {
+            End::Http1(reader) => &reader.bytes()[..count],
+            End::Http2(stream) => {
+                stream.copy_arrived(count, scratch);
+                scratch
+            }
+        }
+    }
+
     /// They are not needed any more.
     pub fn consume(&mut self, count: usize) {
         match self {

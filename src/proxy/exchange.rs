@@ -18,6 +18,7 @@ use crate::runtime::core::{Core, SnapshotRef};
 
 use super::grpc::Call;
 use super::identify::Identities;
+use super::inspection::Inspection;
 use super::request_id::RequestId;
 use super::rule::Route;
 
@@ -68,6 +69,8 @@ pub struct Exchange {
     pub identities: Identities,
     /// What its JSON body names as its model, if somebody has looked.
     pub model: Option<Box<str>>,
+    /// What its route checks of a body that passes piece by piece.
+    pub inspection: Option<Box<Inspection>>,
     /// A client that waited for it was told to send its body.
     pub told_to_go_on: bool,
     /// Holds exactly the head's bytes, which `head`'s spans index.
@@ -125,6 +128,7 @@ impl Exchange {
             call: None,
             identities: Identities::default(),
             model: None,
+            inspection: None,
             told_to_go_on: false,
             bytes: None,
             normalised_path: None,

@@ -18,6 +18,7 @@ pub mod http2;
 pub mod identify;
 pub mod injection;
 pub mod input;
+pub mod inspection;
 pub mod known;
 pub mod l4;
 pub mod limits;

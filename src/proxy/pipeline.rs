@@ -6,7 +6,8 @@ use super::exchange::Exchange;
 use super::forward::Room;
 use super::rule::Action;
 use super::{
-    body, cors, forward, grpc, identify, injection, limits, peek, problem, respond, routed, transform,
+    body, cors, forward, grpc, identify, injection, inspection, limits, peek, problem, respond, routed,
+    transform,
 };
 use crate::error::{Error, Kind, Stage};
 
@@ -55,6 +56,13 @@ async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<Af
     match &routed.rule().action {
         Action::Forward(_) => {
             forward::bound(exchange, client, &routed);
+            // Behind the limits: also to be told what is wrong costs a token.
+            if let Some(check) = &routed.rule().check
+                && let Err(error) = inspection::begin(exchange, client, check, upload)
+            {
+                body::skip(exchange, client, upload);
+                return Err(error);
+            }
             if routed.rule().injection.is_some()
                 && let Err(error) = Box::pin(injection::inject(exchange, client, &routed)).await
             {

@@ -82,6 +82,7 @@ fn route(conditions: Conditions) -> Route {
         canary: None,
         injection: None,
         takes: Vec::new(),
+        check: None,
         cors: None,
     }
 }

@@ -10,6 +10,7 @@ use crate::config::snapshot::{AuthId, ServiceId, StableId, UpstreamTimeouts};
 use crate::proxy::canary::Canary;
 use crate::proxy::cors::Cors;
 use crate::proxy::injection::Injection;
+use crate::proxy::inspection::Check;
 use crate::proxy::limits::Limit;
 use crate::proxy::media::MediaType;
 use crate::proxy::template::Template;
@@ -38,6 +39,8 @@ pub struct Route {
     pub body_bytes_max: u64,
     /// What a body may be; any of these. Empty: anything.
     pub takes: Vec<MediaType>,
+    /// What a body of some types has to be.
+    pub check: Option<Box<Check>>,
     pub message_bytes_max: u64,
     /// What pages of other origins may ask. `None`: nothing is said of it.
     pub cors: Option<Box<Cors>>,

@@ -99,6 +99,13 @@ impl Shape {
     pub(super) fn value_begins(&mut self, kind: Kind) -> Result<(), Misshape> {
         let (is_right, inner, complaint) = match (self.place, self.member) {
             (Place::Document, _) => (kind == Kind::Object, Some(Place::Request), "is not an object"),
+            // As clients write what they leave out.
+            (Place::Request, Member::Outputs | Member::Parameters)
+            | (Place::Input | Place::Output, Member::Parameters)
+                if kind == Kind::Null =>
+            {
+                return Ok(());
+            }
             (Place::Request, Member::Id) => {
                 (matches!(kind, Kind::Text | Kind::Null), None, "has an id that is not a string")
             }

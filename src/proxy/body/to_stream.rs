@@ -164,6 +164,7 @@ impl Uplink<'_> {
             remaining -= piece as u64;
             self.begin();
             let (bytes, is_last) = (&client.bytes()[..piece], remaining == 0);
+            self.inspect(bytes, is_last)?;
             self.pass(upstream, taken(&mut intake, bytes, is_last)?, is_last, deadline).await?;
             client.consume(piece);
             self.exchange.facts.request_bytes.set(length - remaining);
@@ -184,8 +185,8 @@ impl Uplink<'_> {
         loop {
             payload.clear();
             let trailers_before = decoder.trailer_bytes();
-            let advance = decoder.advance(client.bytes(), |piece| payload.extend_from_slice(piece));
-            let advance = advance.map_err(|error| Error::with_source(Kind::BadRequestBody, error))?;
+            let advance =
+                self.advance(&mut decoder, client.bytes(), |piece| payload.extend_from_slice(piece))?;
             self.exchange.facts.request_bytes.set(decoder.payload_bytes());
             if decoder.payload_bytes_announced() > self.bounds.body_bytes_max {
                 return Err(Kind::BodyTooLarge.into());
@@ -237,10 +238,12 @@ impl Uplink<'_> {
             let piece = match input {
                 Input::Piece(piece) => Rc::new(piece),
                 Input::End(trailers) if trailers.is_empty() => {
+                    self.inspect(&[], true)?;
                     taken(&mut intake, &[], true)?;
                     return self.pass(upstream, &[], true, deadline).await;
                 }
                 Input::End(trailers) => {
+                    self.inspect(&[], true)?;
                     upstream.send_trailers(&trailers);
                     return Ok(());
                 }
@@ -251,6 +254,8 @@ impl Uplink<'_> {
             if intake.is_none() && total.get() > self.bounds.body_bytes_max {
                 return Err(Kind::BodyTooLarge.into());
             }
+            let declared = self.exchange.head.framing == Framing::Length(total.get());
+            self.inspect(bytes, is_last || declared)?;
             self.replay.keep(&piece, &self.exchange.core.buffers);
             let left = async {
                 client.gone().await;

@@ -137,6 +137,28 @@ pub const SECTIONS: &[Section] = &[
         keys: &[key("*", "text or boolean", "none", "As in `match`.")],
     },
     Section {
+        path: "route.check",
+        header: "route.check = { ... }",
+        doc: "What a request's body has to be, judged as it passes; else 400, and the endpoint never gets all of it. See [models](models.md#checks).",
+        keys: &[
+            key(
+                "json",
+                "`\"any\"` or `\"inference\"`",
+                "none",
+                "What says that it is JSON has to be; and, with the latter, an inference request of the Open Inference Protocol.",
+            ),
+            key("json_depth", "1 to 128", "64", "Arrays and objects around one another."),
+            key(
+                "images",
+                "boolean",
+                "false",
+                "What says that it is a JPEG, PNG or WebP has to begin as one.",
+            ),
+            key("image_side", "1 to 4294967295", "16384", "Pixels of width and height each; more is 422."),
+            key("image_pixels", "1 to 4294967295", "100000000", "Pixels of all the image; more is 422."),
+        ],
+    },
+    Section {
         path: "route.cors",
         header: "route.cors = { ... }",
         doc: "What pages of other origins may ask. Preflights for the route's methods are answered by the gateway; an endpoint's own `access-control-*` fields are replaced.",
