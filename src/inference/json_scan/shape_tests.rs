@@ -178,7 +178,7 @@ fn is_request(request: &Value) -> bool {
     };
     is_array_of("inputs", is_input)
         && request["inputs"] != json!([])
-        && (request.get("outputs").is_none() || is_array_of("outputs", |output| output["name"].is_string()))
+        && (request["outputs"].is_null() || is_array_of("outputs", |output| output["name"].is_string()))
         && matches!(request["id"], Value::Null | Value::String(_))
         && has_parameters_or_none(request)
 }
@@ -195,5 +195,5 @@ fn is_input(input: &Value) -> bool {
 }
 
 fn has_parameters_or_none(object: &Value) -> bool {
-    object.get("parameters").is_none_or(Value::is_object)
+    matches!(object["parameters"], Value::Null | Value::Object(_))
 }
