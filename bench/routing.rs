@@ -180,6 +180,7 @@ fn table(shape: Shape, size: usize) -> RouteTable {
         limits: Vec::new(),
         canary: None,
         injection: None,
+        shadow: None,
         takes: Vec::new(),
         check: None,
         cors: None,

@@ -171,6 +171,10 @@ fn describe<'a>(
                 describe_identity(route, &view(), &mut text);
                 describe_check(route, &view(), body, &mut text);
                 describe_action(snapshot, route, view(), &mut text);
+                if let Some(shadow) = &route.shadow {
+                    let (share, to) = (f64::from(shadow.share) / 10_000.0, &snapshot.service(shadow.to).name);
+                    let _ = writeln!(text, "  {share} % of its requests have a shadow at service {to}");
+                }
                 return (text, true);
             }
         }

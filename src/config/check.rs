@@ -205,6 +205,21 @@ fn services_of(
     if let Some(to) = route.canary.as_ref().and_then(|canary| canary.to.as_ref()) {
         known(to, "route.canary.to");
     }
+    if let Some(to) = route.shadow.as_ref().and_then(|shadow| shadow.to.as_ref()) {
+        known(to, "route.shadow.to");
+        let service = document.services.iter().find(|service| service.name.value == to.value);
+        if service.is_some_and(|service| service.proxy_protocol.is_some()) {
+            let problem = Problem::new(format!(
+                "service `{}` is told of clients by PROXY headers, and a shadow has none",
+                to.value
+            ));
+            report.error(
+                to.span.clone(),
+                "route.shadow.to",
+                problem.help("shadow to a service without `proxy_protocol`"),
+            );
+        }
+    }
 }
 
 fn auth_of(route: &RouteEntry<'_>, document: &Document<'_>, report: &Report<'_>) {
@@ -310,6 +325,7 @@ fn unused_services(document: &Document<'_>, report: &Report<'_>) {
         used.insert(name);
         used.extend(otherwise.as_ref().map(|otherwise| otherwise.value));
         used.extend(route.canary.iter().filter_map(|canary| Some(canary.to.as_ref()?.value)));
+        used.extend(route.shadow.iter().filter_map(|shadow| Some(shadow.to.as_ref()?.value)));
     }
     if report.has_errors() {
         return;

@@ -15,7 +15,7 @@ use crate::config::document::{
     self, Document, EndpointEntry, ListenerEntry, ProtocolWord, ServiceEntry, StartOnly,
 };
 use crate::config::document_limit::LimitEntry;
-use crate::config::document_route::{ActionEntry, RouteEntry};
+use crate::config::document_route::{ActionEntry, RouteEntry, ShadowEntry};
 use crate::config::reader;
 use crate::config::registry::Registry;
 use crate::config::route_name::RouteNames;
@@ -32,6 +32,7 @@ use crate::proxy::concurrency::Concurrency;
 use crate::proxy::limits::Limit;
 use crate::proxy::route::RouteTable;
 use crate::proxy::rule::{Action, HostMatch, Rewrite, Route, Target, To};
+use crate::proxy::shadow::Shadow;
 use crate::proxy::template::{Source, Template};
 use crate::runtime::clock::{self, Millis};
 
@@ -315,8 +316,16 @@ impl Lookup<'_> {
             }
             None => None,
         };
+        let shadow = match entry.shadow {
+            Some(shadow) => {
+                let ShadowEntry { to, share, body_bytes_max, timeout } = shadow;
+                Some(Box::new(Shadow { to: *self.services.get(to?.value)?, share, body_bytes_max, timeout }))
+            }
+            None => None,
+        };
         Some(Route {
             canary,
+            shadow,
             injection: entry.injection,
             id: registry.route(&name),
             name,

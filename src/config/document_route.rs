@@ -51,7 +51,18 @@ pub struct RouteEntry<'a> {
     pub allow: Vec<FieldMatch>,
     pub limits: Vec<Located<&'a str>>,
     pub canary: Option<CanaryEntry<'a>>,
+    pub shadow: Option<ShadowEntry<'a>>,
     pub injection: Option<Box<Injection>>,
+}
+
+#[derive(Debug)]
+pub struct ShadowEntry<'a> {
+    /// `None`: missing or wrong, and reported.
+    pub to: Option<Located<&'a str>>,
+    /// Millionths.
+    pub share: u32,
+    pub body_bytes_max: u64,
+    pub timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -118,6 +129,12 @@ fn route<'a>(section: &Section<'a>) -> RouteEntry<'a> {
         allow: section.table("allow").map(|table| field_matches(&table, false)).unwrap_or_default(),
         limits: limits(section),
         canary: section.table("canary").map(|table| canary(&table)),
+        shadow: section.table("shadow").map(|table| ShadowEntry {
+            to: table.required("to", value::text),
+            share: table.value("percent", millionths),
+            body_bytes_max: table.value("body_limit", value::size),
+            timeout: table.value("timeout", value::duration),
+        }),
         injection: section.table("fault").map(|table| Box::new(injection(&table))),
         conditions,
     };
@@ -532,6 +549,7 @@ fn refuse_useless(section: &Section<'_>, route: &RouteEntry<'_>) {
         "fault",
         "rewrite",
         "request_headers",
+        "shadow",
         "timeout",
         "first_byte_timeout",
         "idle_timeout",

@@ -54,6 +54,24 @@ const HEALTH: &[Case] = &[
         "leave it out",
     ),
     (
+        "[[route]]\nto = \"m\"\nshadow = { percent = 5 }\n[service.m]\nendpoints = [\"a:1\"]",
+        "3:10",
+        "has no `to`",
+        "",
+    ),
+    (
+        "[[route]]\nto = \"m\"\nshadow = { to = \"n\" }\n[service.m]\nendpoints = [\"a:1\"]",
+        "3:17",
+        "there is no service \"n\"",
+        "did you mean \"m\"?",
+    ),
+    (
+        "[[route]]\nto = \"m\"\nshadow = { to = \"n\" }\n[service.m]\nendpoints = [\"a:1\"]\n[service.n]\nendpoints = [\"a:2\"]\nproxy_protocol = \"v2\"",
+        "3:17",
+        "a shadow has none",
+        "without `proxy_protocol`",
+    ),
+    (
         "[[route]]\nto = \"m\"\ncheck = {}\n[service.m]\nendpoints = [\"a:1\"]",
         "3:9",
         "this check does nothing",

@@ -122,7 +122,7 @@ mod health;
 
 const LATER: &[Case] = &[
     ("[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"http2\"", "3:12", "not supported", "\"http\""),
-    ("[[route]]\nto = \"m\"\nshadow = {}", "3:1", "`shadow` is not supported", "mirrored"),
+    ("[[route]]\nto = \"m\"\nconvert = {}", "3:1", "`convert` is not supported", "conversion"),
 ];
 
 #[test]

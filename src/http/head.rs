@@ -201,7 +201,7 @@ impl Field {
 
 /// The field lines of a head, in order; read it as a slice. Made to be filled again and again: clearing it
 /// touches none of them.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Fields {
     /// Those in use, and behind them what earlier heads left.
     list: Vec<Field>,
@@ -338,7 +338,7 @@ impl Default for HeadLimits {
 }
 
 /// A request head, valid for the buffer it was parsed from. Reused between requests: `h1_parse` clears it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct RequestHead {
     pub method: Method,
     pub method_span: Span,

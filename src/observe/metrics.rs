@@ -18,6 +18,7 @@ use crate::observe::report::{
 };
 use crate::observe::tcp::TcpTable;
 use crate::observe::udp::UdpListeners;
+use crate::proxy::shadow::Skipped;
 
 /// Everything one worker counts.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct CoreMetrics {
     driver: Cell<&'static str>,
     listeners: RefCell<Vec<ListenerReport>>,
     requests: RefCell<RequestTable>,
+    shadows: RefCell<RequestTable>,
+    shadows_skipped: [Cell<u64>; 2],
     requests_active: Cell<u64>,
     errors: [Cell<u64>; Kind::ALL.len()],
     endpoints: RefCell<EndpointTable>,
@@ -78,6 +81,8 @@ impl CoreMetrics {
             driver: Cell::new("unknown"),
             listeners: RefCell::default(),
             requests: RefCell::default(),
+            shadows: RefCell::default(),
+            shadows_skipped: Default::default(),
             requests_active: Cell::new(0),
             errors: [const { Cell::new(0) }; Kind::ALL.len()],
             endpoints: RefCell::default(),
@@ -193,6 +198,19 @@ impl CoreMetrics {
         }
     }
 
+    /// A shadow is over. No `request_started` has announced it.
+    pub fn shadow(&self, outcome: &Outcome) {
+        self.shadows.borrow_mut().count(outcome);
+        if let Some(endpoint) = outcome.endpoint {
+            self.endpoints.borrow_mut().of(endpoint).requests += 1;
+        }
+    }
+
+    /// A request that was to have a shadow has none.
+    pub fn shadow_skipped(&self, why: Skipped) {
+        increment(&self.shadows_skipped[why as usize]);
+    }
+
     /// A new connection to an endpoint was made.
     pub fn upstream_connected(&self, endpoint: StableId) {
         self.on_upstream(|counts| counts.opened += 1);
@@ -252,6 +270,7 @@ impl CoreMetrics {
     /// An owned copy for another thread, made on a scrape: 13 KiB per histogram, about 1 µs each.
     pub fn report(&self) -> CoreReport {
         let requests = self.requests.borrow();
+        let shadows = self.shadows.borrow();
         CoreReport {
             core: self.core,
             driver: self.driver.get(),
@@ -260,6 +279,9 @@ impl CoreMetrics {
             series: requests.report(),
             durations: requests.durations.report(),
             first_bytes: requests.first_bytes.report(),
+            shadows: shadows.report(),
+            shadow_first_bytes: shadows.first_bytes.report(),
+            shadows_skipped: self.shadows_skipped.each_ref().map(Cell::get),
             errors: ErrorCounts(std::array::from_fn(|kind| self.errors[kind].get())),
             endpoints: self.endpoints.borrow().report(),
             upstream: self.upstream.get(),

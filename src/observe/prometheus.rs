@@ -68,6 +68,7 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     tcp(&mut page, &totals, scrape.names);
     udp(&mut page, &totals);
     requests(&mut page, &totals, scrape.names);
+    shadows(&mut page, &totals, scrape.names);
     endpoints(&mut page, &totals, scrape);
     breakers(&mut page, scrape.shared);
     concurrency(&mut page, scrape.shared);
@@ -359,6 +360,22 @@ impl Status {
     }
 }
 
+fn shadows(page: &mut Page, totals: &Totals, names: &Names) {
+    let mut by_series = BTreeMap::<(&str, &str, Status), RequestCounts>::new();
+    for (&(route, service, status), counts) in &totals.shadows {
+        let key = (names.route(route), names.service(service), Status::of(status));
+        by_series.entry(key).or_default().add(counts);
+    }
+    page.counter("tidegate_shadow_requests_total", "Shadows finished, and how they were answered.");
+    for ((route, service, status), counts) in &by_series {
+        page.sample(&[("route", route), ("service", service), ("status", &status.text())], counts.requests);
+    }
+    page.counter("tidegate_shadows_skipped_total", "Requests that were to have a shadow and have none.");
+    for (reason, skipped) in ["too_large", "busy"].into_iter().zip(totals.shadows_skipped) {
+        page.sample(&[("reason", reason)], skipped);
+    }
+}
+
 fn latencies(page: &mut Page, totals: Totals, names: &Names) {
     let by_route = by_name(totals.durations, |id| names.route(id));
     page.family(
@@ -374,6 +391,15 @@ fn latencies(page: &mut Page, totals: Totals, names: &Names) {
         "tidegate_upstream_duration_seconds",
         "histogram",
         "Begin of a try to the first byte of its response.",
+    );
+    for (service, latency) in &by_service {
+        page.histogram("service", service, latency);
+    }
+    let by_service = by_name(totals.shadow_first_bytes, |id| names.service(id));
+    page.family(
+        "tidegate_shadow_upstream_duration_seconds",
+        "histogram",
+        "Begin of a shadow's try to the first byte of its response.",
     );
     for (service, latency) in &by_service {
         page.histogram("service", service, latency);

@@ -30,6 +30,11 @@ pub struct CoreReport {
     pub durations: Vec<(SeriesId, Latency)>,
     /// To the first byte of the response head, by service.
     pub first_bytes: Vec<(SeriesId, Latency)>,
+    /// As `series` and `first_bytes`, of shadows.
+    pub shadows: Vec<SeriesReport>,
+    pub shadow_first_bytes: Vec<(SeriesId, Latency)>,
+    /// By `Skipped as usize`.
+    pub shadows_skipped: [u64; 2],
     /// By `Kind as usize`.
     pub errors: ErrorCounts,
     pub endpoints: Vec<(SeriesId, EndpointCounts)>,
@@ -192,6 +197,9 @@ pub struct Totals {
     pub series: BTreeMap<(SeriesId, SeriesId, u16), RequestCounts>,
     pub durations: BTreeMap<SeriesId, LatencyTotal>,
     pub first_bytes: BTreeMap<SeriesId, LatencyTotal>,
+    pub shadows: BTreeMap<(SeriesId, SeriesId, u16), RequestCounts>,
+    pub shadow_first_bytes: BTreeMap<SeriesId, LatencyTotal>,
+    pub shadows_skipped: [u64; 2],
     pub errors: ErrorCounts,
     pub endpoints: BTreeMap<SeriesId, EndpointCounts>,
     pub upstream: UpstreamCounts,
@@ -367,6 +375,18 @@ impl Totals {
         }
         for (service, latency) in &report.first_bytes {
             self.first_bytes.entry(*service).or_default().add(latency);
+        }
+        for series in &report.shadows {
+            self.shadows
+                .entry((series.route, series.service, series.status))
+                .or_default()
+                .add(&series.counts);
+        }
+        for (service, latency) in &report.shadow_first_bytes {
+            self.shadow_first_bytes.entry(*service).or_default().add(latency);
+        }
+        for (total, skipped) in self.shadows_skipped.iter_mut().zip(report.shadows_skipped) {
+            *total += skipped;
         }
         for (total, errors) in self.errors.0.iter_mut().zip(report.errors.0) {
             *total += errors;

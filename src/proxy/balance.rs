@@ -120,7 +120,7 @@ async fn open(
 ) -> Result<Upstream, Error> {
     let Client { end, deadline, .. } = client;
     deadline.start(Kind::ConnectTimeout, service.timeouts.connect);
-    let client_stream = end.socket().clone();
+    let client_stream = end.socket().cloned();
     let connected = async {
         let connecting = match service.protocol {
             HttpVersion::Http1 => None,
@@ -129,7 +129,9 @@ async fn open(
                 Err(connecting) => connecting,
             },
         };
-        match connect_to(core, &client.info, &client_stream, service, endpoint, towards(endpoint)).await {
+        match connect_to(core, &client.info, client_stream.as_ref(), service, endpoint, towards(endpoint))
+            .await
+        {
             Ok(stream) => speak(core, service, endpoint, stream, connecting),
             Err(error) => {
                 connecting.into_iter().for_each(|connecting| connecting.failed(error.kind));
@@ -193,7 +195,7 @@ fn speak(
 pub async fn connect_to(
     core: &Core,
     info: &ClientInfo,
-    client: &Stream,
+    client: Option<&Stream>,
     service: &Service,
     endpoint: &Endpoint,
     towards: Option<&Towards>,

@@ -22,6 +22,7 @@ use super::http2::{Http2Stream, Input};
 use super::media::MediaType;
 use super::routed::view;
 use super::rule::Route;
+use super::shadow;
 use super::splice::{self, Broken, Course};
 use super::turn::Turn;
 
@@ -46,6 +47,7 @@ pub fn admit(exchange: &Exchange, client: &Client, route: &Route) -> Result<Uplo
         End::Http1(reader) => (reader.bytes().len(), reader.bytes()),
         // Whatever is there has no framing of its own.
         End::Http2(stream) => (stream.arrived().0, &[]),
+        End::Shadow(body) => (body.len(), body),
     };
     if exchange.head.framing != Framing::None && !route.takes.is_empty() {
         let sent = view(exchange).only_value("content-type").unwrap_or_default();
@@ -196,6 +198,8 @@ impl Uplink<'_> {
             End::Http1(reader) => reader,
             // Apart, as the largest of them.
             End::Http2(stream) => return Box::pin(self.relay_http2(stream, upstream, &deadline)).await,
+            // All of it went with the head.
+            End::Shadow(_) => return Ok(()),
         };
         match self.exchange.head.framing {
             Framing::Length(length) => self.relay_length(client, upstream, length, &deadline).await,
@@ -379,10 +383,11 @@ impl Uplink<'_> {
 
     /// What has come of the body's payload, before it goes on. `is_last`: nothing follows it.
     fn inspect(&self, payload: &[u8], is_last: bool) -> Result<(), Error> {
-        match &self.exchange.inspection {
-            Some(inspection) => inspection.take(payload, is_last),
-            None => Ok(()),
+        if let Some(inspection) = &self.exchange.inspection {
+            inspection.take(payload, is_last)?;
         }
+        shadow::take(self.exchange, payload, is_last);
+        Ok(())
     }
 
     /// Takes more of a chunked body: all of the framing is judged, and of the payload what its route checks.
@@ -410,7 +415,10 @@ impl Uplink<'_> {
     /// Whether what is still to come may pass from socket to socket.
     fn may_splice(&self, client: &Reader, upstream: &Stream, remaining: u64) -> bool {
         let is_seen = self.exchange.inspection.as_ref().is_none_or(|inspection| inspection.is_over());
-        is_seen && client.stream.may_splice_to(upstream) && self.bounds.splice.takes(remaining)
+        is_seen
+            && self.exchange.shadow.borrow().is_none()
+            && client.stream.may_splice_to(upstream)
+            && self.bounds.splice.takes(remaining)
     }
 
     /// Receives more of the body, at most `most` bytes.

@@ -123,8 +123,8 @@ pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>, begin: 
 /// 9113 §3.3), of which the first bytes are no method of HTTP/1.1. `None`: it is over before that is known.
 async fn speaks_http2(core: &Rc<Core>, client: &mut Client) -> Option<bool> {
     const BEGIN: &[u8] = PREFACE.split_at(4).0;
-    if !client.end.socket().is_plain() {
-        return Some(client.end.socket().speaks_http2());
+    if let Some(socket) = client.end.socket().filter(|socket| !socket.is_plain()) {
+        return Some(socket.speaks_http2());
     }
     if wait_for_input(core, client, Duration::MAX).await == Input::None {
         return None;
@@ -157,7 +157,9 @@ async fn serve_http2(core: &Rc<Core>, client: &mut Client) {
 fn http1(end: &mut End) -> &mut Reader {
     match end {
         End::Http1(reader) => reader,
-        End::Http2(_) => unreachable!("a stream's end is made for one request, and serves no connection"),
+        End::Http2(_) | End::Shadow(_) => {
+            unreachable!("an end that is made for one request serves no connection")
+        }
     }
 }
 
@@ -202,7 +204,8 @@ async fn secure(core: &Core, client: &mut Client, tls: Arc<ListenerTls>) -> Resu
     shaken?;
     // Only where they are asked for is one believed.
     if tls.verifier.is_some()
-        && let Some(claims) = client.end.socket().peer_certificate(certificate::claims).flatten()
+        && let Some(claims) =
+            client.end.socket().and_then(|socket| socket.peer_certificate(certificate::claims)).flatten()
     {
         client.info =
             Rc::new(ClientInfo { certificate: Some(Arc::new(claims)), ..ClientInfo::clone(&client.info) });

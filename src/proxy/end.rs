@@ -1,6 +1,7 @@
 //! Owns the client's end of an exchange: an HTTP/1 connection, which serves one request after the other, or one stream of an
 //! HTTP/2 connection. What both can do stands here; what only one can, with whoever does it.
 
+use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -15,20 +16,24 @@ use super::http2::Http2Stream;
 pub enum End {
     Http1(Reader),
     Http2(Rc<Http2Stream>),
+    /// A shadow's: all of its body in the framing that its head tells of, and nobody.
+    Shadow(Vec<u8>),
 }
 
 /// Where an answer goes.
 pub enum Outlet {
     Http1(Stream),
     Http2(Rc<Http2Stream>),
+    Nowhere,
 }
 
 impl End {
     /// The connection that it is, or is on.
-    pub fn socket(&self) -> &Stream {
+    pub fn socket(&self) -> Option<&Stream> {
         match self {
-            End::Http1(reader) => &reader.stream,
-            End::Http2(stream) => stream.socket(),
+            End::Http1(reader) => Some(&reader.stream),
+            End::Http2(stream) => Some(stream.socket()),
+            End::Shadow(_) => None,
         }
     }
 
@@ -36,6 +41,7 @@ impl End {
         match self {
             End::Http1(reader) => Outlet::Http1(reader.stream.clone()),
             End::Http2(stream) => Outlet::Http2(stream.clone()),
+            End::Shadow(_) => Outlet::Nowhere,
         }
     }
 
@@ -44,6 +50,7 @@ impl End {
         match self {
             End::Http1(reader) => out.extend_from_slice(&reader.bytes()[..count]),
             End::Http2(stream) => stream.copy_arrived(count, out),
+            End::Shadow(body) => out.extend_from_slice(&body[..count]),
         }
     }
 
@@ -55,6 +62,7 @@ impl End {
                 stream.copy_arrived(count, scratch);
                 scratch
             }
+            End::Shadow(body) => &body[..count],
         }
     }
 
@@ -62,8 +70,8 @@ impl End {
     pub fn consume(&mut self, count: usize) {
         match self {
             End::Http1(reader) => reader.consume(count),
-            // What is left of a stream goes with it.
-            End::Http2(_) => {}
+            // What is left goes with it.
+            End::Http2(_) | End::Shadow(_) => {}
         }
     }
 
@@ -85,6 +93,7 @@ impl End {
         match self {
             End::Http1(reader) => reader.gone().await,
             End::Http2(stream) => stream.gone().await,
+            End::Shadow(_) => pending().await,
         }
     }
 }
@@ -94,7 +103,7 @@ impl Outlet {
     pub fn may_splice_from(&self, from: &Stream) -> Option<&Stream> {
         match self {
             Outlet::Http1(stream) => Some(stream).filter(|stream| from.may_splice_to(stream)),
-            Outlet::Http2(_) => None,
+            Outlet::Http2(_) | Outlet::Nowhere => None,
         }
     }
 
@@ -109,6 +118,7 @@ impl Outlet {
                 }
                 Ok(())
             }
+            Outlet::Nowhere => Ok(()),
         }
     }
 
@@ -140,6 +150,10 @@ impl Outlet {
                     (_, true) => Ok(()),
                     (count, false) => Box::pin(stream.send(&piece[count..], is_last, slow)).await,
                 }
+            }
+            Outlet::Nowhere => {
+                head.clear();
+                Ok(())
             }
         }
     }

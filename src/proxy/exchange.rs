@@ -20,7 +20,9 @@ use super::grpc::Call;
 use super::identify::Identities;
 use super::inspection::Inspection;
 use super::request_id::RequestId;
+use super::routed::Routed;
 use super::rule::Route;
+use super::shadow::Making;
 
 /// Who is at the other end of a client connection; shared by its requests.
 #[derive(Clone)]
@@ -71,6 +73,10 @@ pub struct Exchange {
     pub model: Option<Box<str>>,
     /// What its route checks of a body that passes piece by piece.
     pub inspection: Option<Box<Inspection>>,
+    /// Of its shadow, what has been made.
+    pub shadow: RefCell<Option<Box<Making>>>,
+    /// It is another one's shadow.
+    pub is_shadow: bool,
     /// A client that waited for it was told to send its body.
     pub told_to_go_on: bool,
     /// Holds exactly the head's bytes, which `head`'s spans index.
@@ -129,6 +135,8 @@ impl Exchange {
             identities: Identities::default(),
             model: None,
             inspection: None,
+            shadow: RefCell::default(),
+            is_shadow: false,
             told_to_go_on: false,
             bytes: None,
             normalised_path: None,
@@ -139,6 +147,35 @@ impl Exchange {
             core,
             client,
         }
+    }
+
+    /// The request that is its shadow, where it is sent as this one was routed. Counted by itself.
+    pub fn shadow_of(&self, routed: &Routed) -> Exchange {
+        let seen = Seen::Whole { snapshot: routed.held(), route: None, service: None, endpoint: None };
+        let shadow = Exchange {
+            head: self.head.clone(),
+            is_http2: self.is_http2,
+            websocket_key: None,
+            cors: Vec::new(),
+            call: None,
+            identities: self.identities.clone(),
+            model: self.model.clone(),
+            inspection: None,
+            shadow: RefCell::default(),
+            is_shadow: true,
+            // Nobody waits for leave to send a body that is here.
+            told_to_go_on: true,
+            bytes: Some(self.core.buffers.holding(self.bytes())),
+            normalised_path: self.normalised_path.clone(),
+            id: self.id.clone(),
+            started: self.core.timers.lately(),
+            seen: RefCell::new(seen),
+            facts: Facts::default(),
+            core: self.core.clone(),
+            client: self.client.clone(),
+        };
+        routed.seen_by(&shadow);
+        shadow
     }
 
     /// The head's bytes; empty while none could be read.
@@ -261,7 +298,10 @@ impl Drop for Exchange {
         };
         let outcome = self.outcome(route.map(|r| r.0), service.map(|s| s.0), endpoint.map(|e| e.0));
         let names = (route.map(|r| r.1), service.map(|s| s.1), endpoint.map(|e| e.1));
-        self.core.observe(&outcome, |log| self.log(log, &outcome, names));
+        match self.is_shadow {
+            true => self.core.metrics.shadow(&outcome),
+            false => self.core.observe(&outcome, |log| self.log(log, &outcome, names)),
+        }
         let mut fields = std::mem::take(&mut self.head.fields);
         fields.clear();
         self.core.request_fields.give_back(fields);

@@ -26,7 +26,7 @@ use super::http2::{self, Http2Stream};
 use super::relay::{self, Answering, Downlink, Ended, Source};
 use super::retry::{Failure, Tries, Verdict};
 use super::routed::Routed;
-use super::{proxy_header, transform, tunnel};
+use super::{proxy_header, shadow, transform, tunnel};
 
 /// Where a future lives that only some requests need: a request's own is as large as the largest that it may hold.
 pub trait Room {
@@ -84,6 +84,7 @@ pub async fn forward<R: Room>(
         Entry::Wait(line) => Some(Box::pin(line.wait(client)).await?),
     };
     let trial = Trial::begin(exchange, &service, &routed)?;
+    shadow::begin(exchange, client, &routed, upload);
     let (mut tries, replay) = (Tries::default(), Replay::default());
     let mut routed = Some(routed);
     loop {

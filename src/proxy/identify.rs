@@ -23,7 +23,7 @@ use super::routed::Routed;
 use super::rule::Route;
 
 /// Who a request is from, in each way that somebody has asked for.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Identities(RefCell<Vec<(AuthId, Identified)>>);
 
 impl Identities {

@@ -47,7 +47,8 @@ pub async fn inject(exchange: &Exchange, client: &mut Client, routed: &Routed) -
     }
 }
 
-fn is_drawn(exchange: &Exchange, routed: &Routed, share: u32) -> bool {
+/// Whether a request is one of so many millionths.
+pub fn is_drawn(exchange: &Exchange, routed: &Routed, share: u32) -> bool {
     let Some(service) = routed.service() else { return false };
     let drawn = exchange.core.with_pick_state(service.id, |state| state.draw());
     (u128::from(drawn) * u128::from(WHOLE)) >> 64 < u128::from(share)

@@ -35,6 +35,7 @@ pub mod retry;
 pub mod route;
 pub mod routed;
 pub mod rule;
+pub mod shadow;
 pub mod splice;
 pub mod status;
 pub mod template;

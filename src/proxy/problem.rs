@@ -2,6 +2,7 @@
 //! response was sent, an abort afterwards; to a gRPC call, a status in any case. Notes the error in the exchange's facts.
 
 use crate::error::{Error, Fault, Kind};
+use crate::net::tcp::Stream;
 
 use super::client::{After, Client};
 use super::concurrency::Full;
@@ -24,7 +25,7 @@ pub async fn answer(exchange: &Exchange, client: &mut Client, error: Error) -> A
         // Whatever is sent now would pass for a part of the response. A length or chunk framing shows that the
         // rest is missing; a body that ends with its connection needs a reset to show it.
         if exchange.client_is_http10() {
-            client.end.socket().reset_on_close();
+            client.end.socket().into_iter().for_each(Stream::reset_on_close);
         }
         return After::Abort;
     }

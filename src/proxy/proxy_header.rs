@@ -70,13 +70,16 @@ async fn read(reader: &mut Reader) -> Result<Origin, Error> {
 pub fn announce(
     version: ProxyVersion,
     info: &ClientInfo,
-    stream: &Stream,
+    stream: Option<&Stream>,
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
     let to = match info.proxied_to {
         Some(to) => to,
-        // Fails only on a connection that is gone.
-        None => stream.local_address().map_err(|error| Error::with_source(Kind::ClientClosed, error))?,
+        // Fails only on a connection that is gone. Where there is none, no service is told of it: the config refuses that.
+        None => {
+            let stream = stream.ok_or(Kind::Internal)?;
+            stream.local_address().map_err(|error| Error::with_source(Kind::ClientClosed, error))?
+        }
     };
     append(version, info.peer, to, out);
     Ok(())
@@ -87,7 +90,7 @@ pub async fn send(
     core: &Core,
     version: ProxyVersion,
     info: &ClientInfo,
-    client: &Stream,
+    client: Option<&Stream>,
     to: &Stream,
 ) -> Result<(), Error> {
     let mut header = core.take_scratch();

@@ -35,6 +35,7 @@ impl RequestIds {
     }
 }
 
+#[derive(Clone)]
 pub struct RequestId {
     made: [u8; MADE_BYTES],
     kept: Option<Box<str>>,

@@ -81,6 +81,7 @@ fn route(conditions: Conditions) -> Route {
         limits: Vec::new(),
         canary: None,
         injection: None,
+        shadow: None,
         takes: Vec::new(),
         check: None,
         cors: None,

@@ -18,6 +18,7 @@ pub struct Routed {
     snapshot: SnapshotRef,
     rule: usize,
     service: Option<ServiceId>,
+    is_shadow: bool,
 }
 
 impl Routed {
@@ -25,13 +26,28 @@ impl Routed {
         &self.snapshot
     }
 
+    pub fn held(&self) -> SnapshotRef {
+        SnapshotRef::clone(&self.snapshot)
+    }
+
+    /// Notes the route and the service.
+    pub fn seen_by(&self, exchange: &Exchange) {
+        exchange.saw_route(self.rule);
+        self.service.iter().for_each(|service| exchange.saw_service(*service));
+    }
+
     pub fn rule(&self) -> &Route {
         &self.snapshot.routes.routes()[self.rule]
     }
 
-    /// The route's canary, and whether the request goes to it.
+    /// The same request's shadow, which goes there.
+    pub fn towards(&self, service: ServiceId) -> Routed {
+        Routed { snapshot: self.held(), rule: self.rule, service: Some(service), is_shadow: true }
+    }
+
+    /// The route's canary, and whether the request goes to it. A shadow is on neither side.
     pub fn canary(&self) -> Option<(&Canary, bool)> {
-        let canary = self.rule().canary.as_deref()?;
+        let canary = self.rule().canary.as_deref().filter(|_| !self.is_shadow)?;
         Some((canary, self.service == Some(canary.to)))
     }
 
@@ -64,7 +80,7 @@ pub fn route(exchange: &Exchange) -> Result<Routed, Error> {
         }
         Action::Redirect { .. } | Action::Respond { .. } => None,
     };
-    Ok(Routed { snapshot, rule: found, service })
+    Ok(Routed { snapshot, rule: found, service, is_shadow: false })
 }
 
 fn names_connect(rule: &Route) -> bool {

@@ -13,6 +13,7 @@ use crate::proxy::injection::Injection;
 use crate::proxy::inspection::Check;
 use crate::proxy::limits::Limit;
 use crate::proxy::media::MediaType;
+use crate::proxy::shadow::Shadow;
 use crate::proxy::template::Template;
 
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub struct Route {
     /// Each has to have a token for a request.
     pub limits: Vec<Arc<Limit>>,
     pub canary: Option<Box<Canary>>,
+    pub shadow: Option<Box<Shadow>>,
     /// Faults on purpose.
     pub injection: Option<Box<Injection>>,
     pub body_bytes_max: u64,

@@ -21,6 +21,7 @@ use crate::policy::identity::Verified;
 use crate::proxy::bounds;
 use crate::proxy::http2::Links;
 use crate::proxy::request_id::RequestIds;
+use crate::proxy::shadow::Shadows;
 
 use super::buffer::BufferPool;
 use super::complaints::Complaints;
@@ -77,6 +78,7 @@ pub struct Core {
     pub metrics: CoreMetrics,
     pub log: AccessLog,
     pub request_ids: RequestIds,
+    pub shadows: Shadows,
     /// Tasks that other cores may wake.
     pub waiters: Waiters,
     /// Tokens that were believed.
@@ -136,6 +138,7 @@ impl Core {
             metrics: CoreMetrics::new(id),
             log,
             request_ids: RequestIds::new(id),
+            shadows: Shadows::default(),
             waiters: Waiters::default(),
             verified: RefCell::default(),
             picks: RefCell::default(),

@@ -142,6 +142,8 @@ impl Uplink<'_> {
             (End::Http1(reader), Framing::Length(length)) => {
                 self.length_to_stream(reader, upstream, length, deadline).await
             }
+            // All of it was at hand.
+            (End::Shadow(_), _) => Ok(()),
             (End::Http1(reader), _) => self.chunks_to_stream(reader, upstream, deadline).await,
         }
     }

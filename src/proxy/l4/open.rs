@@ -82,7 +82,7 @@ async fn connect(
 ) -> Result<Stream, Error> {
     deadline.start(Kind::ConnectTimeout, service.timeouts.connect);
     let towards = endpoint.tls.as_ref().map(|tls| &tls.bytes);
-    let connected = connect_to(&observed.core, &observed.client, client, service, endpoint, towards);
+    let connected = connect_to(&observed.core, &observed.client, Some(client), service, endpoint, towards);
     let stream = bounded(pin!(connected), deadline).await.inspect_err(|error| {
         if note_connect_error(&observed.core, endpoint, error) {
             note_failure(&observed.core, service, endpoint, error.kind.word());
@@ -91,7 +91,7 @@ async fn connect(
     endpoint.state.health.succeeded();
     observed.core.metrics.upstream_connected(endpoint.id);
     if let (Some(version), None) = (service.proxy_protocol, &endpoint.tls) {
-        let sent = proxy_header::send(&observed.core, version, &observed.client, client, &stream);
+        let sent = proxy_header::send(&observed.core, version, &observed.client, Some(client), &stream);
         bounded(pin!(sent), deadline).await?;
     }
     Ok(stream)

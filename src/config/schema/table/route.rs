@@ -120,6 +120,17 @@ pub const SECTIONS: &[Section] = &[
         keys: &[key("*", "text or boolean", "none", "As in `match`.")],
     },
     Section {
+        path: "route.shadow",
+        header: "route.shadow = { ... }",
+        doc: "A part of the route's requests goes to another service, too, whose answers nobody gets. See [canary](canary.md#shadow).",
+        keys: &[
+            key("to", "service's name", "required", "Where they go."),
+            key("percent", "0 to 100", "100", "How many, to four decimals; each is drawn by itself."),
+            key("body_limit", "size", "\"1MiB\"", "Requests with larger bodies have no shadow."),
+            key("timeout", "duration", "\"1m\"", "For all of a shadow, its answer included."),
+        ],
+    },
+    Section {
         path: "route.fault",
         header: "route.fault = { ... }",
         doc: "Faults on purpose, to see how clients take them: requests that no endpoint hears of, or late. See [failures](failures.md#on-purpose).",
