@@ -95,6 +95,8 @@ kinds! {
     MethodNotAllowed, 405, "method_not_allowed", Client, Route, "this method is not supported here";
     /// Those that tokens are verified with have not been fetched yet.
     KeysUnavailable, 503, "keys_unavailable", Gateway, Authorise, "tokens cannot be verified yet";
+    /// It has as many connections, or new ones, as `per_address` of the listener allows.
+    AddressLimited, 429, "address_limited", Client, Admit, "this address has as many connections as it may";
     RateLimited, 429, "rate_limited", Client, Admit, "there are more requests than this route allows";
     /// One tenant has as many requests at the service as he may, and as many wait.
     ConcurrencyLimited, 429, "concurrency_limited", Client, Admit, "too many requests at once";

@@ -25,6 +25,7 @@ use crate::config::snapshot::{
 };
 use crate::config::tls::{TlsFile, UpstreamTls};
 use crate::config::value::{HostPort, Place};
+use crate::policy::addresses::PerAddress;
 use crate::policy::identity::Auth;
 use crate::policy::jwt::Keys;
 use crate::proxy::canary::Canary;
@@ -129,8 +130,11 @@ fn blueprint(document: Document<'_>, tls_files: Vec<TlsFile>, registry: &mut Reg
     let service_by_name: HashMap<Box<str>, ServiceId> =
         by_index.map(|(service, index)| (Box::from(&*service.name), ServiceId(index))).collect();
     let settings = &document.settings;
-    let listeners: Vec<Listener> =
-        document.listeners.iter().filter_map(|entry| listener(entry, &service_by_name, settings)).collect();
+    let listeners: Vec<Listener> = document
+        .listeners
+        .iter()
+        .filter_map(|entry| listener(entry, &service_by_name, settings, registry))
+        .collect();
     let limits: Arc<[Arc<Limit>]> =
         document.limits.into_iter().filter_map(|entry| limit(entry, registry)).collect();
     let auth_names: Vec<&str> = document.auths.iter().map(|entry| entry.name.value).collect();
@@ -171,6 +175,7 @@ fn listener(
     entry: &ListenerEntry<'_>,
     services: &HashMap<Box<str>, ServiceId>,
     settings: &Settings,
+    registry: &mut Registry,
 ) -> Option<Listener> {
     let timeouts = &settings.client_timeouts;
     let to = || services.get(entry.to.as_ref()?.value).copied();
@@ -195,6 +200,11 @@ fn listener(
         tls: entry.tls.clone(),
         http2: entry.http2,
         proxy_trusted: entry.proxy_trusted.clone(),
+        per_address: entry.per_address.as_ref().map(|limit| PerAddress {
+            connections_max: limit.connections_max,
+            rate: limit.rate,
+            state: registry.addresses(&entry.name.value.into()),
+        }),
     })
 }
 

@@ -17,7 +17,7 @@ use crate::balance::pick::{Balance, HashKey};
 use crate::config::diagnostic::{Problem, Report};
 use crate::config::document_auth::{self, AuthEntry};
 use crate::config::document_health;
-use crate::config::document_limit::{self, LimitEntry};
+use crate::config::document_limit::{self, LimitEntry, PerAddressEntry};
 use crate::config::document_route::{self, RouteEntry};
 use crate::config::pattern;
 use crate::config::reader::{Located, Section};
@@ -71,6 +71,7 @@ pub struct ListenerEntry<'a> {
     pub tls: Option<Arc<ListenerTls>>,
     pub http2: bool,
     pub proxy_trusted: Vec<Cidr>,
+    pub per_address: Option<PerAddressEntry>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -374,6 +375,7 @@ fn listener<'a>(name: Located<&'a str>, section: &Section<'a>, directory: &Path)
         },
         http2,
         proxy_trusted: section.table("proxy_protocol").map(|table| proxy_trusted(&table)).unwrap_or_default(),
+        per_address: section.table("per_address").map(|table| document_limit::per_address(&table)),
     }
 }
 
@@ -413,6 +415,7 @@ fn refuse_foreign(section: &Section<'_>, protocol: ProtocolWord) {
     if protocol == ProtocolWord::Udp {
         let whose = "\"http\"` or `\"tcp\"";
         refuse("proxy_protocol", whose, "remove this: datagrams begin with no PROXY header");
+        refuse("per_address", whose, "remove this: there are no connections, and `flows_max` bounds flows");
     } else {
         for key in ["responses", "flows_max"] {
             refuse(key, "\"udp\"", "add `protocol = \"udp\"`, or remove this: it is about datagrams");

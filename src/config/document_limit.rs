@@ -45,6 +45,32 @@ pub fn concurrency(table: &Section<'_>) -> Option<Concurrency> {
     Some(Concurrency { room: Room { requests_max, each_max, waiting_max }, wait, by })
 }
 
+/// `per_address` of a listener.
+#[derive(Debug)]
+pub struct PerAddressEntry {
+    pub connections_max: Option<u32>,
+    pub rate: Option<Rate>,
+}
+
+pub fn per_address(table: &Section<'_>) -> PerAddressEntry {
+    let connections = table.optional("connections", value::integer(1..=1_000_000));
+    let burst = table.optional("burst", value::integer(1..=BURST_MAX)).map(|found| found.value);
+    let rate = table.optional("rate", pace).map(|found| found.value);
+    if burst.is_some() && !table.has("rate") {
+        let problem = Problem::new("`burst` does nothing without `rate`");
+        table.error(table.key_span("burst"), "burst", problem.help("add `rate = 10`, or remove this"));
+    }
+    if !["connections", "rate", "burst"].into_iter().any(|key| table.has(key)) {
+        let problem = Problem::new("an address may have anything");
+        let help = "add `connections = 100` or `rate = 10`";
+        table.report().absent(table.span(), "listen.NAME.per_address", problem.help(help));
+    }
+    PerAddressEntry {
+        connections_max: connections.map(|found| found.value as u32),
+        rate: rate.map(|(tokens, nanos)| Rate::new(tokens, nanos, burst.unwrap_or(tokens))),
+    }
+}
+
 const CONCURRENCY_MAX: u64 = 1_000_000;
 
 /// What a service can tell tenants apart by: routes have their own paths.

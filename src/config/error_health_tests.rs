@@ -54,6 +54,24 @@ const HEALTH: &[Case] = &[
         "leave it out",
     ),
     (
+        "[listen.u]\naddress = \"127.0.0.1:1\"\nprotocol = \"udp\"\nto = \"m\"\nper_address = { connections = 1 }\n[service.m]\nendpoints = [\"a:1\"]",
+        "5:1",
+        "`per_address` is for listeners with",
+        "`flows_max` bounds flows",
+    ),
+    (
+        "[listen.u]\naddress = \"127.0.0.1:1\"\nper_address = {}",
+        "3:15",
+        "an address may have anything",
+        "connections = 100",
+    ),
+    (
+        "[listen.u]\naddress = \"127.0.0.1:1\"\nper_address = { connections = 5, burst = 2 }",
+        "3:34",
+        "`burst` does nothing without `rate`",
+        "or remove this",
+    ),
+    (
         "[[route]]\nto = \"m\"\nshadow = { percent = 5 }\n[service.m]\nendpoints = [\"a:1\"]",
         "3:10",
         "has no `to`",

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use crate::config::snapshot::{EndpointState, ServiceState, StableId};
+use crate::policy::addresses::Addresses;
 use crate::policy::jwt::RemoteKeys;
 use crate::policy::rate_limit::Buckets;
 use crate::proxy::canary::Share;
@@ -25,6 +26,7 @@ pub struct Registry {
     endpoint_states: HashMap<(Arc<str>, SocketAddr), Weak<EndpointState>>,
     limits: HashMap<Arc<str>, LimitState>,
     shares: HashMap<Arc<str>, Weak<Share>>,
+    addresses: HashMap<Arc<str>, Weak<Addresses>>,
     remote_keys: Vec<Weak<RemoteKeys>>,
 }
 
@@ -69,6 +71,11 @@ impl Registry {
         buckets
     }
 
+    /// Who has how many connections to a listener.
+    pub fn addresses(&mut self, listener: &Arc<str>) -> Arc<Addresses> {
+        alive(&mut self.addresses, listener)
+    }
+
     /// The share of a route's canary, which its config says to be this.
     pub fn share(&mut self, route: &Arc<str>, millionths: u32) -> Arc<Share> {
         let share = alive(&mut self.shares, route);
@@ -96,6 +103,7 @@ impl Registry {
         self.service_states.retain(|_, state| state.strong_count() > 0);
         self.endpoint_states.retain(|_, state| state.strong_count() > 0);
         self.shares.retain(|_, share| share.strong_count() > 0);
+        self.addresses.retain(|_, addresses| addresses.strong_count() > 0);
         self.limits.retain(|_, limit| limit.buckets.strong_count() > 0);
         self.services.collect(|name| self.service_states.contains_key(name));
         self.endpoints.collect(|key| self.endpoint_states.contains_key(key));

@@ -16,6 +16,7 @@ use crate::config::id_hash::IdHash;
 use crate::config::tls::{EndpointTls, ListenerTls, TlsFile};
 use crate::http::h1_body::ChunkLimits;
 use crate::http::head::HeadLimits;
+use crate::policy::addresses::PerAddress;
 use crate::policy::breaker::{Breaker, BreakerPolicy};
 use crate::policy::concurrency::Places;
 use crate::policy::identity::Auth;
@@ -208,6 +209,8 @@ pub struct Listener {
     pub http2: bool,
     /// Peers whose connections begin with a PROXY header.
     pub proxy_trusted: Vec<Cidr>,
+    /// What one address may have of it.
+    pub per_address: Option<PerAddress>,
 }
 
 impl Listener {

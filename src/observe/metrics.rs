@@ -133,6 +133,11 @@ impl CoreMetrics {
         self.on_listener(listener, |counts| counts.refused += 1);
     }
 
+    /// Reset at once, because its address has as many as it may.
+    pub fn connection_over_address_limit(&self, listener: ListenerIndex) {
+        self.on_listener(listener, |counts| counts.over_address_limit += 1);
+    }
+
     pub fn accept_failed(&self, listener: ListenerIndex) {
         self.on_listener(listener, |counts| counts.accept_failed += 1);
     }

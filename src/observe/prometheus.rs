@@ -208,6 +208,11 @@ fn connections(page: &mut Page, totals: &Totals) {
     by_listener(page, ConnectionCounts::active);
     page.counter("tidegate_connections_refused_total", "Client connections closed at once, over the limit.");
     by_listener(page, |counts| counts.refused);
+    page.counter(
+        "tidegate_connections_over_address_limit_total",
+        "Client connections reset at once, because their address has as many as it may.",
+    );
+    by_listener(page, |counts| counts.over_address_limit);
     page.counter("tidegate_accept_errors_total", "Failed attempts to accept a connection.");
     by_listener(page, |counts| counts.accept_failed);
     page.counter(

@@ -76,6 +76,7 @@ pub struct ConnectionCounts {
     pub opened: u64,
     pub closed: u64,
     pub refused: u64,
+    pub over_address_limit: u64,
     pub accept_failed: u64,
     pub proxy_header_failed: u64,
     pub handshakes: HandshakeCounts,
@@ -418,6 +419,7 @@ impl ConnectionCounts {
         self.opened += other.opened;
         self.closed += other.closed;
         self.refused += other.refused;
+        self.over_address_limit += other.over_address_limit;
         self.accept_failed += other.accept_failed;
         self.proxy_header_failed += other.proxy_header_failed;
         for (ours, theirs) in self.handshakes.0.iter_mut().zip(other.handshakes.0) {

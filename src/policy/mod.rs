@@ -1,6 +1,7 @@
 //! What is decided about a request before it is sent on: who asks (`identity`, by `jwt` and `claims`), and how often anybody
 //! may (`rate_limit`), and how many at once (`concurrency`). Decides, and does no I/O.
 
+pub mod addresses;
 pub mod api_key;
 pub mod breaker;
 pub mod certificate;

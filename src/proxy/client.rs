@@ -19,7 +19,9 @@ use crate::http::h2::frame::PREFACE;
 use crate::http::head::Framing;
 use crate::net::tcp::Stream;
 use crate::observe::Handshake;
+use crate::policy::addresses::PerAddress;
 use crate::policy::certificate;
+use crate::runtime::clock::nanos;
 use crate::runtime::core::Core;
 
 use super::deadline::{Deadline, bounded};
@@ -75,6 +77,8 @@ pub enum After {
 pub struct Begin {
     /// A PROXY header.
     pub expects_header: bool,
+    /// What the address may have that it names.
+    pub per_address: Option<PerAddress>,
     /// Then a handshake.
     pub tls: Option<Arc<ListenerTls>>,
     /// HTTP/2 may follow, or HTTP/1.
@@ -89,6 +93,14 @@ pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>, begin: 
     // Boxed, as the requests' future is.
     if begin.expects_header && Box::pin(adopt_proxied(&core, &mut client)).await.is_err() {
         return;
+    }
+    let place = begin.per_address.as_ref().filter(|_| begin.expects_header).map(|limit| {
+        // Of others it is known when they are accepted.
+        limit.enter(client.info.peer.ip(), nanos(core.timers.now()))
+    });
+    if let Some(None) = place {
+        core.metrics.connection_over_address_limit(client.info.listener_index);
+        return client.end.socket().into_iter().for_each(Stream::reset_on_close);
     }
     if let Some(tls) = begin.tls
         && let Err(error) = Box::pin(secure(&core, &mut client, tls)).await

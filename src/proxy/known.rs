@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::config::snapshot::{Binding, Cidr, Protocol, Snapshot, Transport};
 use crate::config::tls::ListenerTls;
+use crate::policy::addresses::PerAddress;
 
 use super::l4;
 
@@ -14,6 +15,7 @@ pub struct Known {
     pub name: Arc<str>,
     pub serves: Serves,
     proxy_trusted: Vec<Cidr>,
+    pub per_address: Option<PerAddress>,
     generation: u64,
 }
 
@@ -49,6 +51,7 @@ impl Known {
             name: listener.name.clone(),
             serves,
             proxy_trusted: listener.proxy_trusted.clone(),
+            per_address: listener.per_address.clone(),
             generation: snapshot.generation,
         })
     }

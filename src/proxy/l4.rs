@@ -16,6 +16,8 @@ use crate::config::snapshot::{ServerNames, Service, SplicePolicy};
 use crate::error::{Error, Kind};
 use crate::http::h1_conn::Reader;
 use crate::net::tcp::Stream;
+use crate::policy::addresses::PerAddress;
+use crate::runtime::clock::nanos;
 use crate::runtime::core::Core;
 
 use super::deadline::Deadline;
@@ -51,8 +53,14 @@ struct Upstream {
     _in_flight: InFlight,
 }
 
-/// Serves a connection until it ends.
-pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>, expects_header: bool, plan: Plan) {
+/// Serves a connection until it ends. `header`: it begins with a PROXY header; and what the address may have that it names.
+pub async fn serve(
+    core: Rc<Core>,
+    stream: Stream,
+    info: Rc<ClientInfo>,
+    header: Option<Option<PerAddress>>,
+    plan: Plan,
+) {
     let mut client = Reader::new(stream, core.buffers.clone());
     let deadline = Deadline::new(core.timers.timer());
     let bounds = relay::Bounds { idle_timeout: plan.idle_timeout, splice: plan.splice };
@@ -62,7 +70,7 @@ pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>, expects
     }
     // Boxed, since it is gone once bytes flow: what is left of a connection that lasts is small. The plan goes with
     // it, so that no connection keeps the services of an old configuration.
-    let begun = Box::pin(begin(&mut client, &deadline, &mut observed, plan, expects_header)).await;
+    let begun = Box::pin(begin(&mut client, &deadline, &mut observed, plan, header)).await;
     let result = match begun {
         Ok(mut upstream) => {
             let result = relay::run(&mut client, &mut upstream.reader, &deadline, &bounds, &observed).await;
@@ -93,12 +101,19 @@ async fn begin(
     deadline: &Deadline,
     observed: &mut Observed,
     plan: Plan,
-    expects_header: bool,
+    header: Option<Option<PerAddress>>,
 ) -> Result<Upstream, Error> {
-    if expects_header {
+    if let Some(limit) = header {
         let core = observed.core.clone();
         let info = observed.client.clone();
         observed.client = proxy_header::receive(&core, client, deadline, plan.header_timeout, &info).await?;
+        let address = observed.client.peer.ip();
+        let place = limit.map(|limit| limit.enter(address, nanos(core.timers.now())));
+        if let Some(None) = place {
+            core.metrics.connection_over_address_limit(info.listener_index);
+            return Err(Kind::AddressLimited.into());
+        }
+        observed.place = place.flatten();
     }
     let service = match plan.to {
         Destination::Service(service) => service,

@@ -20,11 +20,13 @@ use crate::config::snapshot::{Binding, Snapshot, Transport};
 use crate::net::listener::Acceptor;
 use crate::net::tcp::Stream;
 use crate::observe::AccessLog;
+use crate::policy::addresses::Place;
 use crate::proxy::exchange::ClientInfo;
 use crate::proxy::known::{Known, Serves};
 use crate::proxy::udp::Forwarder;
 use crate::proxy::{client, l4};
 
+use super::clock::nanos;
 use super::core::Core;
 use super::cpus;
 use super::driver::{self, Driver};
@@ -375,11 +377,20 @@ fn begin(core: &Rc<Core>, accepting: &Accepting, socket: Socket, peer: SocketAdd
         core.metrics.connection_refused(listener_index);
         return;
     }
+    let expects_header = known.expects_proxy_header(peer);
+    // Whom a load balancer speaks for is known later.
+    let limit = known.per_address.as_ref().filter(|_| !expects_header);
+    let place = limit.map(|limit| limit.enter(peer.ip(), nanos(core.timers.now())));
+    if let Some(None) = place {
+        core.metrics.connection_over_address_limit(listener_index);
+        // What a close leaves behind would be ours to keep.
+        let _ = socket.set_linger(Some(Duration::ZERO));
+        return;
+    }
     let Ok(stream) = Stream::from_socket(socket, &core.readiness) else {
         core.metrics.accept_failed(listener_index);
         return;
     };
-    let expects_header = known.expects_proxy_header(peer);
     let info = Rc::new(ClientInfo {
         peer,
         address: peer.ip().to_string().into(),
@@ -391,14 +402,20 @@ fn begin(core: &Rc<Core>, accepting: &Accepting, socket: Socket, peer: SocketAdd
         certificate: None,
         ends_at: snapshot.settings.client_timeouts.connection_age.map(|age| core.timers.now() + age),
     });
-    let connected = Connected::count(core, &info);
+    let connected = Connected::count(core, &info, place.flatten());
     match &known.serves {
         Serves::Http { tls, http2 } => {
-            let begin = client::Begin { expects_header, tls: tls.clone(), http2: *http2 };
+            let begin = client::Begin {
+                expects_header,
+                per_address: known.per_address.clone(),
+                tls: tls.clone(),
+                http2: *http2,
+            };
             spawn_connection(connected, client::serve(core.clone(), stream, info, begin));
         }
         Serves::Tcp(plan) => {
-            spawn_connection(connected, l4::serve(core.clone(), stream, info, expects_header, plan.clone()));
+            let header = expects_header.then(|| known.per_address.clone());
+            spawn_connection(connected, l4::serve(core.clone(), stream, info, header, plan.clone()));
         }
     }
 }
@@ -420,13 +437,15 @@ fn spawn_connection(connected: Connected, serve: impl Future<Output = ()> + 'sta
 struct Connected {
     core: Rc<Core>,
     info: Rc<ClientInfo>,
+    /// Among those of its address.
+    _place: Option<Place>,
 }
 
 impl Connected {
-    fn count(core: &Rc<Core>, info: &Rc<ClientInfo>) -> Connected {
+    fn count(core: &Rc<Core>, info: &Rc<ClientInfo>, place: Option<Place>) -> Connected {
         core.peers.connection_opened();
         core.metrics.connection_opened(info.listener_index);
-        Connected { core: core.clone(), info: info.clone() }
+        Connected { core: core.clone(), info: info.clone(), _place: place }
     }
 }
 

@@ -283,6 +283,16 @@ const TOP: &[Section] = &[
         )],
     },
     Section {
+        path: "listen.*.per_address",
+        header: "listen.NAME.per_address = { ... }",
+        doc: "What one address may have; connections beyond it are reset before they cost anything. Of IPv6 a network of 64 bits is one. Behind `proxy_protocol` it is the address that the header names. Not for UDP. See [limits](limits.md#connections).",
+        keys: &[
+            key("connections", "1 to 1000000", "none", "At once."),
+            key("rate", "1 to 1000000, or text", "none", "New ones: `10` a second, `\"100/m\"`."),
+            key("burst", "1 to 1000000000", "that of `rate`", "How many at once after a silence."),
+        ],
+    },
+    Section {
         path: "listen.*.tls",
         header: "listen.NAME.tls = { ... }",
         doc: "TLS 1.2 and 1.3 towards clients, for `protocol = \"https\"`. A reload reads the files again; while one of them is wrong, the old certificates stay.",

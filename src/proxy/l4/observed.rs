@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::config::snapshot::{Endpoint, Service};
 use crate::error::{Error, Kind};
 use crate::observe::{LogLine, TcpSeries};
+use crate::policy::addresses::Place;
 use crate::runtime::core::Core;
 
 use super::super::balance::unless_refused;
@@ -17,6 +18,8 @@ use super::super::exchange::ClientInfo;
 pub struct Observed {
     pub core: Rc<Core>,
     pub client: Rc<ClientInfo>,
+    /// Among the connections of the address that a PROXY header names.
+    pub place: Option<Place>,
     /// Known once it is known where it goes.
     series: Cell<Option<TcpSeries>>,
     service: RefCell<Option<Arc<str>>>,
@@ -35,6 +38,7 @@ impl Observed {
         Observed {
             core,
             client,
+            place: None,
             series: Cell::new(None),
             service: RefCell::default(),
             name: RefCell::default(),
