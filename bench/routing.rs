@@ -11,7 +11,7 @@ use tidegate::policy::claims::Claims;
 use tidegate::config::snapshot::StableId;
 use tidegate::proxy::route::{RouteInput, RouteTable};
 use tidegate::proxy::rule::{
-    Action, Conditions, FieldMatch, FieldTest, HeaderEdits, HostMatch, PathMatch, Route, Segment,
+    Action, Conditions, FieldMatch, FieldTest, HostMatch, PathMatch, Route, Segment,
 };
 
 fn main() {
@@ -163,28 +163,7 @@ fn measure(shape: Shape, size: usize, targets: usize) -> f64 {
 
 fn table(shape: Shape, size: usize) -> RouteTable {
     let action = || Action::Respond { status: 204, content_type: "".into(), body: Arc::new([]) };
-    let route = |n| Route {
-        name: format!("route-{n}").into(),
-        id: StableId(n as u32),
-        conditions: shape(n).0,
-        action: action(),
-        rewrite: None,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        request_timeout: None,
-        first_byte_timeout: None,
-        idle_timeout: None,
-        body_bytes_max: 0,
-        message_bytes_max: 0,
-        allow: Vec::new(),
-        limits: Vec::new(),
-        canary: None,
-        injection: None,
-        shadow: None,
-        takes: Vec::new(),
-        check: None,
-        cors: None,
-    };
+    let route = |n| Route::new(format!("route-{n}").into(), StableId(n as u32), shape(n).0, action());
     RouteTable::new((0..size).map(route).collect())
 }
 

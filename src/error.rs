@@ -90,6 +90,9 @@ kinds! {
     VersionNotSupported, 505, "version_not_supported", Client, Parse, "only HTTP/1.0 and HTTP/1.1 are supported here";
     Unauthorized, 401, "unauthorized", Client, Authorise, "this needs a valid token";
     Forbidden, 403, "forbidden", Client, Authorise, "whoever asks may not do this";
+    /// Whoever the route asks says no; the answer is theirs.
+    AuthorizerDenied, 403, "authorizer_denied", Client, Authorise, "whoever decides on this route does not allow it";
+    AuthorizerFailed, 503, "authorizer_failed", Gateway, Authorise, "whoever decides on this route could not be asked";
     NoRoute, 404, "no_route", Client, Route, "no route matches this request";
     NoService, 404, "no_service", Client, Route, "the route names a service that does not exist";
     MethodNotAllowed, 405, "method_not_allowed", Client, Route, "this method is not supported here";

@@ -169,6 +169,14 @@ fn describe<'a>(
             None => {
                 let _ = writeln!(text, "> {:<24} matches", route.name);
                 describe_identity(route, &view(), &mut text);
+                if let Some(authorizer) = &route.authorizer {
+                    let to = &snapshot.service(authorizer.to).name;
+                    let _ = writeln!(
+                        text,
+                        "  if the authorizer {} lets it, which service {to} is",
+                        authorizer.name
+                    );
+                }
                 describe_check(route, &view(), body, &mut text);
                 describe_action(snapshot, route, view(), &mut text);
                 if let Some(shadow) = &route.shadow {

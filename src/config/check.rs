@@ -25,10 +25,16 @@ pub fn check(document: &Document<'_>, report: &Report<'_>) {
         listeners_of(route, document, report);
         services_of(route, &services, document, report);
         auth_of(route, document, report);
+        authorizer_of(route, document, report);
         limits_of(route, document, report);
     }
     certificates_of(document, report);
     unreached(document, report);
+    for authorizer in &document.authorizers {
+        if let Some(to) = &authorizer.to {
+            own_service_of(to, "authorizer.NAME.to", document, report);
+        }
+    }
     unused_services(document, report);
 }
 
@@ -206,19 +212,7 @@ fn services_of(
         known(to, "route.canary.to");
     }
     if let Some(to) = route.shadow.as_ref().and_then(|shadow| shadow.to.as_ref()) {
-        known(to, "route.shadow.to");
-        let service = document.services.iter().find(|service| service.name.value == to.value);
-        if service.is_some_and(|service| service.proxy_protocol.is_some()) {
-            let problem = Problem::new(format!(
-                "service `{}` is told of clients by PROXY headers, and a shadow has none",
-                to.value
-            ));
-            report.error(
-                to.span.clone(),
-                "route.shadow.to",
-                problem.help("shadow to a service without `proxy_protocol`"),
-            );
-        }
+        own_service_of(to, "route.shadow.to", document, report);
     }
 }
 
@@ -232,6 +226,35 @@ fn auth_of(route: &RouteEntry<'_>, document: &Document<'_>, report: &Report<'_>)
     let help = did_you_mean(meant, || format!("add a section `[auth.{}]`", shown(wanted.value)));
     let problem = Problem::new(format!("there is no auth \"{}\"", shown(wanted.value)));
     report.absent(wanted.span.clone(), "route.auth", problem.help(help));
+}
+
+fn authorizer_of(route: &RouteEntry<'_>, document: &Document<'_>, report: &Report<'_>) {
+    let Some(wanted) = &route.authorizer else { return };
+    let names = || document.authorizers.iter().map(|authorizer| authorizer.name.value);
+    if names().any(|name| name == wanted.value) {
+        return;
+    }
+    let meant = suggest::nearest(wanted.value, names());
+    let help = did_you_mean(meant, || format!("add a section `[authorizer.{}]`", shown(wanted.value)));
+    let problem = Problem::new(format!("there is no authorizer \"{}\"", shown(wanted.value)));
+    report.absent(wanted.span.clone(), "route.authorizer", problem.help(help));
+}
+
+/// Where requests of our own go: it must be there, and want to be told of no client's connection.
+fn own_service_of(to: &Located<&str>, path: &'static str, document: &Document<'_>, report: &Report<'_>) {
+    let Some(service) = document.services.iter().find(|service| service.name.value == to.value) else {
+        let names = document.services.iter().map(|service| service.name.value);
+        let help = did_you_mean(suggest::nearest(to.value, names), || {
+            format!("add a section `[service.{}]`", shown(to.value))
+        });
+        let problem = Problem::new(format!("there is no service \"{}\"", shown(to.value)));
+        return report.absent(to.span.clone(), path, problem.help(help));
+    };
+    if service.proxy_protocol.is_some() {
+        let what = "is told of connections by PROXY headers, and there is none here";
+        let problem = Problem::new(format!("service \"{}\" {what}", shown(to.value)));
+        report.error(to.span.clone(), path, problem.help("name a service without `proxy_protocol`"));
+    }
 }
 
 /// They must be there, and can tell requests apart by nothing that the route's have not.
@@ -318,6 +341,7 @@ fn unreached(document: &Document<'_>, report: &Report<'_>) {
 fn unused_services(document: &Document<'_>, report: &Report<'_>) {
     let direct = document.listeners.iter().filter(|listener| listener.protocol.has_service());
     let mut used: HashSet<&str> = direct.flat_map(destinations).map(|(_, to)| to.value).collect();
+    used.extend(document.authorizers.iter().filter_map(|authorizer| Some(authorizer.to.as_ref()?.value)));
     for route in &document.routes {
         let Some(ActionEntry::Forward { to, otherwise, .. }) = &route.action else { continue };
         // A template may name any of them.

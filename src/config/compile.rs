@@ -14,6 +14,7 @@ use crate::config::diagnostic::{self, Diagnostics, Problem, Report};
 use crate::config::document::{
     self, Document, EndpointEntry, ListenerEntry, ProtocolWord, ServiceEntry, StartOnly,
 };
+use crate::config::document_auth::AuthorizerEntry;
 use crate::config::document_limit::LimitEntry;
 use crate::config::document_route::{ActionEntry, RouteEntry, ShadowEntry};
 use crate::config::reader;
@@ -21,18 +22,19 @@ use crate::config::registry::Registry;
 use crate::config::route_name::RouteNames;
 use crate::config::snapshot::{
     AuthId, Endpoint, HealthPolicy, HttpVersion, Listener, Protocol, ProxyVersion, RetryPolicy, ServerNames,
-    Service, ServiceId, Settings, Snapshot, UdpPolicy, UpstreamTimeouts,
+    Service, ServiceId, Settings, Snapshot, StableId, UdpPolicy, UpstreamTimeouts,
 };
 use crate::config::tls::{TlsFile, UpstreamTls};
 use crate::config::value::{HostPort, Place};
 use crate::policy::addresses::PerAddress;
 use crate::policy::identity::Auth;
 use crate::policy::jwt::Keys;
+use crate::proxy::authorizer::Authorizer;
 use crate::proxy::canary::Canary;
 use crate::proxy::concurrency::Concurrency;
 use crate::proxy::limits::Limit;
 use crate::proxy::route::RouteTable;
-use crate::proxy::rule::{Action, HostMatch, Rewrite, Route, Target, To};
+use crate::proxy::rule::{Action, Conditions, HostMatch, Rewrite, Route, Target, To};
 use crate::proxy::shadow::Shadow;
 use crate::proxy::template::{Source, Template};
 use crate::runtime::clock::{self, Millis};
@@ -57,6 +59,7 @@ pub struct Blueprint {
     names_to_resolve: Vec<HostPort>,
     auths: Arc<[Auth]>,
     limits: Arc<[Arc<Limit>]>,
+    authorizers: Arc<[Arc<Authorizer>]>,
     tls_files: Arc<[TlsFile]>,
     model_member: Option<Arc<str>>,
 }
@@ -137,10 +140,16 @@ fn blueprint(document: Document<'_>, tls_files: Vec<TlsFile>, registry: &mut Reg
         .collect();
     let limits: Arc<[Arc<Limit>]> =
         document.limits.into_iter().filter_map(|entry| limit(entry, registry)).collect();
+    let authorizers: Arc<[Arc<Authorizer>]> = document
+        .authorizers
+        .into_iter()
+        .filter_map(|entry| authorizer(entry, &service_by_name, registry))
+        .collect();
     let auth_names: Vec<&str> = document.auths.iter().map(|entry| entry.name.value).collect();
     let lookup = Lookup {
         services: &service_by_name,
         auths: &auth_names.iter().zip(0..).map(|(name, index)| (*name, AuthId(index))).collect(),
+        authorizers: &authorizers,
         limits: &limits.iter().map(|limit| (&*limit.name, limit)).collect(),
         listeners: &listeners,
         body_bytes_max: document.body_bytes_max,
@@ -165,6 +174,7 @@ fn blueprint(document: Document<'_>, tls_files: Vec<TlsFile>, registry: &mut Reg
         service_by_name,
         // One that is wrong has been reported.
         limits: limits.clone(),
+        authorizers: authorizers.clone(),
         auths: document.auths.into_iter().filter_map(|entry| Some(auth(entry.auth?, registry))).collect(),
         tls_files: tls_files.into(),
     }
@@ -239,6 +249,22 @@ fn service(entry: ServiceEntry<'_>) -> ServiceBlueprint {
 }
 
 /// `None` never happens here: what is missing has been reported.
+fn authorizer(
+    entry: AuthorizerEntry<'_>,
+    services: &HashMap<Box<str>, ServiceId>,
+    registry: &mut Registry,
+) -> Option<Arc<Authorizer>> {
+    let name: Arc<str> = entry.name.value.into();
+    let to = *services.get(entry.to?.value)?;
+    let action = Action::Forward(Target { to: To::Service(to), otherwise: None });
+    let counts = registry.authorizer(&name);
+    // Nothing is counted by it.
+    let route = Route::new(name.clone(), StableId(0), Conditions::default(), action);
+    let AuthorizerEntry { path, timeout, is_open, shown, says, .. } = entry;
+    Some(Arc::new(Authorizer { name, to, path, timeout, is_open, shown, says, route, counts }))
+}
+
+/// `None` never happens here: what is missing has been reported.
 fn limit(entry: LimitEntry<'_>, registry: &mut Registry) -> Option<Arc<Limit>> {
     let name: Arc<str> = entry.name.value.into();
     let buckets = registry.limit(&name, &entry.key, entry.keys_max);
@@ -296,6 +322,7 @@ fn names_to_resolve(services: &[ServiceBlueprint]) -> Vec<HostPort> {
 struct Lookup<'d> {
     services: &'d HashMap<Box<str>, ServiceId>,
     auths: &'d HashMap<&'d str, AuthId>,
+    authorizers: &'d [Arc<Authorizer>],
     limits: &'d HashMap<&'d str, &'d Arc<Limit>>,
     listeners: &'d [Listener],
     body_bytes_max: u64,
@@ -353,6 +380,11 @@ impl Lookup<'_> {
             check: entry.check,
             cors: entry.cors,
             allow: entry.allow,
+            authorizer: match entry.authorizer {
+                // Never let in for lack of an entry.
+                Some(name) => Some(self.authorizers.iter().find(|known| *known.name == *name.value)?.clone()),
+                None => None,
+            },
             // All of them, or it would let more through than it says.
             limits: entry
                 .limits
@@ -428,6 +460,7 @@ impl Blueprint {
             service_by_name: self.service_by_name.clone(),
             auths: self.auths.clone(),
             limits: self.limits.clone(),
+            authorizers: self.authorizers.clone(),
             tls_files: self.tls_files.clone(),
             model_member: self.model_member.clone(),
         }

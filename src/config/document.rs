@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::balance::pick::{Balance, HashKey};
 use crate::config::diagnostic::{Problem, Report};
-use crate::config::document_auth::{self, AuthEntry};
+use crate::config::document_auth::{self, AuthEntry, AuthorizerEntry};
 use crate::config::document_health;
 use crate::config::document_limit::{self, LimitEntry, PerAddressEntry};
 use crate::config::document_route::{self, RouteEntry};
@@ -44,6 +44,7 @@ pub struct Document<'a> {
     pub listeners: Vec<ListenerEntry<'a>>,
     pub services: Vec<ServiceEntry<'a>>,
     pub auths: Vec<AuthEntry<'a>>,
+    pub authorizers: Vec<AuthorizerEntry<'a>>,
     pub limits: Vec<LimitEntry<'a>>,
     pub routes: Vec<RouteEntry<'a>>,
 }
@@ -157,6 +158,11 @@ pub fn read<'a>(file: &Path, report: &'a Report<'a>, table: &'a DeTable<'a>) -> 
             .named("auth")
             .into_iter()
             .map(|(name, section)| document_auth::auth(name, &section, &directory))
+            .collect(),
+        authorizers: root
+            .named("authorizer")
+            .into_iter()
+            .map(|(name, section)| document_auth::authorizer(name, &section))
             .collect(),
         limits: root
             .named("limit")

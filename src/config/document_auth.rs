@@ -3,10 +3,12 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use toml::de::DeValue;
 
 use crate::config::diagnostic::Problem;
+use crate::config::document_health;
 use crate::config::reader::{Located, Section};
 use crate::config::snapshot::HttpVersion;
 use crate::config::snapshot::Secret;
@@ -39,6 +41,32 @@ pub fn auth<'a>(name: Located<&'a str>, section: &Section<'a>, directory: &Path)
         && (jwt.is_some() || api_keys.is_some() || by_certificate);
     let certificate = by_certificate.then(|| section.key_span("certificate"));
     AuthEntry { name, certificate, auth: is_whole.then(|| Auth::new(realm, jwt, api_keys, by_certificate)) }
+}
+
+/// `[authorizer.NAME]`.
+#[derive(Debug)]
+pub struct AuthorizerEntry<'a> {
+    pub name: Located<&'a str>,
+    /// `None`: missing or wrong, and reported.
+    pub to: Option<Located<&'a str>>,
+    pub path: Box<str>,
+    pub timeout: Duration,
+    pub is_open: bool,
+    pub shown: Option<Vec<Box<str>>>,
+    pub says: Vec<Box<str>>,
+}
+
+pub fn authorizer<'a>(name: Located<&'a str>, section: &Section<'a>) -> AuthorizerEntry<'a> {
+    let names = |key| section.list(key, header).into_iter().map(|found| found.value).collect::<Vec<_>>();
+    AuthorizerEntry {
+        name,
+        to: section.required("to", value::text),
+        path: section.value("path", document_health::path),
+        timeout: section.value("timeout", value::duration),
+        is_open: section.value("on_failure", value::word(&[("deny", false), ("allow", true)])),
+        shown: section.has("shows").then(|| names("shows")),
+        says: names("says"),
+    }
 }
 
 fn api_keys(table: &Section<'_>, directory: &Path) -> Option<ApiKeys> {

@@ -81,7 +81,7 @@ fn interval(value: &DeValue<'_>) -> Parsed<std::time::Duration> {
 }
 
 /// What may stand in a request line.
-fn path(value: &DeValue<'_>) -> Parsed<Box<str>> {
+pub fn path(value: &DeValue<'_>) -> Parsed<Box<str>> {
     let text = value::text(value)?;
     if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Ok(text.into());

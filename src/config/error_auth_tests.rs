@@ -2,6 +2,45 @@
 
 use super::*;
 
+const AUTHORIZERS: &[Case] = &[
+    ("[authorizer.a]\npath = \"/x\"", "1:1", "has no `to`", ""),
+    (
+        "[authorizer.a]\nto = \"n\"\n[service.m]\nendpoints = [\"a:1\"]\n[[route]]\nto = \"m\"",
+        "2:6",
+        "there is no service \"n\"",
+        "did you mean \"m\"?",
+    ),
+    (
+        "[authorizer.a]\nto = \"m\"\npath = \"x\"\n[service.m]\nendpoints = [\"a:1\"]\n[[route]]\nto = \"m\"",
+        "3:8",
+        "\"x\" is no path",
+        "a slash",
+    ),
+    (
+        "[authorizer.a]\nto = \"m\"\non_failure = \"pass\"\n[service.m]\nendpoints = [\"a:1\"]\n[[route]]\nto = \"m\"",
+        "3:14",
+        "pass",
+        "",
+    ),
+    (
+        "[authorizer.a]\nto = \"m\"\nsays = [\"x y\"]\n[service.m]\nendpoints = [\"a:1\"]\n[[route]]\nto = \"m\"",
+        "3:9",
+        "no name of a field",
+        "x-api-key",
+    ),
+    (
+        "[authorizer.abc]\nto = \"m\"\n[service.m]\nendpoints = [\"a:1\"]\n[[route]]\nto = \"m\"\nauthorizer = \"abd\"",
+        "7:14",
+        "there is no authorizer \"abd\"",
+        "did you mean \"abc\"?",
+    ),
+];
+
+#[test]
+fn authorizers() {
+    assert_cases(Severity::Error, AUTHORIZERS);
+}
+
 const AUTH: &[Case] = &[
     ("[admin]\naddress = \"127.0.0.1:1\"\ntoken_file = \"/no/such\"", "3:14", "/no/such cannot be read", ""),
     (

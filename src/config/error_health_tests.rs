@@ -86,7 +86,7 @@ const HEALTH: &[Case] = &[
     (
         "[[route]]\nto = \"m\"\nshadow = { to = \"n\" }\n[service.m]\nendpoints = [\"a:1\"]\n[service.n]\nendpoints = [\"a:2\"]\nproxy_protocol = \"v2\"",
         "3:17",
-        "a shadow has none",
+        "there is none here",
         "without `proxy_protocol`",
     ),
     (

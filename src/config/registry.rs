@@ -11,6 +11,7 @@ use crate::config::snapshot::{EndpointState, ServiceState, StableId};
 use crate::policy::addresses::Addresses;
 use crate::policy::jwt::RemoteKeys;
 use crate::policy::rate_limit::Buckets;
+use crate::proxy::authorizer::Counts;
 use crate::proxy::canary::Share;
 use crate::proxy::template::Source;
 
@@ -27,6 +28,7 @@ pub struct Registry {
     limits: HashMap<Arc<str>, LimitState>,
     shares: HashMap<Arc<str>, Weak<Share>>,
     addresses: HashMap<Arc<str>, Weak<Addresses>>,
+    authorizers: HashMap<Arc<str>, Weak<Counts>>,
     remote_keys: Vec<Weak<RemoteKeys>>,
 }
 
@@ -71,6 +73,11 @@ impl Registry {
         buckets
     }
 
+    /// What an authorizer has answered.
+    pub fn authorizer(&mut self, name: &Arc<str>) -> Arc<Counts> {
+        alive(&mut self.authorizers, name)
+    }
+
     /// Who has how many connections to a listener.
     pub fn addresses(&mut self, listener: &Arc<str>) -> Arc<Addresses> {
         alive(&mut self.addresses, listener)
@@ -103,6 +110,7 @@ impl Registry {
         self.service_states.retain(|_, state| state.strong_count() > 0);
         self.endpoint_states.retain(|_, state| state.strong_count() > 0);
         self.shares.retain(|_, share| share.strong_count() > 0);
+        self.authorizers.retain(|_, counts| counts.strong_count() > 0);
         self.addresses.retain(|_, addresses| addresses.strong_count() > 0);
         self.limits.retain(|_, limit| limit.buckets.strong_count() > 0);
         self.services.collect(|name| self.service_states.contains_key(name));

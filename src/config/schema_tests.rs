@@ -67,6 +67,7 @@ fn every_default() -> String {
         for key in section.keys {
             let value = match (section.path, key.name) {
                 ("listen.*", "address") => "\"0.0.0.0:1\"",
+                ("authorizer.*", "to") => "\"NAME\"",
                 ("service.*", "endpoints") => "[\"10.0.0.1:1\"]",
                 ("service.*", "hash_by") => continue,
                 _ if is_a_value(key.default) => key.default,

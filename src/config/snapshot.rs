@@ -20,6 +20,7 @@ use crate::policy::addresses::PerAddress;
 use crate::policy::breaker::{Breaker, BreakerPolicy};
 use crate::policy::concurrency::Places;
 use crate::policy::identity::Auth;
+use crate::proxy::authorizer::Authorizer;
 use crate::proxy::concurrency::Concurrency;
 use crate::proxy::limits::Limit;
 use crate::proxy::route::RouteTable;
@@ -54,6 +55,7 @@ pub struct Snapshot {
     pub endpoint_ids: HashSet<StableId, IdHash>,
     pub auths: Arc<[Auth]>,
     pub limits: Arc<[Arc<Limit>]>,
+    pub authorizers: Arc<[Arc<Authorizer>]>,
     pub tls_files: Arc<[TlsFile]>,
     /// The member of a JSON body that names its model, if somebody asks for that.
     pub model_member: Option<Arc<str>>,

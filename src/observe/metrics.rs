@@ -198,14 +198,21 @@ impl CoreMetrics {
         if let Some(kind) = outcome.error {
             increment(&self.errors[kind as usize]);
         }
-        if let Some(endpoint) = outcome.endpoint {
-            self.endpoints.borrow_mut().of(endpoint).requests += 1;
-        }
+        self.at_endpoint(outcome);
     }
 
     /// A shadow is over. No `request_started` has announced it.
     pub fn shadow(&self, outcome: &Outcome) {
         self.shadows.borrow_mut().count(outcome);
+        self.at_endpoint(outcome);
+    }
+
+    /// An authorizer has been asked.
+    pub fn question(&self, outcome: &Outcome) {
+        self.at_endpoint(outcome);
+    }
+
+    fn at_endpoint(&self, outcome: &Outcome) {
         if let Some(endpoint) = outcome.endpoint {
             self.endpoints.borrow_mut().of(endpoint).requests += 1;
         }

@@ -10,8 +10,9 @@ use crate::observe::histogram::{BUCKETS_SECONDS, LatencyTotal};
 use crate::observe::names::{Names, OTHER};
 use crate::observe::process::ProcessStats;
 use crate::observe::report::{
-    BreakerReport, ConcurrencyReport, ConnectionCounts, CoreReport, EndpointCounts, EndpointReport,
-    Handshake, KeySetReport, LimitReport, RequestCounts, SeriesId, ServiceReport, SharedReport, Totals,
+    AuthorizerReport, BreakerReport, ConcurrencyReport, ConnectionCounts, CoreReport, EndpointCounts,
+    EndpointReport, Handshake, KeySetReport, LimitReport, RequestCounts, SeriesId, ServiceReport,
+    SharedReport, Totals,
 };
 use crate::observe::tcp::TcpCounts;
 use crate::observe::udp::{Dropped, FlowEnd, Traffic, UdpCounts};
@@ -76,6 +77,7 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     upstream(&mut page, &totals, scrape.shared);
     latencies(&mut page, totals, scrape.names);
     limits(&mut page, &scrape.shared.limits);
+    authorizers(&mut page, &scrape.shared.authorizers);
     page.gauge("tidegate_canary_share", "Part of a route's requests that is drawn for its canary.");
     for canary in &scrape.shared.canaries {
         page.sample(&[("route", &canary.route)], canary.share);
@@ -553,6 +555,19 @@ fn limits(page: &mut Page, limits: &[LimitReport]) {
     );
     for limit in limits {
         page.sample(&[("limit", &limit.name)], limit.overflowed_total);
+    }
+}
+
+fn authorizers(page: &mut Page, authorizers: &[AuthorizerReport]) {
+    page.counter("tidegate_authorizer_questions_total", "What authorizers were asked, and how that ended.");
+    for authorizer in authorizers {
+        for (result, count) in [
+            ("allowed", authorizer.allowed_total),
+            ("denied", authorizer.denied_total),
+            ("failed", authorizer.failed_total),
+        ] {
+            page.sample(&[("authorizer", &authorizer.name), ("result", result)], count);
+        }
     }
 }
 

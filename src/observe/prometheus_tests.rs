@@ -40,6 +40,12 @@ fn shared() -> SharedReport {
     let service =
         ServiceReport { name, retries_total: 3, retries_refused_total: 1, breaker, concurrency, endpoints };
     SharedReport {
+        authorizers: vec![AuthorizerReport {
+            name: ODD.into(),
+            allowed_total: 5,
+            denied_total: 2,
+            failed_total: 1,
+        }],
         generation: 4,
         key_sets: vec![KeySetReport { url: "http://id.test/keys".into(), fetches_total: 3, failed_total: 1 }],
         services: vec![service],

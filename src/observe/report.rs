@@ -220,6 +220,7 @@ pub struct SharedReport {
     /// Of each `[auth.NAME]` whose keys are fetched.
     pub key_sets: Vec<KeySetReport>,
     pub limits: Vec<LimitReport>,
+    pub authorizers: Vec<AuthorizerReport>,
     /// Of the routes that have one.
     pub canaries: Vec<CanaryReport>,
     /// Files of the certificates that are shown, and when these end, in seconds since 1970.
@@ -239,6 +240,14 @@ pub struct CanaryReport {
 pub struct KeySetReport {
     pub url: Box<str>,
     pub fetches_total: u64,
+    pub failed_total: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct AuthorizerReport {
+    pub name: Arc<str>,
+    pub allowed_total: u64,
+    pub denied_total: u64,
     pub failed_total: u64,
 }
 
@@ -310,7 +319,14 @@ impl SharedReport {
             fetches_total: keys.attempts(),
             failed_total: keys.failed_total.load(Relaxed),
         });
+        let authorizers = snapshot.authorizers.iter().map(|authorizer| AuthorizerReport {
+            name: authorizer.name.clone(),
+            allowed_total: authorizer.counts.allowed.load(Relaxed),
+            denied_total: authorizer.counts.denied.load(Relaxed),
+            failed_total: authorizer.counts.failed.load(Relaxed),
+        });
         SharedReport {
+            authorizers: authorizers.collect(),
             key_sets: key_sets.collect(),
             generation: snapshot.generation,
             services,

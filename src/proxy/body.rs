@@ -47,7 +47,7 @@ pub fn admit(exchange: &Exchange, client: &Client, route: &Route) -> Result<Uplo
         End::Http1(reader) => (reader.bytes().len(), reader.bytes()),
         // Whatever is there has no framing of its own.
         End::Http2(stream) => (stream.arrived().0, &[]),
-        End::Shadow(body) => (body.len(), body),
+        End::Own(own) => (own.body.len(), &own.body),
     };
     if exchange.head.framing != Framing::None && !route.takes.is_empty() {
         let sent = view(exchange).only_value("content-type").unwrap_or_default();
@@ -199,7 +199,7 @@ impl Uplink<'_> {
             // Apart, as the largest of them.
             End::Http2(stream) => return Box::pin(self.relay_http2(stream, upstream, &deadline)).await,
             // All of it went with the head.
-            End::Shadow(_) => return Ok(()),
+            End::Own(_) => return Ok(()),
         };
         match self.exchange.head.framing {
             Framing::Length(length) => self.relay_length(client, upstream, length, &deadline).await,

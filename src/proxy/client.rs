@@ -169,7 +169,7 @@ async fn serve_http2(core: &Rc<Core>, client: &mut Client) {
 fn http1(end: &mut End) -> &mut Reader {
     match end {
         End::Http1(reader) => reader,
-        End::Http2(_) | End::Shadow(_) => {
+        End::Http2(_) | End::Own(_) => {
             unreachable!("an end that is made for one request serves no connection")
         }
     }

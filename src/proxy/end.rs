@@ -10,21 +10,29 @@ use crate::error::{Error, Kind};
 use crate::http::h1_conn::{Reader, write_all, write_both_now, write_now};
 use crate::net::tcp::Stream;
 
+use super::authorizer::{Kept, keep};
 use super::deadline::{Deadline, supervised};
 use super::http2::Http2Stream;
 
 pub enum End {
     Http1(Reader),
     Http2(Rc<Http2Stream>),
-    /// A shadow's: all of its body in the framing that its head tells of, and nobody.
-    Shadow(Vec<u8>),
+    /// A request of our own.
+    Own(Own),
+}
+
+/// All of a body in the framing that its head tells of, and nobody who waits.
+pub struct Own {
+    pub body: Vec<u8>,
+    /// Where the answer is kept, if anybody wants it.
+    pub answer: Option<Kept>,
 }
 
 /// Where an answer goes.
 pub enum Outlet {
     Http1(Stream),
     Http2(Rc<Http2Stream>),
-    Nowhere,
+    Own(Option<Kept>),
 }
 
 impl End {
@@ -33,7 +41,7 @@ impl End {
         match self {
             End::Http1(reader) => Some(&reader.stream),
             End::Http2(stream) => Some(stream.socket()),
-            End::Shadow(_) => None,
+            End::Own(_) => None,
         }
     }
 
@@ -41,7 +49,7 @@ impl End {
         match self {
             End::Http1(reader) => Outlet::Http1(reader.stream.clone()),
             End::Http2(stream) => Outlet::Http2(stream.clone()),
-            End::Shadow(_) => Outlet::Nowhere,
+            End::Own(own) => Outlet::Own(own.answer.clone()),
         }
     }
 
@@ -50,7 +58,7 @@ impl End {
         match self {
             End::Http1(reader) => out.extend_from_slice(&reader.bytes()[..count]),
             End::Http2(stream) => stream.copy_arrived(count, out),
-            End::Shadow(body) => out.extend_from_slice(&body[..count]),
+            End::Own(own) => out.extend_from_slice(&own.body[..count]),
         }
     }
 
@@ -62,7 +70,7 @@ impl End {
                 stream.copy_arrived(count, scratch);
                 scratch
             }
-            End::Shadow(body) => &body[..count],
+            End::Own(own) => &own.body[..count],
         }
     }
 
@@ -71,7 +79,7 @@ impl End {
         match self {
             End::Http1(reader) => reader.consume(count),
             // What is left goes with it.
-            End::Http2(_) | End::Shadow(_) => {}
+            End::Http2(_) | End::Own(_) => {}
         }
     }
 
@@ -93,7 +101,7 @@ impl End {
         match self {
             End::Http1(reader) => reader.gone().await,
             End::Http2(stream) => stream.gone().await,
-            End::Shadow(_) => pending().await,
+            End::Own(_) => pending().await,
         }
     }
 }
@@ -103,7 +111,7 @@ impl Outlet {
     pub fn may_splice_from(&self, from: &Stream) -> Option<&Stream> {
         match self {
             Outlet::Http1(stream) => Some(stream).filter(|stream| from.may_splice_to(stream)),
-            Outlet::Http2(_) | Outlet::Nowhere => None,
+            Outlet::Http2(_) | Outlet::Own(_) => None,
         }
     }
 
@@ -118,7 +126,7 @@ impl Outlet {
                 }
                 Ok(())
             }
-            Outlet::Nowhere => Ok(()),
+            Outlet::Own(_) => Ok(()),
         }
     }
 
@@ -151,7 +159,11 @@ impl Outlet {
                     (count, false) => Box::pin(stream.send(&piece[count..], is_last, slow)).await,
                 }
             }
-            Outlet::Nowhere => {
+            Outlet::Own(answer) => {
+                if let Some(answer) = answer {
+                    keep(answer, head);
+                    keep(answer, piece);
+                }
                 head.clear();
                 Ok(())
             }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::snapshot::{Cidr, Endpoint, Service, ServiceId, Snapshot, StableId};
-use crate::error::Kind;
-use crate::http::head::{Name, RequestHead, Version};
+use crate::error::{Error, Kind};
+use crate::http::h1_parse::{Progress, parse_request};
+use crate::http::head::{Field, Name, RequestHead, Version};
 use crate::observe::{AccessLog, ListenerIndex, LogLine, Outcome};
 use crate::policy::claims::Claims;
 use crate::runtime::buffer::Buffer;
@@ -23,6 +24,7 @@ use super::request_id::RequestId;
 use super::routed::Routed;
 use super::rule::Route;
 use super::shadow::Making;
+use super::transform;
 
 /// Who is at the other end of a client connection; shared by its requests.
 #[derive(Clone)]
@@ -56,6 +58,16 @@ impl ClientInfo {
     }
 }
 
+/// Whose request it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Client,
+    /// Ours: another one's shadow.
+    Shadow,
+    /// Ours: whether another one may go on.
+    Question,
+}
+
 pub struct Exchange {
     pub core: Rc<Core>,
     pub client: Rc<ClientInfo>,
@@ -75,8 +87,7 @@ pub struct Exchange {
     pub inspection: Option<Box<Inspection>>,
     /// Of its shadow, what has been made.
     pub shadow: RefCell<Option<Box<Making>>>,
-    /// It is another one's shadow.
-    pub is_shadow: bool,
+    pub role: Role,
     /// A client that waited for it was told to send its body.
     pub told_to_go_on: bool,
     /// Holds exactly the head's bytes, which `head`'s spans index.
@@ -136,7 +147,7 @@ impl Exchange {
             model: None,
             inspection: None,
             shadow: RefCell::default(),
-            is_shadow: false,
+            role: Role::Client,
             told_to_go_on: false,
             bytes: None,
             normalised_path: None,
@@ -149,12 +160,31 @@ impl Exchange {
         }
     }
 
-    /// The request that is its shadow, where it is sent as this one was routed. Counted by itself.
-    pub fn shadow_of(&self, routed: &Routed) -> Exchange {
+    /// The request that is its shadow, which goes where `routed` says.
+    pub fn shadow(&self, routed: &Routed) -> Exchange {
+        let mut shadow = self.another(Role::Shadow, routed);
+        shadow.head = self.head.clone();
+        shadow.is_http2 = self.is_http2;
+        shadow.bytes = Some(self.core.buffers.holding(self.bytes()));
+        shadow.normalised_path = self.normalised_path.clone();
+        routed.seen_by(&shadow);
+        shadow
+    }
+
+    /// A question about it, which is this text.
+    pub fn question(&self, text: &[u8], routed: &Routed) -> Result<Exchange, Error> {
+        let mut question = self.another(Role::Question, routed);
+        question.read_head(text)?;
+        routed.seen_by(&question);
+        Ok(question)
+    }
+
+    /// One of our own on behalf of it. Counted by itself.
+    fn another(&self, role: Role, routed: &Routed) -> Exchange {
         let seen = Seen::Whole { snapshot: routed.held(), route: None, service: None, endpoint: None };
-        let shadow = Exchange {
-            head: self.head.clone(),
-            is_http2: self.is_http2,
+        Exchange {
+            head: RequestHead::default(),
+            is_http2: false,
             websocket_key: None,
             cors: Vec::new(),
             call: None,
@@ -162,20 +192,56 @@ impl Exchange {
             model: self.model.clone(),
             inspection: None,
             shadow: RefCell::default(),
-            is_shadow: true,
+            role,
             // Nobody waits for leave to send a body that is here.
             told_to_go_on: true,
-            bytes: Some(self.core.buffers.holding(self.bytes())),
-            normalised_path: self.normalised_path.clone(),
+            bytes: None,
+            normalised_path: None,
             id: self.id.clone(),
             started: self.core.timers.lately(),
             seen: RefCell::new(seen),
             facts: Facts::default(),
             core: self.core.clone(),
             client: self.client.clone(),
+        }
+    }
+
+    /// Takes another head than the one that came.
+    fn read_head(&mut self, text: &[u8]) -> Result<(), Error> {
+        let limits = self.snapshot().map(|snapshot| snapshot.settings.head_limits).unwrap_or_default();
+        match parse_request(text, &mut Progress::default(), &limits, &mut self.head) {
+            Ok(true) => {
+                self.bytes = Some(self.core.buffers.holding(text));
+                Ok(())
+            }
+            // It grew too long, or there is a mistake in what was made of it.
+            Ok(false) | Err(_) => {
+                self.forget_head();
+                Err(Kind::HeadTooLarge.into())
+            }
+        }
+    }
+
+    /// From now on the request says these lines, and nothing else by these names, which are in lower case.
+    pub fn say_instead(&mut self, names: &[Box<str>], lines: &[u8]) -> Result<(), Error> {
+        let bytes = self.bytes();
+        let is_named = |field: &Field| {
+            names.iter().any(|name| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()))
         };
-        routed.seen_by(&shadow);
-        shadow
+        if lines.is_empty() && !self.head.fields.iter().any(is_named) {
+            return Ok(());
+        }
+        let line_end = bytes.iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let mut text = bytes[..line_end].to_vec();
+        for field in self.head.fields.iter().filter(|field| !is_named(field)) {
+            transform::field(&mut text, field.name.of(bytes), field.value.of(bytes));
+        }
+        text.extend_from_slice(lines);
+        text.extend_from_slice(b"\r\n");
+        let expects = self.head.expect_continue;
+        self.read_head(&text)?;
+        self.head.expect_continue &= expects;
+        Ok(())
     }
 
     /// The head's bytes; empty while none could be read.
@@ -298,9 +364,10 @@ impl Drop for Exchange {
         };
         let outcome = self.outcome(route.map(|r| r.0), service.map(|s| s.0), endpoint.map(|e| e.0));
         let names = (route.map(|r| r.1), service.map(|s| s.1), endpoint.map(|e| e.1));
-        match self.is_shadow {
-            true => self.core.metrics.shadow(&outcome),
-            false => self.core.observe(&outcome, |log| self.log(log, &outcome, names)),
+        match self.role {
+            Role::Client => self.core.observe(&outcome, |log| self.log(log, &outcome, names)),
+            Role::Shadow => self.core.metrics.shadow(&outcome),
+            Role::Question => self.core.metrics.question(&outcome),
         }
         let mut fields = std::mem::take(&mut self.head.fields);
         fields.clear();

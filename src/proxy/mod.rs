@@ -1,6 +1,7 @@
 //! Owns a request from its head to its last byte. `pipeline` names the stages; every other file is one stage
 //! or what stages share. Parses no bytes.
 
+pub mod authorizer;
 pub mod balance;
 pub mod body;
 pub mod bounds;

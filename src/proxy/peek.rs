@@ -38,7 +38,7 @@ pub async fn model(exchange: &mut Exchange, client: &mut Client) -> Result<(), E
     let looked = match end {
         End::Http1(reader) => look.over_http1(reader, deadline).await,
         End::Http2(stream) => look.over_http2(stream, deadline).await,
-        End::Shadow(_) => Ok(()),
+        End::Own(_) => Ok(()),
     };
     exchange.core.timers.now();
     looked?;

@@ -6,8 +6,8 @@ use super::exchange::Exchange;
 use super::forward::Room;
 use super::rule::Action;
 use super::{
-    body, cors, forward, grpc, identify, injection, inspection, limits, peek, problem, respond, routed,
-    transform,
+    authorizer, body, cors, forward, grpc, identify, injection, inspection, limits, peek, problem, respond,
+    routed, transform,
 };
 use crate::error::{Error, Kind, Stage};
 
@@ -44,6 +44,12 @@ async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<Af
     }
     let routed = routed?;
     identify::authorise(exchange, routed.rule())?;
+    // Who is somebody here may still not be let in there; limits then count by what it says.
+    if let Some(authorizer) = routed.rule().authorizer.clone()
+        && let Some(after) = Box::pin(authorizer::ask(exchange, client, &routed, &authorizer)).await?
+    {
+        return Ok(after);
+    }
     // Size is judged by what the head says, before a byte of the body is read.
     let upload = body::admit(exchange, client, routed.rule())?;
     if exchange.is_extended_connect() && !matches!(routed.rule().action, Action::Forward(_)) {

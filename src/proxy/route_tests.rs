@@ -8,7 +8,7 @@ use regex::bytes::Regex;
 use super::*;
 use crate::config::snapshot::StableId;
 use crate::proxy::media::MediaType;
-use crate::proxy::rule::{Action, HeaderEdits};
+use crate::proxy::rule::Action;
 
 #[derive(Debug, Clone, Default)]
 struct Request {
@@ -64,28 +64,8 @@ fn get(host: &str, path: &str) -> Request {
 }
 
 fn route(conditions: Conditions) -> Route {
-    Route {
-        name: "route".into(),
-        id: StableId(0),
-        conditions,
-        action: Action::Respond { status: 204, content_type: "".into(), body: Arc::new([]) },
-        rewrite: None,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        request_timeout: None,
-        first_byte_timeout: None,
-        idle_timeout: None,
-        body_bytes_max: 0,
-        message_bytes_max: 0,
-        allow: Vec::new(),
-        limits: Vec::new(),
-        canary: None,
-        injection: None,
-        shadow: None,
-        takes: Vec::new(),
-        check: None,
-        cors: None,
-    }
+    let action = Action::Respond { status: 204, content_type: "".into(), body: Arc::new([]) };
+    Route::new("route".into(), StableId(0), conditions, action)
 }
 
 fn exact(path: &str) -> PathMatch {

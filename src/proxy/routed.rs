@@ -7,6 +7,7 @@ use crate::error::{Error, Kind};
 use crate::http::head::Method;
 use crate::runtime::core::{Held, SnapshotRef};
 
+use super::authorizer::Authorizer;
 use super::canary::Canary;
 use super::cors::{self, Asked};
 use super::exchange::Exchange;
@@ -16,9 +17,18 @@ use super::rule::{Action, Route, Target, To};
 /// A request's route, and the service it goes to if the route forwards.
 pub struct Routed {
     snapshot: SnapshotRef,
-    rule: usize,
+    rule: Rule,
     service: Option<ServiceId>,
     is_shadow: bool,
+}
+
+/// By what a request goes.
+#[derive(Clone)]
+enum Rule {
+    /// Of the snapshot.
+    Route(usize),
+    /// It asks this one.
+    Authorizer(Arc<Authorizer>),
 }
 
 impl Routed {
@@ -32,17 +42,28 @@ impl Routed {
 
     /// Notes the route and the service.
     pub fn seen_by(&self, exchange: &Exchange) {
-        exchange.saw_route(self.rule);
+        if let Rule::Route(index) = self.rule {
+            exchange.saw_route(index);
+        }
         self.service.iter().for_each(|service| exchange.saw_service(*service));
     }
 
     pub fn rule(&self) -> &Route {
-        &self.snapshot.routes.routes()[self.rule]
+        match &self.rule {
+            Rule::Route(index) => &self.snapshot.routes.routes()[*index],
+            Rule::Authorizer(authorizer) => &authorizer.route,
+        }
     }
 
     /// The same request's shadow, which goes there.
     pub fn towards(&self, service: ServiceId) -> Routed {
-        Routed { snapshot: self.held(), rule: self.rule, service: Some(service), is_shadow: true }
+        Routed { rule: self.rule.clone(), snapshot: self.held(), service: Some(service), is_shadow: true }
+    }
+
+    /// A question about it.
+    pub fn asking(&self, authorizer: Arc<Authorizer>) -> Routed {
+        let service = Some(authorizer.to);
+        Routed { rule: Rule::Authorizer(authorizer), snapshot: self.held(), service, is_shadow: false }
     }
 
     /// The route's canary, and whether the request goes to it. A shadow is on neither side.
@@ -80,7 +101,7 @@ pub fn route(exchange: &Exchange) -> Result<Routed, Error> {
         }
         Action::Redirect { .. } | Action::Respond { .. } => None,
     };
-    Ok(Routed { snapshot, rule: found, service, is_shadow: false })
+    Ok(Routed { snapshot, rule: Rule::Route(found), service, is_shadow: false })
 }
 
 fn names_connect(rule: &Route) -> bool {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use regex::bytes::Regex;
 
 use crate::config::snapshot::{AuthId, ServiceId, StableId, UpstreamTimeouts};
+use crate::proxy::authorizer::Authorizer;
 use crate::proxy::canary::Canary;
 use crate::proxy::cors::Cors;
 use crate::proxy::injection::Injection;
@@ -32,6 +33,8 @@ pub struct Route {
     pub idle_timeout: Option<Duration>,
     /// What the claims of whoever `conditions.auth` has verified must be.
     pub allow: Vec<FieldMatch>,
+    /// Who has to allow it, too.
+    pub authorizer: Option<Arc<Authorizer>>,
     /// Each has to have a token for a request.
     pub limits: Vec<Arc<Limit>>,
     pub canary: Option<Box<Canary>>,
@@ -49,6 +52,33 @@ pub struct Route {
 }
 
 impl Route {
+    /// One that does only this.
+    pub fn new(name: Arc<str>, id: StableId, conditions: Conditions, action: Action) -> Route {
+        Route {
+            name,
+            id,
+            conditions,
+            action,
+            rewrite: None,
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+            request_timeout: None,
+            first_byte_timeout: None,
+            idle_timeout: None,
+            body_bytes_max: u64::MAX,
+            message_bytes_max: u64::MAX,
+            allow: Vec::new(),
+            authorizer: None,
+            limits: Vec::new(),
+            canary: None,
+            shadow: None,
+            injection: None,
+            takes: Vec::new(),
+            check: None,
+            cors: None,
+        }
+    }
+
     /// What bounds the try of a request that it sends to a service with these.
     pub fn upstream_timeouts(&self, service: &UpstreamTimeouts) -> UpstreamTimeouts {
         UpstreamTimeouts {

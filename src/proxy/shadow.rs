@@ -13,8 +13,8 @@ use crate::runtime::panics::contain;
 use super::body::Upload;
 use super::client::Client;
 use super::deadline::Deadline;
-use super::end::End;
-use super::exchange::Exchange;
+use super::end::{End, Own};
+use super::exchange::{Exchange, Role};
 use super::forward::{self, Apart};
 use super::grpc;
 use super::injection::is_drawn;
@@ -69,7 +69,7 @@ pub fn begin(exchange: &Exchange, client: &Client, routed: &Routed, upload: Uplo
     let Some(shadow) = &routed.rule().shadow else { return };
     // A tunnel has none.
     let is_plain = exchange.head.method != Method::Connect && !transform::asks_for_upgrade(exchange);
-    if exchange.is_shadow || !is_plain || !is_drawn(exchange, routed, shadow.share) {
+    if exchange.role != Role::Client || !is_plain || !is_drawn(exchange, routed, shadow.share) {
         return;
     }
     let known = match (upload, exchange.head.framing) {
@@ -138,7 +138,7 @@ impl Making {
 
     /// `upload`: what of the body there is, in the framing that the head tells of.
     fn send(self, exchange: &Exchange, upload: Upload) {
-        let shadow = exchange.shadow_of(&self.routed);
+        let shadow = exchange.shadow(&self.routed);
         monoio::spawn(async move {
             let core = shadow.core.clone();
             if let Err(message) = contain(self.run(shadow, upload)).await {
@@ -155,7 +155,7 @@ impl Making {
         let deadline = Deadline::new(exchange.core.timers.timer());
         let info = exchange.client.clone();
         exchange.facts.request_bytes.set(body.len() as u64);
-        let mut client = Client { end: End::Shadow(body), deadline, info, bound: None };
+        let mut client = Client { end: End::Own(Own { body, answer: None }), deadline, info, bound: None };
         exchange.core.timers.now();
         client.deadline.bound_request(Some(timeout));
         if let Err(error) = forward::forward::<Apart>(&exchange, &mut client, routed, upload).await {

@@ -54,7 +54,7 @@ pub fn request_head(exchange: &Exchange, plan: &Routed, out: &mut Vec<u8>) {
     }
     let call = exchange.call.as_ref();
     let is_replaced = |field: &Field| {
-        is_replaced_in_request(field.known)
+        is_of_the_hop(field.known)
             || (exchange.told_to_go_on && field.known == Name::Expect)
             || call.is_some_and(|call| call.replaces_in_request(field.name.of(bytes)))
             || (exchange.websocket_key.is_some() && is_websocket_key(field, bytes))
@@ -117,7 +117,7 @@ fn upstream_path(exchange: &Exchange, plan: &Routed, out: &mut Vec<u8>) {
 }
 
 /// Fields that `request_head` writes anew, or that end at this hop.
-fn is_replaced_in_request(known: Name) -> bool {
+pub fn is_of_the_hop(known: Name) -> bool {
     matches!(
         known,
         Name::Host

@@ -131,7 +131,7 @@ impl<'a> Inlet<'a> {
         match end {
             End::Http1(reader) => Inlet::Socket(reader),
             End::Http2(stream) => Inlet::Stream(stream, None),
-            End::Shadow(_) => unreachable!("a request that asks for a tunnel has no shadow"),
+            End::Own(_) => unreachable!("a request of our own asks for no tunnel"),
         }
     }
 
@@ -213,7 +213,7 @@ impl Sink {
         match &self.to {
             Outlet::Http1(stream) => write_all(stream, bytes, || {}).await?,
             Outlet::Http2(stream) => stream.send(bytes, false, || {}).await?,
-            Outlet::Nowhere => {}
+            Outlet::Own(_) => {}
         }
         self.is_sending.set(false);
         if let Some(frames) = &self.frames {
@@ -231,7 +231,7 @@ impl Sink {
                 Ok(())
             }
             Outlet::Http2(stream) => stream.send(&[], true, || {}).await,
-            Outlet::Nowhere => Ok(()),
+            Outlet::Own(_) => Ok(()),
         }
     }
 
@@ -243,7 +243,7 @@ impl Sink {
             match &self.to {
                 Outlet::Http1(stream) => _ = stream.try_write(frame),
                 Outlet::Http2(stream) => _ = stream.try_send(frame, false),
-                Outlet::Nowhere => {}
+                Outlet::Own(_) => {}
             }
         }
     }
@@ -253,7 +253,7 @@ impl Sink {
         match &self.to {
             Outlet::Http1(stream) => stream.reset_on_close(),
             Outlet::Http2(stream) => stream.ends_with(Code::Connect),
-            Outlet::Nowhere => {}
+            Outlet::Own(_) => {}
         }
     }
 
@@ -261,7 +261,7 @@ impl Sink {
         match &self.to {
             Outlet::Http1(stream) => stream.shutdown_both(),
             Outlet::Http2(stream) => stream.ends_with(Code::NoError),
-            Outlet::Nowhere => {}
+            Outlet::Own(_) => {}
         }
     }
 }

@@ -424,6 +424,34 @@ const TOP: &[Section] = &[
         ],
     },
     Section {
+        path: "authorizer.*",
+        header: "[authorizer.NAME]",
+        doc: "A server that decides whether a request may go on, for routes to name. See [identity](identity.md#asking-another-server).",
+        keys: &[
+            key("to", "service", "required", "Who is asked, by GET."),
+            key(
+                "path",
+                "text",
+                "\"/\"",
+                "Where. What the request is for stands in `x-forwarded-method` and `x-forwarded-uri`.",
+            ),
+            key("timeout", "duration", "\"1s\"", "For all of a question."),
+            key(
+                "on_failure",
+                "`\"deny\"`, `\"allow\"`",
+                "\"deny\"",
+                "What becomes of requests when there is no answer, or an error (5xx): 503, or they go on.",
+            ),
+            key("shows", "header name or list", "every", "Fields of the request that the question has, too."),
+            key(
+                "says",
+                "header name or list",
+                "[]",
+                "Fields of the answer that the request gets; those that the client has sent by these names go no further.",
+            ),
+        ],
+    },
+    Section {
         path: "limit.*",
         header: "[limit.NAME]",
         doc: "How often anybody may ask: a bucket of tokens for each key, exact over all workers, for routes to name. See [limits](limits.md).",
@@ -453,13 +481,11 @@ const TOP: &[Section] = &[
 
 /// (section, key, what it will do). Refused rather than unknown, so that nobody hunts for a typing mistake.
 pub const LATER: &[(&str, &str, &str)] = &[
-    ("auth.*", "external", "identity by another server"),
     ("", "video", "camera and video sources"),
     ("", "model", "conversion of inputs for models"),
     ("", "trace", "trace export by OTLP"),
     ("", "redis", "limits shared between machines"),
     ("service.*.endpoints", "zone", "zones"),
-    ("route", "shadow", "mirrored traffic"),
     ("route", "convert", "conversion of inputs for models"),
     ("route.match", "body", "routing by a field of a JSON body"),
 ];

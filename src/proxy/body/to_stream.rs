@@ -143,7 +143,7 @@ impl Uplink<'_> {
                 self.length_to_stream(reader, upstream, length, deadline).await
             }
             // All of it was at hand.
-            (End::Shadow(_), _) => Ok(()),
+            (End::Own(_), _) => Ok(()),
             (End::Http1(reader), _) => self.chunks_to_stream(reader, upstream, deadline).await,
         }
     }

@@ -41,6 +41,12 @@ pub const SECTIONS: &[Section] = &[
                 "Who may ask: whoever `[auth.NAME]` verifies. Others are answered 401, but for preflights of `cors`.",
             ),
             key(
+                "authorizer",
+                "name",
+                "none",
+                "`NAME` of an `[authorizer.NAME]` that is asked whether a request may go on, behind `auth` and `allow`.",
+            ),
+            key(
                 "limits",
                 "name or list",
                 "[]",
