@@ -1,7 +1,9 @@
-//! Backs the claims on what single policies cost: nanoseconds per check of a rate limit, with few and a million live keys, and per
-//! token, verified anew and remembered. Run: `cargo bench --bench policy`.
+//! Backs the claims on what single policies cost: nanoseconds per check of a rate limit, with few and a million live keys, per request that
+//! a quota counts, and per token, verified anew and remembered. Run: `cargo bench --bench policy`.
 
 use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -13,6 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tidegate::policy::identity::{Auth, Verified};
 use tidegate::policy::jwt::{KeySet, Keys, Verifier};
+use tidegate::policy::quota::{Account, Ledger, Quota, REQUESTS_MAX};
 use tidegate::policy::rate_limit::{Buckets, Rate};
 
 const ROUNDS: usize = 9;
@@ -23,6 +26,7 @@ fn main() {
     println!("  one bucket for all                {:8.1}", limit(0, 1));
     println!("  64 hot keys of a million          {:8.1}", limit(1_000_000, 64));
     println!("  a million keys, evenly            {:8.1}", limit(1_000_000, 1_000_000));
+    println!("ns per request that a quota counts  {:8.1}", quota());
     println!("ns per token");
     for (name, keys, token) in tokens() {
         let jwt = Verifier {
@@ -56,6 +60,17 @@ fn median(count: usize, mut call: impl FnMut()) -> f64 {
         .collect();
     rounds.sort_by(f64::total_cmp);
     rounds[ROUNDS / 2]
+}
+
+/// Looked at and taken, of a day and of a month.
+fn quota() -> f64 {
+    let ledger = Arc::new(Ledger::new(Path::new("used")));
+    let quota = Quota { day: Some(REQUESTS_MAX), month: Some(REQUESTS_MAX) };
+    let account = Account::new(quota, ledger.used("5d0f3c9a1b7e"), ledger.clone());
+    median(1 << 17, || {
+        let now = black_box(1_795_737_600);
+        account.look(now).and_then(|()| account.take(now)).expect("room");
+    })
 }
 
 /// With `keys` live ones, of which so many are asked for.

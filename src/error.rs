@@ -101,6 +101,8 @@ kinds! {
     /// It has as many connections, or new ones, as `per_address` of the listener allows.
     AddressLimited, 429, "address_limited", Client, Admit, "this address has as many connections as it may";
     RateLimited, 429, "rate_limited", Client, Admit, "there are more requests than this route allows";
+    /// An API key has made as many requests as it may in a day or a month.
+    QuotaExceeded, 429, "quota_exceeded", Client, Admit, "the API key has no request left";
     /// One tenant has as many requests at the service as he may, and as many wait.
     ConcurrencyLimited, 429, "concurrency_limited", Client, Admit, "too many requests at once";
     /// The service has as many requests as it may, and as many wait for it.

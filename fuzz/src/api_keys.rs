@@ -2,15 +2,16 @@
 //! is still believed and nobody else's.
 
 use tidegate::policy::api_key::{ApiKeys, create};
+use tidegate::policy::quota::Quota;
 
 const NOW: u64 = 1_800_000_000;
 
 pub fn api_keys(data: &[u8]) {
     let (key, line) = create(&[7; 38]);
-    let keys = ApiKeys::read("x-api-key".into(), &line).expect("a line of its own");
+    let read = |text: &str| ApiKeys::read("x-api-key".into(), text, Quota::default());
+    let keys = read(&line).expect("a line of its own");
     assert_eq!(keys.verify(data, NOW).is_ok(), data == key.as_bytes());
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let read = |text: &str| ApiKeys::read("x-api-key".into(), text);
     if let Ok(keys) = read(&format!("{line}\n{text}")) {
         assert!(keys.verify(key.as_bytes(), NOW).is_ok());
         let (other, _) = create(&[8; 38]);

@@ -16,6 +16,7 @@ mod json;
 mod jwt;
 mod paths;
 mod proxy_protocol;
+mod quotas;
 mod tls_records;
 mod udp_flows;
 mod websocket;
@@ -34,6 +35,7 @@ pub use json::json;
 pub use jwt::jwt;
 pub use paths::paths;
 pub use proxy_protocol::proxy_protocol;
+pub use quotas::quotas;
 pub use tls_records::tls_records;
 pub use udp_flows::udp_flows;
 pub use websocket::websocket;
@@ -59,6 +61,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "grpc", check: grpc },
     Target { name: "api_keys", check: api_keys },
     Target { name: "image", check: image },
+    Target { name: "quotas", check: quotas },
     Target { name: "json", check: json },
     Target { name: "jwt", check: jwt },
     Target { name: "tls_records", check: tls_records },

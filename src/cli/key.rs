@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::policy::api_key::{ApiKeys, create};
+use crate::policy::quota::Quota;
 
 pub fn key(arguments: &[String]) -> ExitCode {
     let Some((file, claims)) =
@@ -45,7 +46,7 @@ fn make(file: &Path, claims: &[String]) -> Result<String, String> {
     };
     let separator = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
     // What cannot be read is not written.
-    ApiKeys::read("x-api-key".into(), &format!("{before}{separator}{line}"))
+    ApiKeys::read("x-api-key".into(), &format!("{before}{separator}{line}"), Quota::default())
         .map_err(|wrong| format!("{}, line {}: {}", file.display(), wrong.line, wrong.what))?;
     let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(file);
     opened.and_then(|mut opened| writeln!(opened, "{separator}{line}")).map_err(failed)?;

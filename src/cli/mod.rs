@@ -25,7 +25,7 @@ usage: tidegate COMMAND
   reload -c FILE                         have the running gateway reload, and tell its answer
   token -c FILE [--auth NAME] [CLAIM=VALUE]...
                                          sign a JSON Web Token that it believes, for trying
-  key FILE [CLAIM=VALUE]... [expires=DATE]
+  key FILE [CLAIM=VALUE]... [expires=DATE] [day=REQUESTS] [month=REQUESTS]
                                          make an API key, put its hash into FILE, and print it
   demo [--dir DIR] [--port PORT]         a gateway before embedded model servers, nothing to install
   version                                version and what this machine's driver is
@@ -75,8 +75,12 @@ fn run(file: &Path) -> ExitCode {
 
 fn check(file: &Path) -> ExitCode {
     match control::read_config(file, &mut Registry::new()) {
-        Ok((_, warnings)) => {
+        Ok((blueprint, warnings)) => {
             eprint!("{warnings}");
+            if let Err(message) = control::check_quotas(&blueprint) {
+                eprintln!("{message}");
+                return ExitCode::FAILURE;
+            }
             println!("{}: ok", file.display());
             ExitCode::SUCCESS
         }

@@ -271,12 +271,17 @@ fn limit(entry: LimitEntry<'_>, registry: &mut Registry) -> Option<Arc<Limit>> {
     Some(Arc::new(Limit { name, key: entry.key, rate: entry.rate?, buckets }))
 }
 
-/// Its keys from a URL are those that are known already.
+/// Its keys from a URL are those that are known already, and what its API keys have used stays used.
 fn auth(mut auth: Auth, registry: &mut Registry) -> Auth {
     if let Some(jwt) = &mut auth.jwt
         && let Some(keys) = jwt.keys.remote()
     {
         jwt.keys = Keys::Remote(registry.remote_keys(keys.clone()));
+    }
+    if let Some(keys) = &mut auth.api_keys
+        && let Some(fresh) = keys.ledger.take()
+    {
+        keys.count_in(registry.ledger(fresh));
     }
     auth
 }

@@ -17,6 +17,7 @@ use crate::config::value::{self, Parsed, Place, shown};
 use crate::policy::api_key::ApiKeys;
 use crate::policy::identity::Auth;
 use crate::policy::jwt::{Algorithm, Key, KeyError, KeySet, Keys, RemoteKeys, Source, Verifier};
+use crate::policy::quota::{Ledger, Quota, REQUESTS_MAX};
 
 #[derive(Debug)]
 pub struct AuthEntry<'a> {
@@ -74,21 +75,53 @@ fn api_keys(table: &Section<'_>, directory: &Path) -> Option<ApiKeys> {
         table.absent("file");
     }
     let header = table.value("header", header);
+    let quota = table.table("quota");
+    let usual = quota
+        .map(|quota| Quota { day: quota.value("day", requests), month: quota.value("month", requests) })
+        .unwrap_or_default();
     let found = table.optional("file", |value| path(value, directory))?;
     let text = read(table, &found.value).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let keys = text.and_then(|text| {
-        ApiKeys::read(header, &text).map_err(|wrong| {
+        ApiKeys::read(header, &text, usual).map_err(|wrong| {
             let place = format!("{}, line {}", found.value.display(), wrong.line);
             Problem::new(format!("{place}: {}", wrong.what))
                 .help("`tidegate key FILE sub=ann` writes such lines")
         })
     });
-    let keys = keys.map_err(|problem| table.error(found.span.clone(), "file", problem)).ok()?;
+    let mut keys = keys.map_err(|problem| table.error(found.span.clone(), "file", problem)).ok()?;
     if keys.is_empty() {
         let problem = Problem::new(format!("{} has no key: nobody is let in", found.value.display()));
         table.warning(found.span, "file", problem.help("`tidegate key FILE sub=ann` makes one"));
     }
+    keys.ledger = ledger(table, quota, &keys, directory);
     Some(keys)
+}
+
+/// Where it is kept what the keys have used. `None`: nowhere, since none of them has a quota; or something is wrong, and reported.
+fn ledger(
+    table: &Section<'_>,
+    quota: Option<Section<'_>>,
+    keys: &ApiKeys,
+    directory: &Path,
+) -> Option<Arc<Ledger>> {
+    if let Some(quota) = quota {
+        let file = quota.required("file", |value| path(value, directory))?;
+        return Some(Arc::new(Ledger::new(&file.value)));
+    }
+    if let (Some(id), false) = (keys.with_quota(), table.has("quota")) {
+        let problem = Problem::new(format!("the key {id} has a quota, and no file keeps what is used of it"));
+        let help = "add `quota = { file = \"keys.used\" }`, which the gateway writes";
+        table.error(table.key_span("file"), "file", problem.help(help));
+    }
+    None
+}
+
+/// Of one period. `None`: as many as come.
+fn requests(value: &DeValue<'_>) -> Parsed<Option<u64>> {
+    match value.as_str() {
+        Some("off") => Ok(None),
+        _ => value::integer(1..=REQUESTS_MAX)(value).map(Some),
+    }
 }
 
 fn header(value: &DeValue<'_>) -> Parsed<Box<str>> {

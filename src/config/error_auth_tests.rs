@@ -185,6 +185,28 @@ fn auth() {
     assert_cases(Severity::Error, AUTH);
 }
 
+#[test]
+fn quotas() {
+    let file = std::env::temp_dir().join(format!("tidegate-keys-with-quotas-{}", std::process::id()));
+    std::fs::write(&file, format!("abc {} sub=ann day=5\n", "0".repeat(64))).unwrap();
+    for (quota, message, help) in [
+        ("", "the key abc has a quota, and no file keeps what is used of it", "add `quota = {"),
+        (", quota = 5", "expected a table such as `quota", ""),
+        (", quota = { day = 5 }", "`auth.users.api_keys.quota` has no `file`", "add `file = \"keys.used\"`"),
+        (", quota = { files = \"used\" }", "unknown key `files`", "did you mean `file`?"),
+        (", quota = { file = \"\" }", "expected a path to a file", ""),
+        (", quota = { file = \"used\", day = 0 }", "0 is out of range", ""),
+        (", quota = { file = \"used\", month = \"1000\" }", "expected a whole number", "without quotes"),
+    ] {
+        let text = format!("[auth.users]\napi_keys = {{ file = \"{}\"{quota} }}", file.display());
+        let found = diagnose(&complete(&text));
+        let only: Vec<_> = found.iter().collect();
+        assert!(only.len() == 1 && only[0].message.contains(message), "{quota}: {found}");
+        assert!(only[0].help.as_deref().unwrap_or_default().contains(help), "{quota}: {found}");
+    }
+    std::fs::remove_file(file).unwrap();
+}
+
 const SHORT: &[Case] = &[
     (
         "[auth.users]\njwt = { secret = \"short\" }",

@@ -153,6 +153,7 @@ impl<'a> Section<'a> {
             ("listen.*", "to") => Some("add `to = \"SERVICE\"`: where its connections go"),
             ("listen.*", "tls") => Some("add `tls = { certificate = \"edge.pem\", key = \"edge.key\" }`"),
             ("listen.*.proxy_protocol", "trusted") => Some("add `trusted = [\"10.0.0.0/8\"]`"),
+            ("auth.*.api_keys.quota", "file") => Some("add `file = \"keys.used\"`, which the gateway writes"),
             ("service.*", "endpoints") => Some("add `endpoints = [\"10.0.0.5:8000\"]`"),
             _ => None,
         };

@@ -5,11 +5,13 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use crate::config::snapshot::{EndpointState, ServiceState, StableId};
 use crate::policy::addresses::Addresses;
 use crate::policy::jwt::RemoteKeys;
+use crate::policy::quota::Ledger;
 use crate::policy::rate_limit::Buckets;
 use crate::proxy::authorizer::Counts;
 use crate::proxy::canary::Share;
@@ -30,6 +32,7 @@ pub struct Registry {
     addresses: HashMap<Arc<str>, Weak<Addresses>>,
     authorizers: HashMap<Arc<str>, Weak<Counts>>,
     remote_keys: Vec<Weak<RemoteKeys>>,
+    ledgers: HashMap<PathBuf, Weak<Ledger>>,
 }
 
 /// The buckets of a limit, and what they are told apart by.
@@ -104,6 +107,15 @@ impl Registry {
         keys
     }
 
+    /// The ledger of a quota file: the one that it has, if it has one.
+    pub fn ledger(&mut self, fresh: Arc<Ledger>) -> Arc<Ledger> {
+        if let Some(known) = self.ledgers.get(&fresh.file).and_then(Weak::upgrade) {
+            return known;
+        }
+        self.ledgers.insert(fresh.file.clone(), Arc::downgrade(&fresh));
+        fresh
+    }
+
     /// Forgets what nobody uses any more. `routes` are the names of the configuration in force; services and
     /// endpoints are in use while their states are alive.
     pub fn collect<'r>(&mut self, routes: impl Iterator<Item = &'r Arc<str>>) {
@@ -113,6 +125,7 @@ impl Registry {
         self.authorizers.retain(|_, counts| counts.strong_count() > 0);
         self.addresses.retain(|_, addresses| addresses.strong_count() > 0);
         self.limits.retain(|_, limit| limit.buckets.strong_count() > 0);
+        self.ledgers.retain(|_, ledger| ledger.strong_count() > 0);
         self.services.collect(|name| self.service_states.contains_key(name));
         self.endpoints.collect(|key| self.endpoint_states.contains_key(key));
         if self.routes.ids.len() > Self::REMOVED_MAX {

@@ -6,6 +6,7 @@ mod background;
 mod checks;
 mod dns;
 mod jwks;
+mod quotas;
 mod reload;
 mod retired;
 mod signals;
@@ -39,6 +40,11 @@ pub struct Failure(pub String);
 /// everything that is wrong, as text.
 pub fn read_config(file: &Path, registry: &mut Registry) -> Result<(Blueprint, String), String> {
     reload::read(file, None, registry)
+}
+
+/// Whether the quota files that a configuration names could be read; what is wrong with one, as text.
+pub fn check_quotas(blueprint: &Blueprint) -> Result<(), String> {
+    quotas::check(blueprint.auths())
 }
 
 /// Runs the gateway with this file until it is told to end. `started` is called once it serves.
@@ -83,8 +89,8 @@ async fn serve(
                     let _ = reloader.reload().await;
                 }
                 Signal::ReopenLogs => reloader.reopen_logs(),
-                Signal::Drain => return drain(&reloader, &mut ended, &mut signals).await,
-                Signal::Stop => return stop(&reloader, &mut ended).await,
+                Signal::Drain => return drain(&mut reloader, &mut ended, &mut signals).await,
+                Signal::Stop => return stop(&mut reloader, &mut ended).await,
             },
             _ = dns.tick() => names.ask(reloader.names_to_resolve()),
             Some(found) = resolved.recv() => reloader.resolved(found).await,
@@ -109,7 +115,7 @@ fn ticks(period: Duration) -> Interval {
 
 /// Finishes what is under way, within the deadline; a second signal ends it at once.
 async fn drain(
-    reloader: &Reloader,
+    reloader: &mut Reloader,
     ended: &mut mpsc::UnboundedReceiver<usize>,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
@@ -137,16 +143,16 @@ async fn drain(
             },
         }
     }
-    reloader.finish_logs();
+    reloader.finish();
     eprintln!("tidegate: stopped");
     Ok(())
 }
 
-async fn stop(reloader: &Reloader, ended: &mut mpsc::UnboundedReceiver<usize>) -> Result<(), Failure> {
+async fn stop(reloader: &mut Reloader, ended: &mut mpsc::UnboundedReceiver<usize>) -> Result<(), Failure> {
     reloader.state().set_phase(Phase::Draining);
     reloader.state().tell_all(|| Letter::Stop);
     let _ = tokio::time::timeout(STOP_GRACE, wait_for_all(reloader.state().mailboxes().len(), ended)).await;
-    reloader.finish_logs();
+    reloader.finish();
     eprintln!("tidegate: stopped");
     Ok(())
 }

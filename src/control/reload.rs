@@ -18,6 +18,7 @@ use crate::observe::{LogWriter, Names};
 use crate::runtime::mailbox::Letter;
 
 use super::background::{Background, Size};
+use super::quotas::Quotas;
 use super::state::State;
 use super::watch::Watched;
 use super::{dns, jwks};
@@ -42,6 +43,7 @@ pub struct Reloader {
     /// Of the configuration in force.
     size: Size,
     resolutions: Resolutions,
+    quotas: Quotas,
     watched: Watched,
     /// Certificates, keys and roots of the configuration in force.
     watched_tls: Vec<Watched>,
@@ -58,6 +60,7 @@ impl Reloader {
         registry: Registry,
         blueprint: Blueprint,
         resolutions: Resolutions,
+        quotas: Quotas,
     ) -> Reloader {
         let watched = Watched::new(file);
         let removed_ports = HashMap::new();
@@ -72,6 +75,7 @@ impl Reloader {
             blueprint,
             size,
             resolutions,
+            quotas,
             watched,
             watched_tls,
             is_edited: false,
@@ -116,6 +120,7 @@ impl Reloader {
         let (blueprint, warnings, registry) =
             self.background.run(size, compile).await.map_err(internal)??;
         self.remember(registry);
+        self.quotas.open(blueprint.auths())?;
         let blueprint = Arc::new(blueprint);
         let fresh: Vec<HostPort> = blueprint
             .names_to_resolve()
@@ -260,7 +265,9 @@ impl Reloader {
         }
     }
 
-    pub fn finish_logs(&self) {
+    /// Has written what is still to be written.
+    pub fn finish(&mut self) {
+        self.quotas.finish();
         if !self.state.log.finish(LOG_FINISH_WAIT) {
             eprintln!(
                 "tidegate: the access log's last lines could not be written within {LOG_FINISH_WAIT:?}"

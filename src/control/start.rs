@@ -18,6 +18,7 @@ use crate::runtime::{cpus, limits};
 
 use super::backend::Backend;
 use super::background::Background;
+use super::quotas::Quotas;
 use super::reload::{self, Reloader};
 use super::signals;
 use super::state::{Command, Phase, State};
@@ -42,6 +43,8 @@ pub async fn start(file: &Path) -> Result<Started, Failure> {
     for advice in limits::raise_and_check() {
         eprintln!("tidegate: {advice}");
     }
+    let mut quotas = Quotas::default();
+    quotas.open(blueprint.auths()).map_err(Failure)?;
     let settings = blueprint.settings().clone();
     let driver = choose_driver(&settings)?;
     let resolutions = dns::resolve(blueprint.names_to_resolve()).await;
@@ -75,7 +78,7 @@ pub async fn start(file: &Path) -> Result<Started, Failure> {
     }
     let background = Background::start();
     let background = background.map_err(|error| Failure(format!("cannot start a thread: {error}")))?;
-    let reloader = Reloader::new(file, state, background, registry, blueprint, resolutions);
+    let reloader = Reloader::new(file, state, background, registry, blueprint, resolutions, quotas);
     Ok(Started { reloader, commands: commands_receiver, ended, summary })
 }
 

@@ -11,11 +11,12 @@ use crate::observe::names::{Names, OTHER};
 use crate::observe::process::ProcessStats;
 use crate::observe::report::{
     AuthorizerReport, BreakerReport, ConcurrencyReport, ConnectionCounts, CoreReport, EndpointCounts,
-    EndpointReport, Handshake, KeySetReport, LimitReport, RequestCounts, SeriesId, ServiceReport,
-    SharedReport, Totals,
+    EndpointReport, Handshake, KeySetReport, LimitReport, QuotaReport, RequestCounts, SeriesId,
+    ServiceReport, SharedReport, Totals,
 };
 use crate::observe::tcp::TcpCounts;
 use crate::observe::udp::{Dropped, FlowEnd, Traffic, UdpCounts};
+use crate::policy::quota::Period;
 
 /// Everything that one scrape shows.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +79,7 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     latencies(&mut page, totals, scrape.names);
     limits(&mut page, &scrape.shared.limits);
     authorizers(&mut page, &scrape.shared.authorizers);
+    quotas(&mut page, &scrape.shared.quotas);
     page.gauge("tidegate_canary_share", "Part of a route's requests that is drawn for its canary.");
     for canary in &scrape.shared.canaries {
         page.sample(&[("route", &canary.route)], canary.share);
@@ -568,6 +570,24 @@ fn authorizers(page: &mut Page, authorizers: &[AuthorizerReport]) {
         ] {
             page.sample(&[("authorizer", &authorizer.name), ("result", result)], count);
         }
+    }
+}
+
+fn quotas(page: &mut Page, quotas: &[QuotaReport]) {
+    // Two ways of identifying may have one file.
+    let by_file: BTreeMap<&str, &QuotaReport> = quotas.iter().map(|quota| (&*quota.file, quota)).collect();
+    page.counter("tidegate_quota_refused_total", "Requests of API keys that had none left in a period.");
+    for (file, quota) in &by_file {
+        for (period, refused) in Period::ALL.iter().zip(quota.refused_total) {
+            page.sample(&[("file", file), ("period", period.word())], refused);
+        }
+    }
+    page.counter(
+        "tidegate_quota_write_errors_total",
+        "Times that a quota file could not be written; what was used since is lost if the gateway ends.",
+    );
+    for (file, quota) in &by_file {
+        page.sample(&[("file", file)], quota.write_errors_total);
     }
 }
 

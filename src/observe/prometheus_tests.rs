@@ -51,6 +51,7 @@ fn shared() -> SharedReport {
         services: vec![service],
         canaries: vec![CanaryReport { route: ODD.into(), share: 0.25, rollbacks_total: 1 }],
         limits: vec![LimitReport { name: ODD.into(), refused_total: 3, overflowed_total: 1 }],
+        quotas: vec![QuotaReport { file: "keys.used".into(), refused_total: [4, 2], write_errors_total: 1 }],
         certificates: vec![("edge.pem".into(), 1_900_000_000)],
     }
 }
@@ -144,6 +145,9 @@ fn the_page_says_what_was_counted() {
         r#"tidegate_endpoint_requests_total{service="stable",endpoint="127.0.0.1:8000"} 4"#,
         r#"tidegate_endpoint_connect_failures_total{service="stable",endpoint="127.0.0.1:8000"} 0"#,
         r#"tidegate_retries_total{service="stable"} 3"#,
+        r#"tidegate_quota_refused_total{file="keys.used",period="day"} 4"#,
+        r#"tidegate_quota_refused_total{file="keys.used",period="month"} 2"#,
+        r#"tidegate_quota_write_errors_total{file="keys.used"} 1"#,
     ] {
         assert!(page.lines().any(|have| have == line), "missing: {line}\n{page}");
     }

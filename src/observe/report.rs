@@ -15,6 +15,7 @@ use crate::observe::histogram::{Latency, LatencyTotal};
 use crate::observe::tcp::{TcpCounts, TcpReport};
 use crate::observe::udp::UdpCounts;
 use crate::policy::breaker;
+use crate::policy::quota::{Ledger, Period};
 use crate::proxy::canary::WHOLE;
 use crate::runtime::clock::{self, Millis};
 
@@ -221,6 +222,8 @@ pub struct SharedReport {
     pub key_sets: Vec<KeySetReport>,
     pub limits: Vec<LimitReport>,
     pub authorizers: Vec<AuthorizerReport>,
+    /// Of each quota file.
+    pub quotas: Vec<QuotaReport>,
     /// Of the routes that have one.
     pub canaries: Vec<CanaryReport>,
     /// Files of the certificates that are shown, and when these end, in seconds since 1970.
@@ -256,6 +259,14 @@ pub struct LimitReport {
     pub name: Arc<str>,
     pub refused_total: u64,
     pub overflowed_total: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct QuotaReport {
+    pub file: String,
+    /// In the order of `Period::ALL`.
+    pub refused_total: [u64; Period::ALL.len()],
+    pub write_errors_total: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -331,8 +342,24 @@ impl SharedReport {
             generation: snapshot.generation,
             services,
             limits: limits.collect(),
+            quotas: snapshot
+                .auths
+                .iter()
+                .filter_map(|auth| auth.ledger())
+                .map(|ledger| QuotaReport::of(ledger))
+                .collect(),
             canaries: canaries.collect(),
             certificates: certificates.collect(),
+        }
+    }
+}
+
+impl QuotaReport {
+    fn of(ledger: &Ledger) -> Self {
+        QuotaReport {
+            file: ledger.file.display().to_string(),
+            refused_total: Period::ALL.map(|period| ledger.refused(period).load(Relaxed)),
+            write_errors_total: ledger.write_errors_total.load(Relaxed),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! has no clock.
 //!
 //! A line of the file: `ID HASH NAME=VALUE...`, `#` begins a comment. The values are claims, as a token's; one with commas is a list.
-//! `expires=2027-01-31` is the last day, `revoked` alone refuses the key.
+//! `expires=2027-01-31` is the last day, `revoked` alone refuses the key; `day=1000` and `month=20000` are how many requests it may make,
+//! or `off`.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -14,20 +15,23 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
+use super::calendar::{DAY_SECONDS, read_day};
 use super::claims::Claims;
 use super::jwt::{Refusal, digest_of};
+use super::quota::{Account, Ledger, Quota, REQUESTS_MAX};
 
 pub const PREFIX: &str = "tgk_";
 /// Lines of one file.
 const KEYS_MAX: usize = 1_000_000;
 const ID_BYTES: usize = 6;
 const SECRET_BYTES: usize = 32;
-const DAY_SECONDS: u64 = 24 * 3600;
 
 #[derive(Debug)]
 pub struct ApiKeys {
     /// The field that a key stands in, in lower case. `authorization: Bearer KEY` is as good.
     pub header: Box<str>,
+    /// Where it is counted what they have used of their quotas.
+    pub ledger: Option<Arc<Ledger>>,
     by_id: HashMap<Box<str>, ApiKey>,
 }
 
@@ -37,6 +41,7 @@ struct ApiKey {
     claims: Arc<Claims>,
     /// Seconds since 1970.
     ends: Option<u64>,
+    quota: Quota,
     is_revoked: bool,
 }
 
@@ -48,7 +53,8 @@ pub struct Wrong {
 }
 
 impl ApiKeys {
-    pub fn read(header: Box<str>, text: &str) -> Result<ApiKeys, Wrong> {
+    /// `usual`: the quota of keys that say nothing of theirs.
+    pub fn read(header: Box<str>, text: &str, usual: Quota) -> Result<ApiKeys, Wrong> {
         let mut by_id = HashMap::new();
         for (line, number) in text.lines().zip(1..) {
             let wrong = |what: String| Wrong { line: number, what };
@@ -56,7 +62,7 @@ impl ApiKeys {
             if content.is_empty() {
                 continue;
             }
-            let (id, key) = entry(content).map_err(wrong)?;
+            let (id, key) = entry(content, usual).map_err(wrong)?;
             if by_id.len() >= KEYS_MAX {
                 return Err(wrong(format!("it has more than {KEYS_MAX} keys")));
             }
@@ -64,11 +70,26 @@ impl ApiKeys {
                 return Err(wrong(format!("the key {id} stands twice")));
             }
         }
-        Ok(ApiKeys { header, by_id })
+        Ok(ApiKeys { header, ledger: None, by_id })
     }
 
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+
+    /// The id of a key that has a quota, the first of them.
+    pub fn with_quota(&self) -> Option<&str> {
+        let bound = self.by_id.iter().filter(|(_, key)| !key.quota.is_none());
+        bound.map(|(id, _)| &**id).min()
+    }
+
+    /// Has their quotas counted there from now on.
+    pub fn count_in(&mut self, ledger: Arc<Ledger>) {
+        for (id, key) in self.by_id.iter_mut().filter(|(_, key)| !key.quota.is_none()) {
+            let account = Account::new(key.quota, ledger.used(id), ledger.clone());
+            key.claims = Arc::new(key.claims.of_account(account));
+        }
+        self.ledger = Some(ledger);
     }
 
     /// `now`: seconds since 1970.
@@ -89,7 +110,7 @@ impl ApiKeys {
     }
 }
 
-fn entry(content: &str) -> Result<(&str, ApiKey), String> {
+fn entry(content: &str, usual: Quota) -> Result<(&str, ApiKey), String> {
     let mut words = content.split_ascii_whitespace();
     let id = words.next().unwrap_or_default();
     if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
@@ -98,13 +119,15 @@ fn entry(content: &str) -> Result<(&str, ApiKey), String> {
     let hash = words.next().ok_or("it has no hash")?;
     let hash = unhex(hash).ok_or_else(|| format!("\"{hash}\" is no SHA-256: 64 hexadecimal digits"))?;
     let mut claims = Map::from_iter([("key".to_owned(), Value::from(id))]);
-    let (mut ends, mut is_revoked) = (None, false);
+    let (mut ends, mut is_revoked, mut quota) = (None, false, usual);
     for word in words {
         match word.split_once('=') {
             None if word == "revoked" => is_revoked = true,
             Some(("expires", date)) => {
                 ends = Some(end_of(date).ok_or_else(|| format!("\"{date}\" is no date such as 2027-01-31"))?)
             }
+            Some(("day", most)) => quota.day = requests(most)?,
+            Some(("month", most)) => quota.month = requests(most)?,
             Some(("key", _)) => return Err("`key` is the key's own id".to_owned()),
             Some((name, value)) if !name.is_empty() && !value.is_empty() => {
                 claims.insert(name.to_owned(), claim(value));
@@ -113,7 +136,7 @@ fn entry(content: &str) -> Result<(&str, ApiKey), String> {
         }
     }
     let claims = Arc::new(Claims::new(Value::Object(claims)));
-    Ok((id, ApiKey { hash, claims, ends, is_revoked }))
+    Ok((id, ApiKey { hash, claims, ends, quota, is_revoked }))
 }
 
 fn claim(value: &str) -> Value {
@@ -125,20 +148,19 @@ fn claim(value: &str) -> Value {
 
 /// The last second of a day, and one more.
 fn end_of(date: &str) -> Option<u64> {
-    let mut parts = date.split('-');
-    let mut next = |digits: usize| parts.next().filter(|part| part.len() == digits)?.parse::<u64>().ok();
-    let (year, month, day) = (next(4)?, next(2)?, next(2)?);
-    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let days_of = [31, if is_leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let last = *days_of.get(usize::try_from(month).ok()?.checked_sub(1)?)?;
-    if parts.next().is_some() || year < 1970 || !(1..=last).contains(&day) {
-        return None;
+    read_day(date).map(|day| (day + 1) * DAY_SECONDS)
+}
+
+/// How many a key may make. `None`: as many as it likes.
+fn requests(text: &str) -> Result<Option<u64>, String> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| is_number && (1..=REQUESTS_MAX).contains(number));
+    match text {
+        "off" => Ok(None),
+        _ => number.map(Some).ok_or_else(|| {
+            format!("\"{text}\" is no number of requests: from 1 to {REQUESTS_MAX}, or `off`")
+        }),
     }
-    let years = year - 1970;
-    let leap_days = |until: u64| until / 4 - until / 100 + until / 400;
-    let days = years * 365 + leap_days(year - 1) - leap_days(1969);
-    let of_months: u64 = days_of[..month as usize - 1].iter().sum();
-    Some((days + of_months + day) * DAY_SECONDS)
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
@@ -172,7 +194,7 @@ mod tests {
     use super::*;
 
     fn keys(text: &str) -> ApiKeys {
-        ApiKeys::read("x-api-key".into(), text).unwrap()
+        ApiKeys::read("x-api-key".into(), text, Quota::default()).unwrap()
     }
 
     #[test]
@@ -212,32 +234,30 @@ mod tests {
     }
 
     #[test]
-    fn days_are_those_of_the_calendar() {
-        for (date, seconds) in [
-            ("1970-01-01", 86_400),
-            ("1972-02-29", 68_256_000),
-            ("2000-02-29", 951_868_800),
-            ("2000-03-01", 951_955_200),
-            ("2026-11-27", 1_795_824_000),
-            ("2100-03-01", 4_107_628_800),
+    fn keys_have_their_own_quota_or_the_usual_one() {
+        let (key, line) = create(&[7; 38]);
+        let usual = Quota { day: Some(5), month: Some(9) };
+        for (words, day, month) in [
+            ("", Some(5), Some(9)),
+            ("day=7", Some(7), Some(9)),
+            ("month=1000000000000 sub=ann day=1", Some(1), Some(REQUESTS_MAX)),
+            ("day=off", None, Some(9)),
+            ("day=off month=off", None, None),
         ] {
-            assert_eq!(end_of(date), Some(seconds), "{date}");
+            let mut keys = ApiKeys::read("x-api-key".into(), &format!("{line} {words}"), usual).unwrap();
+            let quota = Quota { day, month };
+            assert_eq!(keys.with_quota().is_none(), quota.is_none(), "{words}");
+            let before = keys.verify(key.as_bytes(), 0).unwrap();
+            assert!(before.account().is_none() && !before.has("day") && !before.has("month"));
+            keys.count_in(Arc::new(Ledger::new("used".as_ref())));
+            let claims = keys.verify(key.as_bytes(), 0).unwrap();
+            assert_eq!(claims, before);
+            assert_eq!(claims.account().is_some(), !quota.is_none(), "{words}");
+            if let Some(account) = claims.account() {
+                assert_eq!(format!("{account:?}"), format!("{quota:?}"));
+            }
         }
-        for date in [
-            "",
-            "2026",
-            "2026-1-1",
-            "2026-13-01",
-            "2026-00-01",
-            "2026-02-29",
-            "2100-02-29",
-            "2026-04-31",
-            "2026-01-01-01",
-            "1969-12-31",
-            "soon",
-        ] {
-            assert_eq!(end_of(date), None, "{date}");
-        }
+        assert!(keys(&line).with_quota().is_none());
     }
 
     #[test]
@@ -251,9 +271,14 @@ mod tests {
             (format!("{line} sub="), 1, "\"sub=\" is neither"),
             (format!("{line} key=other"), 1, "the key's own id"),
             (format!("{line} expires=tomorrow"), 1, "\"tomorrow\" is no date"),
+            (format!("{line} expires=2026-02-29"), 1, "\"2026-02-29\" is no date"),
+            (format!("{line} day=0"), 1, "\"0\" is no number of requests"),
+            (format!("{line} day=+5"), 1, "\"+5\" is no number of requests"),
+            (format!("{line} month=1000000000001"), 1, "is no number of requests"),
+            (format!("{line} month=many"), 1, "\"many\" is no number of requests"),
             (format!("{line} sub=a\n{line} sub=b"), 2, "stands twice"),
         ] {
-            let wrong = ApiKeys::read("x-api-key".into(), &text).unwrap_err();
+            let wrong = ApiKeys::read("x-api-key".into(), &text, Quota::default()).unwrap_err();
             assert!(wrong.line == number && wrong.what.contains(what), "{text}: {wrong:?}");
         }
         assert!(keys("").is_empty() && keys("# none\n").is_empty());

@@ -2,25 +2,48 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::jwt::Refusal;
+use super::quota::Account;
 
-/// A JSON object.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Claims(Value);
+#[derive(Debug, Clone)]
+pub struct Claims {
+    /// A JSON object.
+    said: Value,
+    /// Of an API key that has a quota.
+    account: Option<Arc<Account>>,
+}
+
+/// Who says the same is the same.
+impl PartialEq for Claims {
+    fn eq(&self, other: &Claims) -> bool {
+        self.said == other.said
+    }
+}
 
 impl Claims {
     pub fn new(object: Value) -> Claims {
-        Claims(object)
+        Claims { said: object, account: None }
+    }
+
+    /// The same, with requests that count.
+    pub fn of_account(&self, account: Account) -> Claims {
+        Claims { said: self.said.clone(), account: Some(Arc::new(account)) }
+    }
+
+    /// Where requests of whoever this is are counted.
+    pub fn account(&self) -> Option<&Arc<Account>> {
+        self.account.as_ref()
     }
 
     /// The claim of exactly this name, or what a path of names leads to: `realm_access.roles`.
     pub fn find(&self, path: &str) -> Option<&Value> {
-        let whole = self.0.get(path);
-        let inner = || path.split('.').try_fold(&self.0, |value, name| value.get(name));
+        let whole = self.said.get(path);
+        let inner = || path.split('.').try_fold(&self.said, |value, name| value.get(name));
         whole.or_else(inner).filter(|value| !value.is_null())
     }
 
@@ -64,7 +87,7 @@ impl Claims {
 
     /// RFC 7519 §2, NumericDate: may have a fraction, which is cut off.
     fn date(&self, name: &str, wrong: Refusal) -> Result<Option<u64>, Refusal> {
-        let Some(value) = self.0.get(name) else { return Ok(None) };
+        let Some(value) = self.said.get(name) else { return Ok(None) };
         let whole = value.as_u64();
         let real = || value.as_f64().filter(|real| (0.0..=9.0e15).contains(real)).map(|real| real as u64);
         whole.or_else(real).map(Some).ok_or(wrong)

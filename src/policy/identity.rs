@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::api_key::{ApiKeys, PREFIX};
 use super::claims::Claims;
 use super::jwt::{Refusal, Verifier, digest_of};
+use super::quota::Ledger;
 
 /// One way of identifying, by tokens, keys, or both.
 #[derive(Debug)]
@@ -55,6 +56,11 @@ impl Auth {
     /// Whether something in a request itself can identify who asks.
     pub fn takes_tokens(&self) -> bool {
         self.jwt.is_some() || self.api_keys.is_some()
+    }
+
+    /// Where it is counted what its API keys have used, if they have quotas.
+    pub fn ledger(&self) -> Option<&Arc<Ledger>> {
+        self.api_keys.as_ref()?.ledger.as_ref()
     }
 
     /// `fields`: names and values of a request's. `certificate`: what that of its connection says. `now`: seconds since 1970. A key in

@@ -13,6 +13,7 @@ use crate::config::snapshot::{AuthId, Snapshot};
 use crate::error::{Error, Kind};
 use crate::policy::identity::{Identified, Unknown};
 use crate::policy::jwt::{Joined, Refusal, RemoteKeys};
+use crate::policy::quota::Account;
 use crate::runtime::core::Core;
 
 use super::client::Client;
@@ -59,9 +60,9 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Lets in whom the route lets in.
-pub fn authorise(exchange: &Exchange, rule: &Route) -> Result<(), Error> {
-    let Some(auth) = rule.conditions.auth else { return Ok(()) };
+/// Lets in whom the route lets in. Returns where their requests are counted, if they are.
+pub fn authorise(exchange: &Exchange, rule: &Route) -> Result<Option<Arc<Account>>, Error> {
+    let Some(auth) = rule.conditions.auth else { return Ok(None) };
     let Some(snapshot) = exchange.snapshot() else { return Err(Kind::Internal.into()) };
     let denied = |kind: Kind, why: Why| {
         let auth = snapshot.auth(auth);
@@ -79,7 +80,7 @@ pub fn authorise(exchange: &Exchange, rule: &Route) -> Result<(), Error> {
     };
     match rule.allow.iter().find(|field| !claim_holds(field, &claims)) {
         Some(field) => denied(Kind::Forbidden, Why::Claim(field.name.clone())),
-        None => Ok(()),
+        None => Ok(claims.account().cloned()),
     }
 }
 

@@ -1,15 +1,17 @@
-//! Owns the stage that holds requests to their route's rate limits: all of them are looked at, then all are debited, and nobody is
-//! debited for what is refused.
+//! Owns the stage that holds requests to their route's rate limits and to the quota of their API key: all of them are looked at, then all
+//! are debited, and nobody is debited for what is refused.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::error::{Error, Kind};
+use crate::policy::quota::{Account, Spent};
 use crate::policy::rate_limit::{Buckets, Key, Rate, Refused, Ticket};
 use crate::runtime::clock::nanos;
 
 use super::exchange::Exchange;
+use super::identify::now;
 use super::input::Values;
 use super::routed::values;
 use super::rule::Route;
@@ -30,10 +32,22 @@ pub struct Limit {
 /// Of one route.
 pub const LIMITS_MAX: usize = 8;
 
-/// Lets a request in if every limit of its route has a token for it.
-pub fn admit(exchange: &Exchange, rule: &Route) -> Result<(), Error> {
+/// Lets a request in if every limit of its route has a token for it, and the account of whoever asks has room.
+pub fn admit(exchange: &Exchange, rule: &Route, account: Option<Arc<Account>>) -> Result<(), Error> {
+    let Some(account) = account else { return take_tokens(exchange, rule, || Ok(())) };
+    let now = now();
+    account.look(now).map_err(overdrawn)?;
+    take_tokens(exchange, rule, || account.take(now).map_err(overdrawn))
+}
+
+/// A token of every limit, if there is one in each and what comes `last` goes well; otherwise none.
+fn take_tokens(
+    exchange: &Exchange,
+    rule: &Route,
+    last: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
     if rule.limits.is_empty() {
-        return Ok(());
+        return last();
     }
     let values = values(exchange, rule);
     // Never 0, which is when buckets are full that nobody has used.
@@ -51,16 +65,17 @@ pub fn admit(exchange: &Exchange, rule: &Route) -> Result<(), Error> {
             seen.map_err(|refused| limit.exceeded(refused))?;
         }
     }
+    // Where another core was faster.
+    let give_back = |count| {
+        limits().take(count).for_each(|(limit, ticket)| limit.buckets.give_back(ticket, limit.rate, now));
+    };
     for (number, (limit, ticket)) in limits().enumerate() {
         if let Err(refused) = limit.buckets.take(ticket, limit.rate, now) {
-            // Another core was faster.
-            limits()
-                .take(number)
-                .for_each(|(limit, ticket)| limit.buckets.give_back(ticket, limit.rate, now));
+            give_back(number);
             return Err(limit.exceeded(refused));
         }
     }
-    Ok(())
+    last().inspect_err(|_| give_back(rule.limits.len()))
 }
 
 impl Limit {
@@ -120,15 +135,18 @@ impl Exceeded {
         seconds(self.refused.wait_nanos)
     }
 
-    /// What the client is told besides (RFC 9110 §10.2.3, draft-ietf-httpapi-ratelimit-headers-10).
+    /// What the client is told besides.
     pub fn fields(&self, out: &mut Vec<u8>) {
-        let (name, wait) = (&self.name, self.wait_s());
-        let window = seconds(self.rate.window_nanos());
-        field(out, b"retry-after", wait.to_string().as_bytes());
-        let policy = format!("\"{name}\";q={};w={window}", self.rate.burst());
-        field(out, b"ratelimit-policy", policy.as_bytes());
-        field(out, b"ratelimit", format!("\"{name}\";r=0;t={wait}").as_bytes());
+        let window_s = seconds(self.rate.window_nanos());
+        fields(&self.name, self.rate.burst(), window_s, self.wait_s(), out);
     }
+}
+
+/// RFC 9110 §10.2.3, draft-ietf-httpapi-ratelimit-headers-10.
+fn fields(policy: &str, quota: u64, window_s: u64, wait_s: u64, out: &mut Vec<u8>) {
+    field(out, b"retry-after", wait_s.to_string().as_bytes());
+    field(out, b"ratelimit-policy", format!("\"{policy}\";q={quota};w={window_s}").as_bytes());
+    field(out, b"ratelimit", format!("\"{policy}\";r=0;t={wait_s}").as_bytes());
 }
 
 fn seconds(nanos: u64) -> u64 {
@@ -142,3 +160,28 @@ impl fmt::Display for Exceeded {
 }
 
 impl std::error::Error for Exceeded {}
+
+/// An API key has no request left.
+#[derive(Debug)]
+pub struct Overdrawn(Spent);
+
+fn overdrawn(spent: Spent) -> Error {
+    Error::with_source(Kind::QuotaExceeded, Overdrawn(spent))
+}
+
+impl Overdrawn {
+    /// What the client is told besides.
+    pub fn fields(&self, out: &mut Vec<u8>) {
+        let Overdrawn(spent) = self;
+        fields(spent.period.word(), spent.quota, spent.window_s, spent.wait_s, out);
+    }
+}
+
+impl fmt::Display for Overdrawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Spent { period, quota, wait_s, .. } = &self.0;
+        write!(f, "it may make {quota} in a {}, and has again in {wait_s} s", period.word())
+    }
+}
+
+impl std::error::Error for Overdrawn {}

@@ -43,7 +43,7 @@ async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<Af
         exchange.cors = cors.map(|cors| cors.fields(exchange)).unwrap_or_default();
     }
     let routed = routed?;
-    identify::authorise(exchange, routed.rule())?;
+    let account = identify::authorise(exchange, routed.rule())?;
     // Who is somebody here may still not be let in there; limits then count by what it says.
     if let Some(authorizer) = routed.rule().authorizer.clone()
         && let Some(after) = Box::pin(authorizer::ask(exchange, client, &routed, &authorizer)).await?
@@ -55,7 +55,7 @@ async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<Af
     if exchange.is_extended_connect() && !matches!(routed.rule().action, Action::Forward(_)) {
         return Err(Kind::MethodNotAllowed.into());
     }
-    if let Err(error) = limits::admit(exchange, routed.rule()) {
+    if let Err(error) = limits::admit(exchange, routed.rule(), account) {
         body::skip(exchange, client, upload);
         return Err(error);
     }

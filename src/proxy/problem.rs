@@ -10,7 +10,7 @@ use super::exchange::Exchange;
 use super::fault::Resting;
 use super::grpc;
 use super::identify::Denied;
-use super::limits::Exceeded;
+use super::limits::{Exceeded, Overdrawn};
 use super::respond;
 use super::status;
 use super::transform::field;
@@ -53,6 +53,9 @@ pub fn fields(error: &Error) -> Vec<u8> {
     }
     if let Some(exceeded) = source.downcast_ref::<Exceeded>() {
         exceeded.fields(&mut lines);
+    }
+    if let Some(overdrawn) = source.downcast_ref::<Overdrawn>() {
+        overdrawn.fields(&mut lines);
     }
     if source.is::<Full>() {
         Full::fields(&mut lines);
