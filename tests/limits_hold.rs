@@ -168,3 +168,38 @@ fn calls_are_told_in_their_own_way() {
     assert_eq!((answer.status, &answer.fields["grpc-status"]), (200, &RESOURCE_EXHAUSTED.parse().unwrap()));
     assert!(answer.fields.contains_key("retry-after"));
 }
+
+/// Behind a trusted proxy it is whom it names, of all that stands there the last one that it cannot have made up; from others, nobody.
+#[test]
+fn clients_behind_a_trusted_proxy_are_told_apart() {
+    let limit = "[limit.each]\nkey = \"client\"\nrate = \"1/d\"\nburst = 2\n";
+    let top = format!("{limit}[forward]\ntrusted = [\"127.0.0.0/8\", \"10.0.0.0/8\"]");
+    let route = "limits = \"each\"\nrequest_headers = { set = { x-client = \"{client.ip}\" } }";
+    let backend = Backend::describing("m");
+    let gateway = Gateway::start(&config(&top, route), &[("m", backend.address)]);
+    let two = |named: &str| passed(&gateway, 3, &format!("x-forwarded-for: {named}\r\n"));
+    assert_eq!([two("192.0.2.1"), two("192.0.2.2")], [2, 2]);
+    // The same one, whatever is written before it, and through how many trusted ones it came.
+    for same in [
+        "192.0.2.9, 192.0.2.1",
+        "192.0.2.1, 10.1.1.1",
+        "junk, 192.0.2.1:4711",
+        "192.0.2.9\r\nx-forwarded-for: 192.0.2.1\r\nX-Forwarded-For: 10.2.2.2",
+        "::ffff:192.0.2.1",
+    ] {
+        assert_eq!(two(same), 0, "{same}");
+    }
+    assert_eq!([two("2001:db8::1"), two("[2001:db8::2]:80"), two("2001:db8:0:1::1")], [2, 0, 2]);
+    // What is no address says nothing: it is the proxy that asks.
+    assert_eq!([two("unknown"), two("192.0.2.1, junk"), two("")], [2, 0, 0]);
+    let seen = ask(&gateway, "/", "x-forwarded-for: 192.0.2.77, 10.0.0.1\r\n").text();
+    assert!(seen.contains("x-client: 192.0.2.77\n") && seen.contains("10.0.0.1, 127.0.0.1\n"), "{seen}");
+    harness::until("the log says who", || {
+        gateway.access_log().iter().any(|line| line["client"] == "192.0.2.77")
+    });
+    // Without trust it is a stranger's word.
+    let (gateway, _backend) = start(limit, "limits = \"each\"");
+    let strangers = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
+    let statuses = strangers.map(|named| ask(&gateway, "/", &format!("x-forwarded-for: {named}\r\n")).status);
+    assert_eq!(statuses, [200, 200, 429]);
+}

@@ -197,8 +197,11 @@ fn append_address(address: SocketAddr, out: &mut Vec<u8>) {
             let _ = write!(out, "[{ip}]");
         }
     }
-    out.push(b':');
-    append_u64(address.port().into(), out);
+    // Of whom a header names, nobody knows the port.
+    if address.port() != 0 {
+        out.push(b':');
+        append_u64(address.port().into(), out);
+    }
 }
 
 /// A buffer this full is handed over without waiting for the next flush.

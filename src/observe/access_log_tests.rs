@@ -86,11 +86,14 @@ fn what_is_absent_is_null() {
 
 #[test]
 fn addresses_read_as_the_standard_library_writes_them() {
-    for address in ["0.0.0.0:0", "255.255.255.255:65535", "[2001:db8::1]:443", "[::]:1"] {
+    for address in ["0.0.0.0:1", "255.255.255.255:65535", "[2001:db8::1]:443", "[::]:1"] {
         assert_eq!(parsed(&LogLine { client: address.parse().unwrap(), ..line() })["client"], address);
     }
     let mapped = "[::ffff:192.0.2.1]:80".parse().unwrap();
     assert_eq!(parsed(&LogLine { client: mapped, ..line() })["client"], "192.0.2.1:80");
+    // Whom a header names has no port.
+    let named = "192.0.2.1:0".parse().unwrap();
+    assert_eq!(parsed(&LogLine { client: named, ..line() })["client"], "192.0.2.1");
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn hash_of(exchange: &Exchange, key: &HashKey) -> Option<u64> {
             field.map(|field| sticky_hash(field.value.of(bytes)))
         }
         HashKey::Cookie(name) => input::cookie(head, bytes, name).map(sticky_hash),
-        HashKey::ClientAddress => Some(hash_of_address(exchange.client.peer.ip())),
+        HashKey::ClientAddress => Some(hash_of_address(exchange.client_ip())),
         HashKey::Path => Some(sticky_hash(exchange.path())),
         HashKey::Query(name) => query_values(exchange.query(), name).next().map(sticky_hash),
     }

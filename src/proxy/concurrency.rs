@@ -85,7 +85,7 @@ fn tenant(exchange: &Exchange, rule: &Route, by: &[Source], places: &Places) -> 
     }
     let mut key = places.key();
     let mut scratch = exchange.core.take_scratch();
-    write_key(by, &values(exchange, rule), exchange.client.peer.ip(), &mut scratch, &mut key);
+    write_key(by, &values(exchange, rule), exchange.client_ip(), &mut scratch, &mut key);
     exchange.core.give_back_scratch(scratch);
     key.finish()
 }

@@ -3,7 +3,7 @@
 //! exit is seen. Decides nothing.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -81,6 +81,8 @@ pub struct Exchange {
     /// There if it is a gRPC call.
     pub call: Option<Call>,
     pub identities: Identities,
+    /// The client, as a trusted peer names it.
+    pub named_client: Option<IpAddr>,
     /// What its JSON body names as its model, if somebody has looked.
     pub model: Option<Box<str>>,
     /// What its route checks of a body that passes piece by piece.
@@ -144,6 +146,7 @@ impl Exchange {
             cors: Vec::new(),
             call: None,
             identities: Identities::default(),
+            named_client: None,
             model: None,
             inspection: None,
             shadow: RefCell::default(),
@@ -189,6 +192,7 @@ impl Exchange {
             cors: Vec::new(),
             call: None,
             identities: self.identities.clone(),
+            named_client: self.named_client,
             model: self.model.clone(),
             inspection: None,
             shadow: RefCell::default(),
@@ -330,6 +334,11 @@ impl Exchange {
         !trusted.is_empty() && trusted.iter().any(|network| network.contains(self.client.peer.ip()))
     }
 
+    /// Whom this request is from: who has connected, or whom a trusted peer names.
+    pub fn client_ip(&self) -> IpAddr {
+        self.named_client.unwrap_or_else(|| self.client.peer.ip())
+    }
+
     pub fn is_listener_open(&self) -> bool {
         self.client.listener_open.get()
     }
@@ -409,7 +418,8 @@ impl Exchange {
         let user = self.identities.user();
         log.record(&LogLine {
             request_id: self.id.as_bytes(),
-            client: self.client.peer,
+            // A port that nobody has told is none.
+            client: self.named_client.map_or(self.client.peer, |named| SocketAddr::new(named, 0)),
             listener: &self.client.listener,
             method: self.method(),
             host: self.authority(),

@@ -55,7 +55,7 @@ fn take_tokens(
     let mut tickets = [Ticket::default(); LIMITS_MAX];
     let mut scratch = exchange.core.take_scratch();
     for (limit, ticket) in rule.limits.iter().zip(&mut tickets) {
-        *ticket = limit.ticket(&values, exchange.client.peer.ip(), &mut scratch);
+        *ticket = limit.ticket(&values, exchange.client_ip(), &mut scratch);
     }
     exchange.core.give_back_scratch(scratch);
     let limits = || rule.limits.iter().zip(tickets);

@@ -25,6 +25,7 @@ async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<Af
     transform::normalise_path(exchange)?;
     // A peer that is not trusted names itself neither here nor in what upstreams see.
     transform::adopt_request_id(exchange);
+    transform::adopt_client(exchange);
     if peek::is_wanted(exchange) {
         Box::pin(peek::model(exchange, client)).await?;
     }

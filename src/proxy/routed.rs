@@ -171,7 +171,7 @@ pub fn values<'a>(exchange: &'a Exchange, route: &'a Route) -> Values<'a> {
     Values {
         view: view(exchange),
         route,
-        client: exchange.client.peer.ip(),
+        client: exchange.client_ip(),
         scheme: exchange.client.scheme(),
         request_id: exchange.id.as_bytes(),
     }

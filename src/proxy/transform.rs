@@ -1,7 +1,7 @@
 //! Owns how heads change on their way through: request head up, response heads down. Runs of kept field lines
 //! are copied as they are; hop-by-hop fields end here (RFC 9110 §7.6.1). Reads spans, parses nothing.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::config::snapshot::{Cidr, Settings};
 use crate::error::{Error, Kind};
@@ -41,6 +41,41 @@ pub fn adopt_request_id(exchange: &mut Exchange) {
     if let (Some(kept), true) = (kept, trusted) {
         exchange.id = kept;
     }
+}
+
+/// Believes a trusted peer whom the request is from: of those that `x-forwarded-for` lists, the last one that is not trusted itself. What
+/// stands before it, anybody may have written.
+pub fn adopt_client(exchange: &mut Exchange) {
+    if exchange.head.first(Name::XForwardedFor).is_none() {
+        return;
+    }
+    let Some(snapshot) = exchange.snapshot() else { return };
+    let trusted = &snapshot.settings.trusted;
+    if !exchange.is_trusted_peer(trusted) {
+        return;
+    }
+    let bytes = exchange.bytes();
+    let fields = exchange.head.fields.iter().filter(|field| field.known == Name::XForwardedFor);
+    let values = fields.flat_map(|field| field.value.of(bytes).split(|&byte| byte == b','));
+    let mut named = None;
+    for value in values.collect::<Vec<_>>().into_iter().rev() {
+        let Some(address) = forwarded_address(value) else { break };
+        named = Some(address);
+        if !trusted.iter().any(|network| network.contains(address)) {
+            break;
+        }
+    }
+    exchange.named_client = named;
+}
+
+/// One item of `x-forwarded-for`: an address, which some give a port.
+fn forwarded_address(value: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(value).ok()?.trim();
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().ok();
+    address
+        .or_else(|| text.parse::<SocketAddr>().ok().map(|place| place.ip()))
+        .map(|address: IpAddr| address.to_canonical())
 }
 
 /// Appends the request head for the upstream to `out`.

@@ -222,7 +222,7 @@ const TOP: &[Section] = &[
                 "trusted",
                 "list of IP networks",
                 "[]",
-                "Peers whose `x-forwarded-*` and `x-request-id` are kept; those of others are replaced.",
+                "Peers whose `x-forwarded-*` and `x-request-id` are kept; those of others are replaced. The client is then the last address in `x-forwarded-for` that is not one of these: for limits by `client`, `{client.ip}`, hashes and the log.",
             ),
             key("forwarded", "boolean", "false", "Also send `forwarded` (RFC 7239)."),
         ],
