@@ -58,6 +58,7 @@ pub struct Sample {
 }
 
 /// Others' part of our cores, and the slow part of the time, above which a sample does not count.
+const MODEL_TYPE: &str = "x-model-type: iris";
 const FOREIGN_SHARE_MAX: f64 = 0.08;
 const SLOW_SHARE_MAX: f64 = 0.2;
 
@@ -82,7 +83,7 @@ impl Bench<'_> {
             access_log: self.access_log,
             events: matches!(case.load, Load::Events { .. }),
             sockets: matches!(case.load, Load::Echo { .. }),
-            policies: matches!(case.load, Load::Policed { .. }),
+            policies: matches!(case.load, Load::Policed { .. } | Load::OpenLoop { policed: true, .. }),
             cores: if peer == Peer::TidegateTwo { &both } else { &both[..1] },
             open_files: self.open_files,
         };
@@ -108,7 +109,12 @@ impl Bench<'_> {
         let used_ns =
             cpu_ns().zip(before).map_or(f64::NAN, |(after, before)| after.saturating_sub(before) as f64);
         let (foreign_share, slow_share) = (watch.foreign_share(), pulse.slow_share());
-        let values = case.metrics.iter().map(|&metric| figure(metric, &outcome, used_ns, wall)).collect();
+        let rss_bytes = running.pid().map_or(f64::NAN, |pid| machine::rss_bytes(pid) as f64);
+        let value = |&metric: &Metric| match metric {
+            Metric::RssMib => rss_bytes / MIB,
+            _ => figure(metric, &outcome, used_ns, wall),
+        };
+        let values = case.metrics.iter().map(value).collect();
         let (requests, errors) = (outcome.requests, outcome.errors);
         let mut sample = Sample { values, requests, errors, foreign_share, slow_share, note: None };
         if requests == 0 {
@@ -137,9 +143,8 @@ impl Bench<'_> {
                 wrk::run(address, &load, duration, &self.plan.load, self.dir)
             }
             Load::Policed { connections, path } => {
-                let token = self.token()?;
-                let bearer = format!("authorization: Bearer {token}");
-                let headers = [&*bearer, "x-model-type: iris"];
+                let bearer = self.bearer()?;
+                let headers = [&*bearer, MODEL_TYPE];
                 let load = wrk::Load { scheme: "http", connections, path, headers: &headers };
                 wrk::run(address, &load, duration, &self.plan.load, self.dir)
             }
@@ -167,9 +172,14 @@ impl Bench<'_> {
             Load::Upload { connections, body_bytes } => {
                 transfer::run(address, Request::post(address, "/upload", body_bytes), connections, duration)
             }
-            Load::OpenLoop { connections, rate_per_s, stream } => {
+            Load::OpenLoop { connections, rate_per_s, stream, policed } => {
                 let _stream = stream.then(|| Stream::start(address)).transpose()?;
-                open_loop::run(address, connections, rate_per_s, duration)
+                let fields = match policed {
+                    true => format!("{}\r\n{MODEL_TYPE}\r\n", self.bearer()?),
+                    false => String::new(),
+                };
+                let request = Request::get_with(address, "/", &fields);
+                open_loop::run(address, request, connections, rate_per_s, duration)
             }
             Load::Events { streams, rate_per_s } => events::run(address, streams, rate_per_s, duration),
             Load::Echo { sockets, message_bytes } => echo::run(address, sockets, message_bytes, duration),
@@ -181,8 +191,8 @@ impl Bench<'_> {
         }
     }
 
-    /// Ann's, which Tidegate believes; the peers pass it on.
-    fn token(&self) -> io::Result<String> {
+    /// The field with Ann's token, which Tidegate believes; the peers pass it on.
+    fn bearer(&self) -> io::Result<String> {
         let tidegate = self.programs.tidegate.as_ref();
         let tidegate =
             tidegate.ok_or_else(|| io::Error::other("tokens are signed by tidegate, which is missing"))?;
@@ -190,7 +200,7 @@ impl Bench<'_> {
         std::fs::write(&file, TOKEN_CONFIG)?;
         let signed = Command::new(tidegate).args(["token", "sub=ann", "-c"]).arg(&file).output()?;
         match signed.status.success() {
-            true => Ok(String::from_utf8_lossy(&signed.stdout).trim().to_owned()),
+            true => Ok(format!("authorization: Bearer {}", String::from_utf8_lossy(&signed.stdout).trim())),
             false => Err(io::Error::other(String::from_utf8_lossy(&signed.stderr).into_owned())),
         }
     }
@@ -238,6 +248,8 @@ fn figure(metric: Metric, outcome: &Outcome, used_ns: f64, wall: Duration) -> f6
         Metric::CpuSecondsPerGb => used_ns / 1e9 / gigabytes,
         Metric::GbPerSecond => gigabytes / outcome.elapsed.as_secs_f64(),
         Metric::CorePercent => 100.0 * used_ns / wall.as_nanos() as f64,
-        Metric::IdleKbPerConnection | Metric::StartRssMib | Metric::ReturnedPercent => f64::NAN,
+        Metric::IdleKbPerConnection | Metric::StartRssMib | Metric::RssMib | Metric::ReturnedPercent => {
+            f64::NAN
+        }
     }
 }

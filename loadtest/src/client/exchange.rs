@@ -19,7 +19,12 @@ pub struct Request {
 
 impl Request {
     pub fn get(host: SocketAddr, path: &str) -> Self {
-        let head = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n").into_bytes();
+        Self::get_with(host, path, "")
+    }
+
+    /// `fields`: whole lines.
+    pub fn get_with(host: SocketAddr, path: &str, fields: &str) -> Self {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{fields}\r\n").into_bytes();
         Self { head, filler: Vec::new(), body_bytes: 0 }
     }
 

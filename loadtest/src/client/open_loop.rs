@@ -20,11 +20,12 @@ const BUFFER_BYTES: usize = 16 << 10;
 
 pub fn run(
     address: SocketAddr,
+    request: Request,
     connections: usize,
     rate_per_s: u32,
     duration: Duration,
 ) -> io::Result<Outcome> {
-    let mut load = OpenLoop::connect(address, connections)?;
+    let mut load = OpenLoop::connect(address, request, connections)?;
     let interval = Duration::from_secs(1) / rate_per_s;
     let planned = (duration.as_nanos() / interval.as_nanos()) as u64;
     let mut ticker = Ticker::every(interval)?;
@@ -74,8 +75,8 @@ struct OpenLoop {
 }
 
 impl OpenLoop {
-    fn connect(address: SocketAddr, connections: usize) -> io::Result<Self> {
-        let request = Rc::new(Request::get(address, "/"));
+    fn connect(address: SocketAddr, request: Request, connections: usize) -> io::Result<Self> {
+        let request = Rc::new(request);
         let epoll = Epoll::new()?;
         let mut exchanges = Vec::new();
         for index in 0..connections {
