@@ -258,3 +258,61 @@ fn nobody_is_asked_about_who_has_gone() {
     until("its question has ended", || judge.open_connections() == 0);
     assert_eq!(models.requests(), 0);
 }
+
+/// However a request is sent, it is asked about, or refused.
+#[test]
+fn no_way_of_sending_goes_past_it() {
+    let scene = start();
+    let raw = |text: &str| scene.gateway.client().request("GET", text.as_bytes()).unwrap().status;
+    // No Host; as many fields as there may be; a line end before it all.
+    assert_eq!(raw("GET /kind/x HTTP/1.0\r\nauthorization: Bearer ann\r\n\r\n"), 200);
+    let fields = |name: &str| format!("{name}: 1\r\n").repeat(98);
+    for name in ["x-a", "x-forwarded-for"] {
+        let many =
+            format!("GET /kind/x HTTP/1.1\r\nhost: a\r\nauthorization: Bearer ann\r\n{}\r\n", fields(name));
+        assert_eq!(raw(&many), 200, "{name}");
+    }
+    assert_eq!(
+        raw("\r\nGET /x HTTP/1.1\r\nhost: a\r\nx-user: root\r\nauthorization: Bearer ann\r\n\r\n"),
+        200
+    );
+    assert_eq!(scene.asked.lock().unwrap().len(), 4);
+    assert_eq!(scene.questions("kind", "failed"), 0.0);
+}
+
+/// What the client says of its connection, or by a name that some take for another, changes nothing.
+#[test]
+fn no_spelling_says_what_only_it_may() {
+    let scene = start();
+    let fields = "connection: x-user, x-tier, x-tenant\r\nx-tenant: mine\r\nx_user: root\r\nX.Tier: root\r\n\
+                  x_forwarded_uri: /public\r\nx-original-url: /public\r\nX_Original_Method: HEAD\r\naccept-encoding: gzip\r\n";
+    let text = scene.ask("/x", "ann", fields).text();
+    assert!(text.contains("x-user: ann") && text.to_lowercase().contains("x-tier: gold"), "{text}");
+    assert!(!text.contains("root") && text.contains("accept-encoding: gzip"), "{text}");
+    let asked = scene.asked.lock().unwrap()[0].clone();
+    assert_eq!(asked.head.get("x-forwarded-uri"), Some("/x"));
+    for name in
+        ["x-tenant", "x_user", "x_forwarded_uri", "x-original-url", "X_Original_Method", "accept-encoding"]
+    {
+        assert!(asked.head.get(name).is_none(), "{name}");
+    }
+    // Nor do trailers, in one piece with their body, behind it, or over HTTP/2.
+    let head =
+        "POST /x HTTP/1.1\r\nhost: a\r\nauthorization: Bearer ann\r\ntransfer-encoding: chunked\r\n\r\n";
+    for name in ["x-user", "X_User"] {
+        let end = format!("0\r\n{name}: root\r\n\r\n");
+        let whole = format!("{head}1\r\na\r\n{end}");
+        assert_eq!(scene.gateway.client().request("POST", whole.as_bytes()).unwrap().status, 400, "{name}");
+        let mut client = scene.gateway.client();
+        client.send_all(head.as_bytes());
+        client.send_all(format!("{:x}\r\n{}\r\n", 100_000, "a".repeat(100_000)).as_bytes());
+        assert_eq!(client.request("POST", end.as_bytes()).unwrap().status, 400, "{name}");
+    }
+    let good = format!("{head}1\r\na\r\n0\r\nx-other: 1\r\n\r\n");
+    assert_eq!(scene.gateway.client().request("POST", good.as_bytes()).unwrap().status, 200);
+    let trailers = http::HeaderMap::from_iter([("x-user".parse().unwrap(), "root".parse().unwrap())]);
+    let request = Request::post("http://a.test/x").header("authorization", "Bearer ann");
+    let client = Http2::connect(scene.gateway.web());
+    let got = client.exchange(request.body(()).unwrap(), Some(&[7; 100_000]), Some(trailers)).unwrap();
+    assert_eq!(got.status, 400);
+}

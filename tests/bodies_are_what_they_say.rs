@@ -271,6 +271,19 @@ fn what_cannot_be_checked_is_not_let_past() {
         // What is refused at once is passed over.
         assert_eq!(client.get("/").unwrap().status, 200);
     }
+    // Whatever parameters the type has; a second coding; a tensor that says it is JSON.
+    let post = |fields: &[u8], body: &[u8]| {
+        let head = [b"POST / HTTP/1.1\r\nhost: a\r\n", fields, b"\r\n"].concat();
+        let length = format!("content-length: {}\r\n\r\n", body.len());
+        let raw = [&head, length.as_bytes(), body].concat();
+        scene.gateway.client().request("POST", &raw).unwrap().status
+    };
+    assert_eq!(post(b"content-type: image/jpeg; x=\xff", &jpeg(5_000, 5_000, 10)), 422);
+    let codings = b"content-type: text/json\r\ncontent-encoding: identity\r\ncontent-encoding: gzip";
+    assert_eq!(post(codings, b"{}"), 415);
+    assert_eq!(post(b"content-type: text/json\r\ninference-header-content-length: 0", b"[[[["), 400);
+    // Framed messages are no JSON, whatever is in them.
+    assert_eq!(post(b"content-type: application/connect+json", &[0, 0, 0, 0, 0]), 200);
     let plain = "POST / HTTP/1.1\r\nhost: a\r\ncontent-type: text/plain\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}";
     assert_eq!(scene.gateway.client().request("POST", plain.as_bytes()).unwrap().status, 200);
 }

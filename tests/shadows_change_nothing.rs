@@ -45,6 +45,11 @@ match = {{ path = "/two/**" }}
 shadow = {{ to = "two" }}
 to = "main"
 [[route]]
+match = {{ path = "/large" }}
+body_limit = "15KiB"
+shadow = {{ {shadow} }}
+to = "main"
+[[route]]
 name = "all"
 request_headers = {{ set = {{ x-user = "{{query:user}}" }} }}
 shadow = {{ {shadow} }}
@@ -247,6 +252,15 @@ fn what_is_too_large_or_never_whole_has_none() {
     until("they are counted", || {
         scene.gateway.metrics().sum("tidegate_shadows_skipped_total", &[("reason", "too_large")]) == 5.0
     });
+    // It is too large for the route, and only its end says so.
+    let mut large = scene.gateway.client();
+    let chunk = |length: usize| format!("{length:x}\r\n{}\r\n", "a".repeat(length));
+    large.send_all(
+        format!("POST /large HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{}", chunk(8_000))
+            .as_bytes(),
+    );
+    let answer = large.request("POST", format!("{}0\r\n\r\n", chunk(8_000)).as_bytes()).unwrap();
+    assert_eq!(answer.status, 413);
     // Its client leaves in the middle of it.
     let mut gone = scene.gateway.client();
     gone.send_all(b"POST /gone HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n12345");

@@ -213,6 +213,20 @@ fn services_of(
     }
     if let Some(to) = route.shadow.as_ref().and_then(|shadow| shadow.to.as_ref()) {
         own_service_of(to, "route.shadow.to", document, report);
+        let answers = match &route.action {
+            Some(ActionEntry::Forward { to, otherwise, .. }) => {
+                [to.value.as_literal(), otherwise.as_ref().map(|found| found.value)]
+            }
+            _ => [None; 2],
+        };
+        if answers.contains(&Some(to.value)) {
+            let what = format!(
+                "service \"{}\" answers this route, too: what its shadows break, clients notice",
+                shown(to.value)
+            );
+            let help = "name a service of its own, with the same endpoints if need be";
+            report.warning(to.span.clone(), "route.shadow.to", Problem::new(what).help(help));
+        }
     }
 }
 
@@ -231,13 +245,33 @@ fn auth_of(route: &RouteEntry<'_>, document: &Document<'_>, report: &Report<'_>)
 fn authorizer_of(route: &RouteEntry<'_>, document: &Document<'_>, report: &Report<'_>) {
     let Some(wanted) = &route.authorizer else { return };
     let names = || document.authorizers.iter().map(|authorizer| authorizer.name.value);
-    if names().any(|name| name == wanted.value) {
-        return;
+    if let Some(found) = document.authorizers.iter().find(|found| found.name.value == wanted.value) {
+        return for name in &found.says {
+            if chooses_by(route, name) {
+                let what = format!("the route is chosen by `{name}` before the authorizer says what it is");
+                let help = "remove it from `match`, `to` or `canary`, or from `says`";
+                report.error(wanted.span.clone(), "route.authorizer", Problem::new(what).help(help));
+            }
+        };
     }
     let meant = suggest::nearest(wanted.value, names());
     let help = did_you_mean(meant, || format!("add a section `[authorizer.{}]`", shown(wanted.value)));
     let problem = Problem::new(format!("there is no authorizer \"{}\"", shown(wanted.value)));
     report.absent(wanted.span.clone(), "route.authorizer", problem.help(help));
+}
+
+/// Whether the route, or its service, depends on this field of a request.
+fn chooses_by(route: &RouteEntry<'_>, name: &str) -> bool {
+    let is = |source: &Source| matches!(source, Source::Header(header) if header.eq_ignore_ascii_case(name));
+    let to = match &route.action {
+        Some(ActionEntry::Forward { to, .. }) => to.value.sources().any(is),
+        _ => false,
+    };
+    let canary = route.canary.iter().any(|canary| {
+        canary.by.as_ref().is_some_and(|by| is(&by.value))
+            || canary.headers.iter().any(|field| *field.name == *name)
+    });
+    to || canary || route.conditions.headers.iter().any(|field| *field.name == *name)
 }
 
 /// Where requests of our own go: it must be there, and want to be told of no client's connection.

@@ -9,6 +9,7 @@ use toml::de::DeValue;
 
 use crate::config::diagnostic::Problem;
 use crate::config::document_health;
+use crate::config::pattern;
 use crate::config::reader::{Located, Section};
 use crate::config::snapshot::HttpVersion;
 use crate::config::snapshot::Secret;
@@ -58,15 +59,16 @@ pub struct AuthorizerEntry<'a> {
 }
 
 pub fn authorizer<'a>(name: Located<&'a str>, section: &Section<'a>) -> AuthorizerEntry<'a> {
-    let names = |key| section.list(key, header).into_iter().map(|found| found.value).collect::<Vec<_>>();
+    let names =
+        |found: Vec<Located<Box<str>>>| found.into_iter().map(|found| found.value).collect::<Vec<_>>();
     AuthorizerEntry {
         name,
         to: section.required("to", value::text),
         path: section.value("path", document_health::path),
         timeout: section.value("timeout", value::duration),
         is_open: section.value("on_failure", value::word(&[("deny", false), ("allow", true)])),
-        shown: section.has("shows").then(|| names("shows")),
-        says: names("says"),
+        shown: section.has("shows").then(|| names(section.list("shows", header))),
+        says: names(section.list("says", said)),
     }
 }
 
@@ -121,6 +123,18 @@ fn requests(value: &DeValue<'_>) -> Parsed<Option<u64>> {
     match value.as_str() {
         Some("off") => Ok(None),
         _ => value::integer(1..=REQUESTS_MAX)(value).map(Some),
+    }
+}
+
+/// A field that only an authorizer may say: none that says where a request goes, how it is framed, or where it comes from.
+fn said(value: &DeValue<'_>) -> Parsed<Box<str>> {
+    let name = header(value)?;
+    pattern::check_edited_header(&name, pattern::Edit::RequestAdd)?;
+    match name.starts_with("x-forwarded-") || matches!(&*name, "forwarded" | "x-request-id" | "content-type")
+    {
+        true => Err(Problem::new(format!("`{name}` is not the authorizer's to say"))
+            .help("name fields such as \"x-user\"")),
+        false => Ok(name),
     }
 }
 

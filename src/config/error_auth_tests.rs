@@ -29,6 +29,30 @@ const AUTHORIZERS: &[Case] = &[
         "x-api-key",
     ),
     (
+        "[authorizer.a]\nto = \"m\"\nsays = \"content-length\"\n[service.m]\nendpoints = [\"a:1\"]\n[[route]]\nto = \"m\"",
+        "3:9",
+        "`content-length` cannot be changed",
+        "framed",
+    ),
+    (
+        "[authorizer.a]\nto = \"m\"\nsays = \"x-forwarded-for\"\n[service.m]\nendpoints = [\"a:1\"]\n[[route]]\nto = \"m\"",
+        "3:9",
+        "is not the authorizer's to say",
+        "x-user",
+    ),
+    (
+        "[authorizer.a]\nto = \"m\"\nsays = \"x-tier\"\n[service.m]\nendpoints = [\"a:1\"]\n[[route]]\nmatch = { header.x-tier = true }\nto = \"m\"\nauthorizer = \"a\"",
+        "9:14",
+        "the route is chosen by `x-tier`",
+        "or from `says`",
+    ),
+    (
+        "[authorizer.a]\nto = \"m-a\"\nsays = \"x-tier\"\n[service.m-a]\nendpoints = [\"a:1\"]\n[[route]]\nto = \"m-{header:x-tier}\"\notherwise = \"m-a\"\nauthorizer = \"a\"",
+        "9:14",
+        "the route is chosen by `x-tier`",
+        "or from `says`",
+    ),
+    (
         "[authorizer.abc]\nto = \"m\"\n[service.m]\nendpoints = [\"a:1\"]\n[[route]]\nto = \"m\"\nauthorizer = \"abd\"",
         "7:14",
         "there is no authorizer \"abd\"",

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use super::h1_parse::{HeadError, trailer_line};
-use super::head::{Name, Recognised};
+use super::head::{Name, Recognised, is_alike};
 use super::scan;
 
 /// Bounds of one chunked message.
@@ -343,15 +343,6 @@ const FORBIDDEN_IN_TRAILERS: [&[u8]; 34] = [
     // The client's identity, as other gateways write it.
     b"x-real-ip", b"x-forwarded-port", b"x-original-url",
 ];
-
-/// The same name, with any case and any punctuation for `-`.
-fn is_alike(name: &[u8], known: &[u8]) -> bool {
-    name.len() == known.len()
-        && name.iter().zip(known).all(|(&byte, &known)| match byte.is_ascii_alphanumeric() {
-            true => byte.to_ascii_lowercase() == known,
-            false => known == b'-',
-        })
-}
 
 /// Counts a body of known length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

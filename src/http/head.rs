@@ -177,6 +177,15 @@ fn same_letters(known: &[u8], name: &[u8]) -> bool {
     }
 }
 
+/// The same name to a reader who takes any punctuation for `-`, as CGI does.
+pub fn is_alike(name: &[u8], known: &[u8]) -> bool {
+    let same = |(byte, known): (&u8, &u8)| match byte.is_ascii_alphanumeric() {
+        true => byte.eq_ignore_ascii_case(known),
+        false => !known.is_ascii_alphanumeric(),
+    };
+    name.len() == known.len() && name.iter().zip(known).all(same)
+}
+
 /// One field line. Small, as there are many.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Field {
@@ -211,6 +220,11 @@ pub struct Fields {
 impl Fields {
     pub fn clear(&mut self) {
         self.len = 0;
+    }
+
+    /// Those in use.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Field> {
+        self.list[..self.len].iter_mut()
     }
 
     /// Where the next ones belong, as far as there is memory, and `fields_max` in all; `add` says how many

@@ -107,10 +107,9 @@ impl Scanner {
 }
 
 impl Format {
-    /// Of a `Content-Type` or the media type of a data URL, in any case; parameters are ignored. `None`: not one of ours.
-    pub fn of_media_type(media_type: &str) -> Option<Self> {
-        let essence = media_type.split(';').next().unwrap_or_default().trim_ascii();
-        let is = |name: &str| essence.eq_ignore_ascii_case(name);
+    /// Of a media type without parameters, in any case. `None`: not one of ours.
+    pub fn of_media_type(essence: &[u8]) -> Option<Self> {
+        let is = |name: &str| essence.eq_ignore_ascii_case(name.as_bytes());
         match () {
             // Not registered, but sent.
             () if is("image/jpeg") || is("image/jpg") => Some(Self::Jpeg),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::config::snapshot::ServiceId;
 use crate::error::{Error, Injected, Kind};
 use crate::http::h1_parse::{Progress, parse_response};
-use crate::http::head::{Field, HeadLimits, Name, ResponseHead};
+use crate::http::head::{Field, HeadLimits, Name, ResponseHead, is_alike};
 
 use super::body::Upload;
 use super::client::{After, Client};
@@ -53,6 +53,24 @@ pub struct Counts {
     pub failed: AtomicU64,
 }
 
+/// Fields that tell what is asked for.
+const OUR_OWN: [&str; 2] = ["x-forwarded-method", "x-forwarded-uri"];
+/// Fields that some read as these, or that would make the answer another one than it is.
+const MISLEADING: [&str; 12] = [
+    "x-original-url",
+    "x-original-uri",
+    "x-original-method",
+    "x-rewrite-url",
+    "accept-encoding",
+    "range",
+    "if-match",
+    "if-none-match",
+    "if-range",
+    "if-modified-since",
+    "if-unmodified-since",
+    "cache-control",
+];
+
 /// Of an answer, head and body, that is kept.
 const ANSWER_BYTES_MAX: usize = 128 * 1024;
 
@@ -73,6 +91,7 @@ pub async fn ask(
     routed: &Routed,
     authorizer: &Arc<Authorizer>,
 ) -> Result<Option<After>, Error> {
+    exchange.authorizer = Some(authorizer.clone());
     let answer = question(exchange, client, routed, authorizer).await?;
     let verdict = match &answer {
         Ok(answer) => Verdict::of(answer),
@@ -103,6 +122,17 @@ pub async fn ask(
     }
 }
 
+/// Refuses trailers that say what only the authorizer may: endpoints may take them for fields.
+pub fn check_trailers(exchange: &Exchange, lines: &[u8]) -> Result<(), Error> {
+    let Some(authorizer) = &exchange.authorizer else { return Ok(()) };
+    let mut names =
+        lines.split(|&byte| byte == b'\n').filter_map(|line| line.split(|&byte| byte == b':').next());
+    match names.any(|name| authorizer.says.iter().any(|known| is_alike(name, known.as_bytes()))) {
+        true => Err(Error::with_source(Kind::BadRequestBody, "a trailer says what only the authorizer may")),
+        false => Ok(()),
+    }
+}
+
 /// The answer as it came, or why there is none. Errors: nobody waits for it any more.
 async fn question(
     exchange: &Exchange,
@@ -111,10 +141,8 @@ async fn question(
     authorizer: &Arc<Authorizer>,
 ) -> Result<Result<Vec<u8>, Error>, Error> {
     let routed = routed.asking(authorizer.clone());
-    let own = match exchange.question(&text(exchange, authorizer), &routed) {
-        Ok(own) => own,
-        Err(error) => return Ok(Err(error)),
-    };
+    // What cannot be asked because of how it was sent is no failure of the authorizer's.
+    let own = exchange.question(&text(exchange, authorizer), &routed)?;
     let kept = Kept::default();
     let deadline = Deadline::new(exchange.core.timers.timer());
     let end = End::Own(Own { body: Vec::new(), answer: Some(kept.clone()) });
@@ -132,7 +160,9 @@ async fn question(
 fn text(exchange: &Exchange, authorizer: &Authorizer) -> Vec<u8> {
     let bytes = exchange.bytes();
     let mut text = format!("GET {} HTTP/1.0\r\n", authorizer.path).into_bytes();
-    field(&mut text, b"host", exchange.authority());
+    if !exchange.authority().is_empty() {
+        field(&mut text, b"host", exchange.authority());
+    }
     for shown in exchange.head.fields.iter().filter(|field| authorizer.is_shown(field, bytes)) {
         field(&mut text, shown.name.of(bytes), shown.value.of(bytes));
     }
@@ -149,9 +179,12 @@ fn text(exchange: &Exchange, authorizer: &Authorizer) -> Vec<u8> {
 
 impl Authorizer {
     fn is_shown(&self, field: &Field, bytes: &[u8]) -> bool {
-        const OUR_OWN: [&str; 2] = ["x-forwarded-method", "x-forwarded-uri"];
+        // What the endpoint does not get, nobody is to judge.
+        if field.hop_by_hop {
+            return false;
+        }
         let name = field.name.of(bytes);
-        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        let is = |known: &str| is_alike(name, known.as_bytes());
         // What is appended to on the way to anybody is told from who had it before.
         if matches!(field.known, Name::XForwardedFor | Name::XForwardedProto | Name::XForwardedHost) {
             return true;
@@ -160,7 +193,10 @@ impl Authorizer {
             || field.known == Name::Expect
             || name.get(..8).is_some_and(|begin| begin.eq_ignore_ascii_case(b"content-"));
         let is_ours = OUR_OWN.into_iter().any(is) || self.says.iter().any(|known| is(known));
-        let is_asked_for = self.shown.as_ref().is_none_or(|shown| shown.iter().any(|known| is(known)));
+        let is_asked_for = match &self.shown {
+            Some(shown) => shown.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())),
+            None => !MISLEADING.into_iter().any(is),
+        };
         is_asked_for && !is_ours && !is_of_body && !is_of_the_hop(field.known)
     }
 }
@@ -204,8 +240,8 @@ async fn deny(
     head: &ResponseHead,
     answer: &[u8],
 ) -> Result<After, Error> {
-    const PASSED_ON: [&str; 5] =
-        ["www-authenticate", "location", "set-cookie", "retry-after", "cache-control"];
+    const PASSED_ON: [&str; 6] =
+        ["www-authenticate", "location", "set-cookie", "retry-after", "cache-control", "content-encoding"];
     if exchange.call.is_some() {
         return Err(Error::with_source(Kind::AuthorizerDenied, Injected(head.status)));
     }

@@ -13,6 +13,7 @@ use crate::http::h1_conn::{Reader, write_all};
 use crate::http::head::Framing;
 use crate::net::tcp::Stream;
 
+use super::authorizer;
 use super::bounds::Bounds;
 use super::client::Client;
 use super::deadline::{Deadline, bounded, supervised};
@@ -27,6 +28,9 @@ use super::splice::{self, Broken, Course};
 use super::turn::Turn;
 
 mod to_stream;
+
+/// Behind a chunked body's trailers.
+const LINE_END: usize = 2;
 
 pub use to_stream::{Replay, Whole};
 
@@ -103,6 +107,8 @@ fn admit_chunked(exchange: &Exchange, arrived: &[u8], route: &Route) -> Result<U
     if !advance.complete {
         return Ok(Upload::Stream);
     }
+    let lines_end = advance.consumed - LINE_END;
+    authorizer::check_trailers(exchange, &arrived[lines_end - decoder.trailer_bytes()..lines_end])?;
     exchange.facts.request_bytes.set(decoder.payload_bytes());
     Ok(Upload::Whole(advance.consumed))
 }
@@ -278,10 +284,6 @@ impl Uplink<'_> {
         let mut turn = Turn::default();
         loop {
             let advance = self.advance(&mut decoder, client.bytes(), |_| {})?;
-            self.exchange.facts.request_bytes.set(decoder.payload_bytes());
-            if decoder.payload_bytes_announced() > self.bounds.body_bytes_max {
-                return Err(Kind::BodyTooLarge.into());
-            }
             self.send(upstream, &client.bytes()[..advance.consumed], deadline).await?;
             client.consume(advance.consumed);
             if advance.complete {
@@ -316,6 +318,7 @@ impl Uplink<'_> {
             let piece = match bounded(pin!(input), deadline).await? {
                 Input::Piece(piece) => piece,
                 Input::End(trailers) if is_chunked => {
+                    authorizer::check_trailers(self.exchange, &trailers)?;
                     self.inspect(&[], true)?;
                     framed.clear();
                     framed.extend_from_slice(b"0\r\n");
@@ -398,6 +401,7 @@ impl Uplink<'_> {
         mut payload: impl FnMut(&[u8]),
     ) -> Result<Advance, Error> {
         let mut judged = Ok(());
+        let trailers_before = decoder.trailer_bytes();
         let advance = decoder.advance(bytes, |piece| {
             if judged.is_ok() {
                 judged = self.inspect(piece, false);
@@ -405,7 +409,16 @@ impl Uplink<'_> {
             payload(piece);
         });
         let advance = advance.map_err(|error| Error::with_source(Kind::BadRequestBody, error))?;
+        self.exchange.facts.request_bytes.set(decoder.payload_bytes());
+        if decoder.payload_bytes_announced() > self.bounds.body_bytes_max {
+            return Err(Kind::BodyTooLarge.into());
+        }
         judged?;
+        if decoder.trailer_bytes() > trailers_before {
+            let lines_end = advance.consumed - if advance.complete { LINE_END } else { 0 };
+            let lines = &bytes[lines_end - (decoder.trailer_bytes() - trailers_before)..lines_end];
+            authorizer::check_trailers(self.exchange, lines)?;
+        }
         if advance.complete {
             self.inspect(&[], true)?;
         }

@@ -94,10 +94,13 @@ pub async fn serve(core: Rc<Core>, stream: Stream, info: Rc<ClientInfo>, begin: 
     if begin.expects_header && Box::pin(adopt_proxied(&core, &mut client)).await.is_err() {
         return;
     }
-    let place = begin.per_address.as_ref().filter(|_| begin.expects_header).map(|limit| {
-        // Of others it is known when they are accepted.
-        limit.enter(client.info.peer.ip(), nanos(core.timers.now()))
-    });
+    // Of others it is known when they are accepted; a load balancer that speaks for itself may have what it likes.
+    let is_named = client.info.proxied_to.is_some();
+    let place = begin
+        .per_address
+        .as_ref()
+        .filter(|_| is_named)
+        .map(|limit| limit.enter(client.info.peer.ip(), nanos(core.timers.now())));
     if let Some(None) = place {
         core.metrics.connection_over_address_limit(client.info.listener_index);
         return client.end.socket().into_iter().for_each(Stream::reset_on_close);

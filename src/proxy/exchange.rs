@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use crate::config::snapshot::{Cidr, Endpoint, Service, ServiceId, Snapshot, StableId};
 use crate::error::{Error, Kind};
 use crate::http::h1_parse::{Progress, parse_request};
-use crate::http::head::{Field, Name, RequestHead, Version};
+use crate::http::head::{Field, HeadLimits, Name, RequestHead, Version, is_alike};
 use crate::observe::{AccessLog, ListenerIndex, LogLine, Outcome};
 use crate::policy::claims::Claims;
 use crate::runtime::buffer::Buffer;
 use crate::runtime::core::{Core, SnapshotRef};
 
+use super::authorizer::Authorizer;
 use super::grpc::Call;
 use super::identify::Identities;
 use super::inspection::Inspection;
@@ -85,6 +86,8 @@ pub struct Exchange {
     pub named_client: Option<IpAddr>,
     /// What its JSON body names as its model, if somebody has looked.
     pub model: Option<Box<str>>,
+    /// Who alone may say some fields.
+    pub authorizer: Option<Arc<Authorizer>>,
     /// What its route checks of a body that passes piece by piece.
     pub inspection: Option<Box<Inspection>>,
     /// Of its shadow, what has been made.
@@ -134,6 +137,10 @@ enum Seen {
     },
 }
 
+/// Fields and bytes that a head of our own may have beyond a client's.
+const ADDED_FIELDS_MAX: usize = 64;
+const ADDED_BYTES_MAX: usize = 16 * 1024;
+
 impl Exchange {
     pub fn new(core: Rc<Core>, client: Rc<ClientInfo>, snapshot: SnapshotRef) -> Exchange {
         let head = RequestHead { fields: core.request_fields.take(), ..RequestHead::default() };
@@ -148,6 +155,7 @@ impl Exchange {
             identities: Identities::default(),
             named_client: None,
             model: None,
+            authorizer: None,
             inspection: None,
             shadow: RefCell::default(),
             role: Role::Client,
@@ -177,7 +185,8 @@ impl Exchange {
     /// A question about it, which is this text.
     pub fn question(&self, text: &[u8], routed: &Routed) -> Result<Exchange, Error> {
         let mut question = self.another(Role::Question, routed);
-        question.read_head(text)?;
+        let snapshot = routed.held();
+        question.read_head(text, &snapshot.settings.head_limits)?;
         routed.seen_by(&question);
         Ok(question)
     }
@@ -194,6 +203,7 @@ impl Exchange {
             identities: self.identities.clone(),
             named_client: self.named_client,
             model: self.model.clone(),
+            authorizer: None,
             inspection: None,
             shadow: RefCell::default(),
             role,
@@ -210,9 +220,13 @@ impl Exchange {
         }
     }
 
-    /// Takes another head than the one that came.
-    fn read_head(&mut self, text: &[u8]) -> Result<(), Error> {
-        let limits = self.snapshot().map(|snapshot| snapshot.settings.head_limits).unwrap_or_default();
+    /// Takes another head than the one that came, which `limits` bound: this one may have as much more as we add.
+    fn read_head(&mut self, text: &[u8], limits: &HeadLimits) -> Result<(), Error> {
+        let limits = HeadLimits {
+            fields_max: limits.fields_max + ADDED_FIELDS_MAX,
+            head_bytes_max: limits.head_bytes_max + ADDED_BYTES_MAX,
+            ..*limits
+        };
         match parse_request(text, &mut Progress::default(), &limits, &mut self.head) {
             Ok(true) => {
                 self.bytes = Some(self.core.buffers.holding(text));
@@ -226,25 +240,31 @@ impl Exchange {
         }
     }
 
-    /// From now on the request says these lines, and nothing else by these names, which are in lower case.
+    /// From now on the request says these lines, and nothing else by these names or any that might be read as one of them.
     pub fn say_instead(&mut self, names: &[Box<str>], lines: &[u8]) -> Result<(), Error> {
         let bytes = self.bytes();
-        let is_named = |field: &Field| {
-            names.iter().any(|name| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()))
-        };
+        let is_one = |name: &[u8]| names.iter().any(|known| is_alike(name, known.as_bytes()));
+        let is_named = |field: &Field| is_one(field.name.of(bytes));
         if lines.is_empty() && !self.head.fields.iter().any(is_named) {
             return Ok(());
         }
-        let line_end = bytes.iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        let mut text = bytes[..line_end].to_vec();
+        // Without what may stand before it (RFC 9112 §2.2).
+        let request = &bytes[usize::from(self.head.method_span.start)..];
+        let line_end = request.iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let mut text = request[..line_end].to_vec();
         for field in self.head.fields.iter().filter(|field| !is_named(field)) {
             transform::field(&mut text, field.name.of(bytes), field.value.of(bytes));
         }
         text.extend_from_slice(lines);
         text.extend_from_slice(b"\r\n");
         let expects = self.head.expect_continue;
-        self.read_head(&text)?;
+        let limits = self.snapshot().map(|snapshot| snapshot.settings.head_limits).unwrap_or_default();
+        self.read_head(&text, &limits)?;
         self.head.expect_continue &= expects;
+        // Whatever the client's `connection` names, these are not its own.
+        for field in self.head.fields.iter_mut() {
+            field.hop_by_hop &= !is_one(field.name.of(&text));
+        }
         Ok(())
     }
 

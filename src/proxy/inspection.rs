@@ -15,6 +15,7 @@ use super::client::Client;
 use super::exchange::Exchange;
 use super::input::RequestView;
 use super::media;
+use super::route::RouteInput;
 use super::routed::view;
 
 /// `check` of a route.
@@ -79,8 +80,7 @@ impl Inspection {
     pub fn of(check: &Check, seen: &RequestView<'_>) -> Result<Option<Inspection>, Error> {
         let Some(look) = Look::at(check, seen)? else { return Ok(None) };
         // What it would be once it is decoded is not for us to find out.
-        if seen.first_value("content-encoding").is_some_and(|value| !value.eq_ignore_ascii_case(b"identity"))
-        {
+        if seen.any_header("content-encoding", &mut |value| !value.eq_ignore_ascii_case(b"identity")) {
             return Err(Error::with_source(
                 Kind::UnsupportedMediaType,
                 "it is checked here, and may not be encoded",
@@ -149,34 +149,36 @@ impl Look {
                 None => Ok(None),
             };
         };
-        if let Some(json) = &check.json {
-            match json_bytes(json, content_type, seen)? {
-                0 => {}
-                bytes_left => {
-                    let (depth_max, is_inference) = (json.depth_max, json.is_inference);
-                    let rules = Rules { depth_max, peek: None, is_inference };
-                    let scanner = Box::new(json_scan::Scanner::new(rules));
-                    return Ok(Some(Look::Json { scanner, bytes_left }));
-                }
-            }
+        if let Some(json) = &check.json
+            && let Some(bytes_left) = json_bytes(json, content_type, seen)?
+        {
+            let (depth_max, is_inference) = (json.depth_max, json.is_inference);
+            let rules = Rules { depth_max, peek: None, is_inference };
+            let scanner = Box::new(json_scan::Scanner::new(rules));
+            return Ok(Some(Look::Json { scanner, bytes_left }));
         }
-        let format = std::str::from_utf8(content_type).ok().and_then(Format::of_media_type);
+        let format = Format::of_media_type(media::essence(content_type));
         let look = |(format, bounds)| Look::Image(image_head::Scanner::new(format), bounds);
         Ok(format.zip(check.image).map(look))
     }
 }
 
-/// How much of a body is JSON, from its first byte.
-fn json_bytes(check: &JsonCheck, content_type: &[u8], seen: &RequestView<'_>) -> Result<u64, Error> {
+/// How much of a body is JSON, from its first byte; `None`: nothing.
+fn json_bytes(check: &JsonCheck, content_type: &[u8], seen: &RequestView<'_>) -> Result<Option<u64>, Error> {
+    let is_json = media::is_json(content_type) && !media::is_framed(content_type);
     // The binary extension: tensors follow the JSON, whatever the content type.
     if check.is_inference && seen.first_value(HEADER_LENGTH).is_some() {
         let length = seen.only_value(HEADER_LENGTH).and_then(|value| std::str::from_utf8(value).ok());
         let length = length.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
         let problem =
             || Error::with_source(Kind::InvalidBody, "inference-header-content-length is no length");
-        return length.and_then(|text| text.parse().ok()).ok_or_else(problem);
+        match length.and_then(|text| text.parse().ok()).ok_or_else(problem)? {
+            // All of it is a tensor; unless it says that it is JSON, and somebody may believe that.
+            0 => {}
+            length => return Ok(Some(length)),
+        }
     }
-    Ok(if media::is_json(content_type) { u64::MAX } else { 0 })
+    Ok(is_json.then_some(u64::MAX))
 }
 
 /// Of the Open Inference Protocol's binary tensor data extension.

@@ -108,6 +108,8 @@ async fn begin(
         let info = observed.client.clone();
         observed.client = proxy_header::receive(&core, client, deadline, plan.header_timeout, &info).await?;
         let address = observed.client.peer.ip();
+        // A load balancer that speaks for itself may have what it likes.
+        let limit = limit.filter(|_| observed.client.proxied_to.is_some());
         let place = limit.map(|limit| limit.enter(address, nanos(core.timers.now())));
         if let Some(None) = place {
             core.metrics.connection_over_address_limit(info.listener_index);

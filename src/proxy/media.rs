@@ -48,8 +48,16 @@ impl fmt::Display for MediaType {
     }
 }
 
+/// Messages in frames of their own, whatever they are: those of gRPC, and of Connect's streams.
+pub fn is_framed(value: &[u8]) -> bool {
+    let essence = essence(value);
+    [&b"application/grpc"[..], b"application/connect+"]
+        .into_iter()
+        .any(|begin| essence.get(..begin.len()).is_some_and(|found| found.eq_ignore_ascii_case(begin)))
+}
+
 /// Without parameters.
-fn essence(value: &[u8]) -> &[u8] {
+pub fn essence(value: &[u8]) -> &[u8] {
     value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii()
 }
 
@@ -97,6 +105,10 @@ mod tests {
         {
             assert!(is_json(is.as_bytes()), "{is}");
         }
+        for framed in ["application/grpc+json", "application/grpc-web+json", "Application/Connect+json"] {
+            assert!(is_framed(framed.as_bytes()), "{framed}");
+        }
+        assert!(!is_framed(b"application/json") && !is_framed(b"application/graphql+json"));
         for is_not in ["application/jsonl", "json", "+json", "text/plain; a=/json", ""] {
             assert!(!is_json(is_not.as_bytes()), "{is_not}");
         }

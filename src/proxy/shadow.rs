@@ -85,6 +85,10 @@ pub fn begin(exchange: &Exchange, client: &Client, routed: &Routed, upload: Uplo
         Ok(mut making) => {
             if let Upload::Whole(length) = upload {
                 client.end.copy_arrived(length, &mut making.body);
+                // A stream that is reset meanwhile has nothing left.
+                if making.body.len() != length {
+                    return;
+                }
             }
             making.send(exchange, upload);
         }

@@ -10,12 +10,13 @@ use crate::http::h1_conn::Reader;
 use crate::http::head::Framing;
 use crate::runtime::buffer::{BUFFER_BYTES, Buffer, BufferPool};
 
+use super::super::authorizer;
 use super::super::deadline::{Deadline, bounded, supervised};
 use super::super::end::End;
 use super::super::grpc::Intake;
 use super::super::http2::{Http2Stream, Input};
 use super::super::turn::Turn;
-use super::Uplink;
+use super::{LINE_END, Uplink};
 
 /// A body that was all there when its request was sent on.
 pub struct Whole {
@@ -113,8 +114,6 @@ impl Replay {
 /// As much as a stream's window holds.
 const REPLAY_BYTES_MAX: usize = 64 * 1024;
 const REPLAY_PIECES_MAX: usize = 64;
-/// Behind a chunked body's trailers.
-const LINE_END: usize = 2;
 
 impl Uplink<'_> {
     /// Sends what is left of a body that is at hand, and may be sent again.
@@ -189,10 +188,6 @@ impl Uplink<'_> {
             let trailers_before = decoder.trailer_bytes();
             let advance =
                 self.advance(&mut decoder, client.bytes(), |piece| payload.extend_from_slice(piece))?;
-            self.exchange.facts.request_bytes.set(decoder.payload_bytes());
-            if decoder.payload_bytes_announced() > self.bounds.body_bytes_max {
-                return Err(Kind::BodyTooLarge.into());
-            }
             let lines_end = advance.consumed - if advance.complete { LINE_END } else { 0 };
             let lines = lines_end - (decoder.trailer_bytes() - trailers_before)..lines_end;
             trailers.extend_from_slice(&client.bytes()[lines]);
@@ -245,6 +240,7 @@ impl Uplink<'_> {
                     return self.pass(upstream, &[], true, deadline).await;
                 }
                 Input::End(trailers) => {
+                    authorizer::check_trailers(self.exchange, &trailers)?;
                     self.inspect(&[], true)?;
                     upstream.send_trailers(&trailers);
                     return Ok(());
