@@ -30,13 +30,13 @@ const AUTHORIZERS: &[Case] = &[
     ),
     (
         "[authorizer.a]\nto = \"m\"\nsays = \"content-length\"\n[service.m]\nendpoints = [\"a:1\"]\n[[route]]\nto = \"m\"",
-        "3:9",
+        "3:8",
         "`content-length` cannot be changed",
         "framed",
     ),
     (
         "[authorizer.a]\nto = \"m\"\nsays = \"x-forwarded-for\"\n[service.m]\nendpoints = [\"a:1\"]\n[[route]]\nto = \"m\"",
-        "3:9",
+        "3:8",
         "is not the authorizer's to say",
         "x-user",
     ),
