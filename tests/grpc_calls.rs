@@ -317,3 +317,41 @@ fn messages_are_bounded_one_by_one() {
     let answer = ask(&client, call("/s.S/Chat"), &[&stream[..], &message(10 * 1024 + 1)].concat());
     assert_eq!(status(&answer).0, 8);
 }
+
+/// What a call's trailers say counts: the breaker opens for statuses that say that a server is not well, and for no others.
+#[test]
+fn calls_that_fail_at_their_end_open_the_breaker() {
+    let origin = Http2Backend::serve(|request, respond| async move {
+        let status = request.uri().path().rsplit('/').next().unwrap().to_owned();
+        body_of(&mut request.into_body()).await?;
+        let head = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+        let mut stream = { respond }.send_response(head, false)?;
+        stream.send_data(message(3).into(), false)?;
+        stream.send_trailers(HeaderMap::from_iter([(
+            HeaderName::from_static("grpc-status"),
+            HeaderValue::from_str(&status).unwrap(),
+        )]))
+    });
+    let service =
+        "protocol = \"h2\"\nbreaker = { window = \"1m\", requests = 10 }\noutlier = { failures = \"off\" }\n";
+    for (status, is_bad) in
+        [(0, false), (3, false), (4, false), (5, false), (8, false), (2, true), (13, true), (14, true)]
+    {
+        let gateway = Gateway::before_with(&[origin.address], TOP, service);
+        let client = Http2::connect(gateway.web());
+        let seen: Vec<u8> = (0..30)
+            .map(|_| self::status(&ask(&client, call(&format!("/s.S/{status}")), &message(0))).0)
+            .collect();
+        let metrics = gateway.metrics();
+        let rejected = metrics.sum("tidegate_request_errors_total", &[("kind", "breaker_open")]);
+        match is_bad {
+            false => {
+                assert!(seen.iter().all(|found| *found == status) && rejected == 0.0, "{status}: {seen:?}")
+            }
+            true => assert!(
+                seen[..10].iter().all(|found| *found == status) && rejected == 20.0,
+                "{status}: {seen:?}"
+            ),
+        }
+    }
+}

@@ -53,7 +53,18 @@ impl Status {
 }
 
 /// A call that is over because its endpoint has nothing for it now, and may have later.
-pub const UNAVAILABLE: &[u8] = b"14";
+pub const UNAVAILABLE: u8 = 14;
+
+/// Whether a status says that the server is not well: UNKNOWN, INTERNAL, UNAVAILABLE, DATA_LOSS. The others are about what
+/// was asked, also DEADLINE_EXCEEDED: clients choose their deadlines.
+pub fn is_bad(status: u8) -> bool {
+    matches!(status, 2 | 13..=15)
+}
+
+/// The value of `grpc-status`. `None`: it is none.
+pub fn status(value: &[u8]) -> Option<u8> {
+    std::str::from_utf8(value.trim_ascii()).ok()?.parse().ok()
+}
 
 /// Digits of a timeout.
 const TIMEOUT_DIGITS_MAX: usize = 8;

@@ -26,6 +26,8 @@ pub struct Trial<'a> {
     pass: Cell<Option<Pass>>,
     /// Whose canary wants to know, until it does.
     watched: Cell<Option<Watched>>,
+    /// When the head of the answer came, where how it went is told later.
+    heard: Cell<Option<Instant>>,
 }
 
 /// A request of a route whose canary is given up when it fares badly.
@@ -63,13 +65,24 @@ impl<'a> Trial<'a> {
                     Ok(pass) => Some(pass),
                     Err(rejected) => {
                         // To the breaker that is no failure; to who asked it is.
-                        watched.iter().for_each(|watched| watched.tell(core, true));
+                        watched.iter().for_each(|watched| watched.tell(core, true, core.timers.lately()));
                         return Err(Error::with_source(Kind::BreakerOpen, Resting(rejected)));
                     }
                 }
             }
         };
-        Ok(Trial { core, service, pass: Cell::new(pass), watched: Cell::new(watched) })
+        Ok(Trial {
+            core,
+            service,
+            pass: Cell::new(pass),
+            watched: Cell::new(watched),
+            heard: Cell::new(None),
+        })
+    }
+
+    /// The head of an answer is here that says at its end how it went.
+    pub fn begins_to_answer(&self) {
+        self.heard.set(Some(self.core.timers.lately()));
     }
 
     /// An endpoint has answered. `is_last`: this answer is the client's.
@@ -103,7 +116,7 @@ impl<'a> Trial<'a> {
             self.service.state.breaker.record(policy, now, pass, failed);
         }
         if let Some(watched) = self.watched.take() {
-            watched.tell(self.core, failed);
+            watched.tell(self.core, failed, self.heard.get().unwrap_or_else(|| self.core.timers.lately()));
         }
     }
 }
@@ -117,9 +130,10 @@ impl Drop for Trial<'_> {
 }
 
 impl Watched {
-    fn tell(&self, core: &Core, failed: bool) {
+    /// `heard`: when it was answered.
+    fn tell(&self, core: &Core, failed: bool, heard: Instant) {
         let now = core.timers.lately();
-        let latency = now.saturating_duration_since(self.began);
+        let latency = heard.saturating_duration_since(self.began);
         let reason = self.share.sides.record(&self.policy, clock::millis(now), self.side, failed, latency);
         let Some(reason) = reason else { return };
         if self.share.give_up(reason.to_string()) {

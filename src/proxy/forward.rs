@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::config::snapshot::{PoolLimits, Service};
 use crate::error::{Error, Kind};
-use crate::http::grpc::UNAVAILABLE;
+use crate::http::grpc::{self, UNAVAILABLE};
 use crate::http::h1_conn::{Reader, write_all};
 use crate::http::head::{Framing, Method};
 use crate::net::tcp::Stream;
@@ -347,17 +347,30 @@ impl Attempt<'_> {
             let head = downlink.receive_head(&mut source).await?;
             let is_replayable = !progress.upload_begun.get() || replay.is_whole();
             let (method, endpoint) = (exchange.head.method, chosen.endpoint.id);
-            let is_unavailable = exchange.call.is_some() && source.is_bare(&head, UNAVAILABLE);
+            let call = exchange.call.as_ref();
+            let status = call.and_then(|_| source.bare_status(&head));
+            let is_unavailable = status == Some(UNAVAILABLE);
             let now = clock::millis(exchange.core.timers.lately());
             let is_given_up = tries.again_for_status(head.status, method, is_replayable, endpoint, service)
                 || (is_unavailable && tries.again_for_unavailable(is_replayable, endpoint, service, now));
-            trial.answered(&chosen.endpoint, is_unavailable || is_bad(head.status), !is_given_up);
+            let says_later = call.filter(|_| !is_given_up && source.says_at_its_end(&head));
+            match says_later {
+                Some(_) => trial.begins_to_answer(),
+                None => {
+                    let is_bad = is_bad(head.status) || status.is_some_and(grpc::is_bad);
+                    trial.answered(&chosen.endpoint, is_bad, !is_given_up);
+                }
+            }
             if is_given_up {
                 return Ok(Ended::GivenUp);
             }
             tries.settle();
             replay.forget();
-            relay::relay(&downlink, routed, &mut source, head).await
+            let ended = relay::relay(&downlink, routed, &mut source, head).await;
+            if let (Some(call), Ok(_)) = (says_later, &ended) {
+                trial.answered(&chosen.endpoint, call.has_failed(), true);
+            }
+            ended
         };
         supervised(pin!(down), pin!(uplink.run(end, &outgoing)), deadline).await
     }

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind};
-use crate::http::grpc::{Messages, Status, TooLarge, timeout, write_message, write_timeout};
+use crate::http::grpc::{self, Messages, Status, TooLarge, timeout, write_message, write_timeout};
 use crate::http::grpc_web::{Decoder, Form};
 use crate::http::h2::frame::Code;
 use crate::http::head::{Field, Framing, Method, ResponseHead};
@@ -34,6 +34,8 @@ pub struct Call {
     timeout: Option<Duration>,
     /// When it has to be over, for whatever reason.
     end: Cell<Option<Instant>>,
+    /// What its trailers say.
+    status: Cell<Option<u8>>,
 }
 
 /// Notes whether the request is a gRPC call. Errors: it gives itself a time that is none.
@@ -54,6 +56,7 @@ pub fn recognise(exchange: &mut Exchange) -> Result<(), Error> {
         is_foreign: Cell::new(false),
         timeout: asked.flatten(),
         end: Cell::new(None),
+        status: Cell::new(None),
     });
     if asked == Some(None) {
         return Err(Error::with_source(Kind::BadRequest, "grpc-timeout is no timeout"));
@@ -61,6 +64,7 @@ pub fn recognise(exchange: &mut Exchange) -> Result<(), Error> {
     Ok(())
 }
 
+const STATUS: &[u8] = b"grpc-status:";
 const GRPC: &[u8] = b"application/grpc";
 
 /// `application/grpc`, and what follows it after `+` or `;`.
@@ -92,6 +96,20 @@ impl Call {
     /// Takes note of what the endpoint answers in.
     pub fn is_answered(&self, head: &ResponseHead, bytes: &[u8]) {
         self.is_foreign.set(!content_type(head, bytes).is_some_and(is_grpc));
+    }
+
+    /// Takes note of the trailers that end the answer.
+    pub fn has_ended(&self, lines: &[u8]) {
+        let value = |line: &[u8]| {
+            let (name, value) = line.split_at_checked(STATUS.len())?;
+            name.eq_ignore_ascii_case(STATUS).then(|| grpc::status(value)).flatten()
+        };
+        self.status.set(lines.split(|&byte| byte == b'\n').find_map(value));
+    }
+
+    /// Whether its answer has ended with a status that says that the endpoint is not well.
+    pub fn has_failed(&self) -> bool {
+        self.status.get().is_some_and(grpc::is_bad)
     }
 
     /// What the endpoint's messages are told from, if it answers with any.

@@ -5,10 +5,11 @@
 use std::time::Instant;
 
 use crate::error::{Error, Kind};
+use crate::http::grpc;
 use crate::http::h1_body::ChunkedDecoder;
 use crate::http::h1_conn::Reader;
 use crate::http::h1_parse::{self, HeadError, Progress as HeadProgress};
-use crate::http::head::{Field, Framing, Method, ResponseHead};
+use crate::http::head::{Framing, Method, ResponseHead};
 use crate::net::tcp::Stream;
 
 use super::body::{Progress, Upload};
@@ -64,12 +65,18 @@ pub struct Answering<'a> {
 }
 
 impl Source<'_> {
-    /// Whether the answer is a head with this gRPC status, and nothing else.
-    pub fn is_bare(&self, head: &Received, status: &[u8]) -> bool {
+    /// The gRPC status of an answer that is a head, and nothing else.
+    pub fn bare_status(&self, head: &Received) -> Option<u8> {
         let bytes = self.bytes();
-        let is_status =
-            |field: &Field| field.name.of(bytes) == b"grpc-status" && field.value.of(bytes) == status;
-        self.length_at_hand() == Some(0) && head.status == 200 && head.head.fields.iter().any(is_status)
+        let is_bare = self.length_at_hand() == Some(0) && head.status == 200;
+        let mut fields = head.head.fields.iter().filter(|_| is_bare);
+        let field = fields.find(|field| field.name.of(bytes) == b"grpc-status")?;
+        grpc::status(field.value.of(bytes))
+    }
+
+    /// Whether a gRPC call's answer says at its end how it went.
+    pub fn says_at_its_end(&self, head: &Received) -> bool {
+        matches!(self, Source::Http2(_)) && head.status == 200 && self.bare_status(head).is_none()
     }
 
     fn bytes(&self) -> &[u8] {

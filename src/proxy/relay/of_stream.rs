@@ -50,14 +50,13 @@ impl Body<'_, '_> {
             };
             let piece = match input {
                 Input::Piece(piece) => piece,
-                Input::End(trailers) => match form {
-                    None => return self.end(&trailers, encodes).await,
-                    Some(form) => {
-                        written.clear();
-                        form.write_trailers(&trailers, &mut written);
-                        return self.piece(&written, encodes, true).await;
-                    }
-                },
+                Input::End(trailers) => {
+                    exchange.call.iter().for_each(|call| call.has_ended(&trailers));
+                    let Some(form) = form else { return self.end(&trailers, encodes).await };
+                    written.clear();
+                    form.write_trailers(&trailers, &mut written);
+                    return self.piece(&written, encodes, true).await;
+                }
                 Input::Gone => {
                     let kind = Kind::ResponseTruncated;
                     return Err(match stream.failure() {
