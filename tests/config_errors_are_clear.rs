@@ -316,3 +316,23 @@ fn a_command_line_of_another_proxy_leads_to_ours() {
         assert_eq!(output.status.code(), Some(2));
     }
 }
+
+/// A log is read by more people than a config file.
+#[test]
+fn a_quoted_line_shows_where_and_no_secret() {
+    let directory = Directory::new();
+    let text = "[listen.web]\naddress = \"127.0.0.1:8080\"\n\
+                [auth.users]\njwt = { secret = \"häßlich\", leeway = 5 }\n\
+                [[route]]\nrequest_headers.set = { authorization = \"Bearer sk-1234\", x = 7 }\nrespond = {}\n";
+    let file = directory.write("edge.toml", text);
+    let output = tidegate(&["check", "-c", file.to_str().unwrap()]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("4 | jwt = { secret = *********, leeway = 5 }"), "{said}");
+    assert!(said.contains("authorization = ****************, x = 7"), "{said}");
+    assert!(!said.contains("häßlich") && !said.contains("sk-1234"), "{said}");
+    // The mark is below what it is about.
+    let column = |line: &str, mark: &str| line.chars().take(line.find(mark).unwrap()).count();
+    let mut lines = said.lines().skip_while(|line| !line.contains("expected a duration"));
+    let (quoted, marked) = (lines.nth(2).unwrap(), lines.next().unwrap());
+    assert_eq!(column(marked, "^"), column(quoted, "5 }"), "{said}");
+}

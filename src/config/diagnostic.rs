@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::config::redact;
 use crate::config::tls::TlsFile;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +46,7 @@ pub struct Diagnostic {
     excerpt: Excerpt,
 }
 
-/// The part of a source line that is shown, and where the caret goes in it.
+/// The part of a source line that is shown, without secrets, and where the caret goes in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Excerpt {
     shown: String,
@@ -221,9 +222,12 @@ impl<'a> Source<'a> {
         let start = self.boundary(span.start);
         let line = self.line_starts.partition_point(|&at| at <= start);
         let line_end = self.line_starts.get(line).map_or(self.text.len(), |&next| next - 1);
-        let before = self.text[self.line_starts[line - 1]..start].trim_start_matches(BYTE_ORDER_MARK);
-        let after = self.text[start..line_end.max(start)].trim_end();
-        let marked = after.get(..span.end.saturating_sub(start).min(after.len())).unwrap_or("");
+        let begin = self.line_starts[line - 1];
+        let whole = redact::line(&self.text[begin..line_end.max(start)]);
+        let (before, after) = whole.split_at(at_character(&whole, self.text[begin..start].chars().count()));
+        let (before, after) = (before.trim_start_matches(BYTE_ORDER_MARK), after.trim_end());
+        let marked =
+            self.text.get(start..span.end.clamp(start, line_end.max(start))).unwrap_or("").trim_end();
         let skipped = before.chars().count().saturating_sub(EXCERPT_BEFORE_MAX);
         let shown_before: String = before.chars().skip(skipped).map(printable).collect();
         let shown_after: String = after.chars().take(EXCERPT_AFTER_MAX).map(printable).collect();
@@ -235,6 +239,11 @@ impl<'a> Source<'a> {
             shown: format!("{lead}{shown_before}{shown_after}{tail}"),
         }
     }
+}
+
+/// Where the character of this number begins.
+fn at_character(text: &str, number: usize) -> usize {
+    text.char_indices().nth(number).map_or(text.len(), |(at, _)| at)
 }
 
 /// Keeps one column per character, and a hostile file from steering the terminal.

@@ -22,6 +22,7 @@ pub mod id_hash;
 mod pattern;
 mod reach;
 mod reader;
+pub mod redact;
 pub mod registry;
 mod route_name;
 pub mod schema;
