@@ -378,3 +378,21 @@ impl Drop for MemoryCap {
         let _ = fs::remove_dir(&self.0);
     }
 }
+
+/// However much there is to say: neither the control thread nor a worker waits for who should read it.
+#[test]
+fn a_standard_error_that_nobody_reads_holds_nothing_up() {
+    let backend = Backend::fixed("ok");
+    // A pipe that nobody reads: it takes 64 KiB and no more.
+    let setup = Setup::new().with("m", backend.address).under("mkfifo \"$1.pipe\" && exec 2<> \"$1.pipe\"");
+    let gateway = setup.start(
+        "[admin]\naddress = \"@admin@\"\n[listen.web]\naddress = \"@web@\"\n\
+         [service.m]\nendpoints = [\"@m@\"]\n[[route]]\nto = \"m\"\n",
+    );
+    let endpoint = format!("\"service\": \"m\", \"endpoint\": \"{}\"", backend.address);
+    for number in 0..2_000 {
+        let body = format!("{{{endpoint}, \"drained\": {}}}", number % 2 == 0);
+        assert_eq!(gateway.admin_post("/services", &body).status, 200);
+    }
+    assert_eq!(gateway.get("/").status, 200);
+}

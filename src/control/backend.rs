@@ -11,7 +11,8 @@ use crate::admin::{AdminBackend, Answer, Change, Readiness};
 use crate::config::snapshot::{Endpoint, EndpointState, Service};
 use crate::net::splice;
 use crate::observe::report::SharedReport;
-use crate::observe::{CoreReport, GatewayStats, ProcessStats, Scrape, Stuck, render};
+use crate::observe::{CoreReport, EventKind, Events, GatewayStats, ProcessStats, Scrape, Stuck, render};
+use crate::proxy::canary::Canary;
 use crate::runtime::clock::{self, Millis};
 use crate::runtime::mailbox::{Letter, REPORT_TIMEOUT};
 
@@ -82,20 +83,21 @@ impl AdminBackend for Backend {
 
     fn change(&self, change: &Change) -> bool {
         let now = clock::millis(std::time::Instant::now());
-        let snapshot = self.0.published.load();
+        let (snapshot, events) = (self.0.published.load(), &*self.0.events);
         let service = |name: &str| snapshot.services.iter().find(|service| *service.name == *name);
         match change {
             Change::Canary { route, millionths } => {
                 let route = snapshot.routes.routes().iter().find(|known| *known.name == **route);
                 let canary = route.and_then(|route| route.canary.as_ref());
-                canary.inspect(|canary| canary.share.set(*millionths)).is_some()
+                let name = route.map_or("", |route| &route.name);
+                canary.inspect(|canary| set_share(canary, name, *millionths, events)).is_some()
             }
             Change::Drain { service: name, endpoint, is_drained } => {
-                service(name).is_some_and(|service| drain(service, endpoint, *is_drained, now))
+                service(name).is_some_and(|service| drain(service, endpoint, *is_drained, now, events))
             }
             Change::ResetBreaker { service: name } => {
                 let service = service(name).filter(|service| service.health.breaker.is_some());
-                service.inspect(|service| service.state.breaker.reset(now)).is_some()
+                service.inspect(|service| reset(service, now, events)).is_some()
             }
         }
     }
@@ -143,15 +145,29 @@ fn shown(service: &Service, now: Millis) -> Value {
     json!({ "name": &*service.name, "breaker": breaker, "concurrency": concurrency, "endpoints": endpoints.collect::<Vec<_>>() })
 }
 
+fn set_share(canary: &Canary, route: &str, millionths: u32, events: &Events) {
+    canary.share.set(millionths);
+    let percent = f64::from(millionths) / 10_000.0;
+    events.tell(EventKind::CanarySet, format!("route {route}: its canary's share is set to {percent} %"));
+}
+
+fn reset(service: &Service, now: Millis, events: &Events) {
+    service.state.breaker.reset(now);
+    events.tell(EventKind::BreakerReset, format!("service {}: its breaker is reset by hand", service.name));
+}
+
 /// Takes all addresses of an endpoint out, or back in; false if the service has none of this name.
-fn drain(service: &Service, name: &str, is_drained: bool, now: Millis) -> bool {
+fn drain(service: &Service, name: &str, is_drained: bool, now: Millis, events: &Events) -> bool {
     let is_named =
         |endpoint: &&Arc<Endpoint>| *endpoint.label == *name || endpoint.address.to_string() == name;
     let named: Vec<_> = service.endpoints.iter().filter(is_named).collect();
     for endpoint in &named {
         if endpoint.state.health.set_drained(is_drained, now) {
-            let word = if is_drained { "drained" } else { "in use again" };
-            eprintln!("tidegate: service {}: endpoint {} is {word}", service.name, endpoint.name());
+            let (kind, word) = match is_drained {
+                true => (EventKind::EndpointDrained, "drained"),
+                false => (EventKind::EndpointUndrained, "in use again"),
+            };
+            events.tell(kind, format!("service {}: endpoint {} is {word}", service.name, endpoint.name()));
         }
     }
     service.state.health_changed();

@@ -15,6 +15,7 @@ use crate::balance::health::{Checked, Checks};
 use crate::config::snapshot::{
     CheckPolicy, Endpoint, HttpVersion, Service, ServiceState, Snapshot, StableId,
 };
+use crate::observe::{EventKind, Events};
 use crate::runtime::clock;
 
 use super::signals;
@@ -61,7 +62,7 @@ async fn keep(state: &State) {
     loop {
         changed.mark_unchanged();
         let snapshot = state.published.load_full();
-        follow(&mut tasks, &snapshot, &room);
+        follow(&mut tasks, &snapshot, &room, &state.events);
         // Not kept while nothing changes: it may be large.
         drop(snapshot);
         if changed.changed().await.is_err() {
@@ -71,7 +72,12 @@ async fn keep(state: &State) {
 }
 
 /// Begins the tasks that are missing, and ends those whose endpoints are gone.
-fn follow(tasks: &mut HashMap<StableId, Task>, snapshot: &Snapshot, room: &Rc<Semaphore>) {
+fn follow(
+    tasks: &mut HashMap<StableId, Task>,
+    snapshot: &Snapshot,
+    room: &Rc<Semaphore>,
+    events: &Arc<Events>,
+) {
     let mut before = std::mem::take(tasks);
     for service in &snapshot.services {
         let Some(policy) = &service.health.checks else { continue };
@@ -80,7 +86,7 @@ fn follow(tasks: &mut HashMap<StableId, Task>, snapshot: &Snapshot, room: &Rc<Se
                 Some(task) if task.is_for(policy, service, endpoint) => task,
                 other => {
                     other.iter().for_each(|task| task.handle.abort());
-                    begin(service, endpoint, policy, room)
+                    begin(service, endpoint, policy, room, events)
                 }
             };
             tasks.insert(endpoint.id, task);
@@ -101,6 +107,7 @@ fn begin(
     endpoint: &Arc<Endpoint>,
     policy: &Arc<CheckPolicy>,
     room: &Rc<Semaphore>,
+    events: &Arc<Events>,
 ) -> Task {
     // Not the service itself: it would keep its endpoints of then.
     let check = Check {
@@ -109,6 +116,7 @@ fn begin(
         service_state: service.state.clone(),
         endpoint: endpoint.clone(),
         policy: policy.clone(),
+        events: events.clone(),
     };
     let handle = spawn_local(check.repeat(room.clone()));
     Task { policy: policy.clone(), protocol: service.protocol, endpoint: endpoint.clone(), handle }
@@ -121,6 +129,7 @@ struct Check {
     service_state: Arc<ServiceState>,
     endpoint: Arc<Endpoint>,
     policy: Arc<CheckPolicy>,
+    events: Arc<Events>,
 }
 
 impl Check {
@@ -158,9 +167,12 @@ impl Check {
         let (service, label) = (&self.service_name, self.endpoint.name());
         match (verdict, result) {
             (Checked::Down, Err(why)) => {
-                eprintln!("tidegate: service {service}: endpoint {label} is down: {why}")
+                let text = format!("service {service}: endpoint {label} is down: {why}");
+                self.events.tell(EventKind::EndpointDown, text);
             }
-            _ if before == Checked::Down => eprintln!("tidegate: service {service}: endpoint {label} is up"),
+            _ if before == Checked::Down => {
+                self.events.tell(EventKind::EndpointUp, format!("service {service}: endpoint {label} is up"));
+            }
             _ => {}
         }
     }

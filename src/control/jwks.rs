@@ -13,8 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use crate::config::redact;
 use crate::config::snapshot::Snapshot;
 use crate::config::value::Place;
+use crate::observe::{EventKind, Events};
 use crate::policy::identity::Auth;
 use crate::policy::jwt::{KeySet, RemoteKeys, Source};
 use crate::runtime::mailbox::{Letter, Sender};
@@ -31,9 +33,13 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 const USER_AGENT: &str = concat!("tidegate/", env!("CARGO_PKG_VERSION"));
 
 /// Fetches the sets of these that have not been fetched yet, all at once. `mailboxes`: of the workers, once there are any.
-pub async fn fetch_new(auths: &[Auth], mailboxes: &[Sender]) {
+pub async fn fetch_new(auths: &[Auth], mailboxes: &[Sender], events: &Arc<Events>) {
     let new = remote_keys(auths).filter(|keys| !keys.is_fetched()).cloned();
-    let fetching: Vec<_> = new.map(|keys| tokio::spawn(async move { attempt(&keys).await })).collect();
+    let begin = |keys: Arc<RemoteKeys>| {
+        let events = events.clone();
+        tokio::spawn(async move { attempt(&keys, &events).await })
+    };
+    let fetching: Vec<_> = new.map(begin).collect();
     for fetching in fetching {
         // What has gone wrong has been told, and is tried again.
         if let Ok((_, woken)) = fetching.await {
@@ -101,15 +107,19 @@ async fn refresh(keys: Arc<RemoteKeys>, state: Arc<State>) {
             () = tokio::time::sleep(wait) => {}
             () = keys.wanted() => {}
         }
-        let (is_fetched, woken) = attempt(&keys).await;
+        let (is_fetched, woken) = attempt(&keys, &state.events).await;
         wake(state.mailboxes(), woken);
+        if is_fetched && failures > 0 {
+            let text = format!("keys are fetched from {} again", redact::text(&keys.source.url));
+            state.events.tell(EventKind::KeysFetched, text);
+        }
         failures = if is_fetched { 0 } else { failures.saturating_add(1) };
         tokio::time::sleep(REST).await;
     }
 }
 
-/// One attempt, told on stderr if it fails: whether it went well, and whom to wake.
-async fn attempt(keys: &RemoteKeys) -> (bool, Vec<(usize, u32)>) {
+/// One attempt, told if it fails: whether it went well, and whom to wake.
+async fn attempt(keys: &RemoteKeys, events: &Events) -> (bool, Vec<(usize, u32)>) {
     let asked = Instant::now();
     keys.begin();
     let fetched = match tokio::time::timeout(FETCH_TIMEOUT, fetch(&keys.source)).await {
@@ -118,7 +128,8 @@ async fn attempt(keys: &RemoteKeys) -> (bool, Vec<(usize, u32)>) {
     };
     if let Err(why) = &fetched {
         let stays = if keys.is_known() { ": the keys before stay in use" } else { "" };
-        eprintln!("tidegate: keys cannot be fetched from {}: {why}{stays}", keys.source.url);
+        let text = format!("keys cannot be fetched from {}: {why}{stays}", redact::text(&keys.source.url));
+        events.tell(EventKind::KeysFailed, text);
     }
     (fetched.is_ok(), keys.fetched(asked, fetched.ok()))
 }

@@ -10,6 +10,7 @@ mod quotas;
 mod reload;
 mod retired;
 mod signals;
+mod standings;
 mod start;
 mod state;
 mod watch;
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::config::{Blueprint, Registry};
+use crate::observe::EventKind;
 use crate::runtime::mailbox::Letter;
 
 use reload::Reloader;
@@ -70,7 +72,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let mut dns = ticks(reloader.dns_refresh());
     let mut watch = ticks(WATCH_INTERVAL);
-    let (names, mut resolved) = dns::resolver();
+    let (names, mut resolved) = dns::resolver(reloader.state().events.clone());
     loop {
         if dns.period() != reloader.dns_refresh() {
             dns = ticks(reloader.dns_refresh());
@@ -120,7 +122,9 @@ async fn drain(
     signals: &mut Signals,
 ) -> Result<(), Failure> {
     let deadline = reloader.drain_deadline();
-    eprintln!("tidegate: draining for at most {deadline:?}; signal again to stop now");
+    let events = reloader.state().events.clone();
+    let text = format!("draining for at most {deadline:?}; signal again to stop now");
+    events.tell(EventKind::DrainBegun, text);
     reloader.state().set_phase(Phase::Draining);
     reloader.state().tell_all(|| Letter::Drain { until: Instant::now() + deadline });
     let all_ended = wait_for_all(reloader.state().mailboxes().len(), ended);
@@ -132,10 +136,10 @@ async fn drain(
             () = &mut all_ended => break,
             () = &mut overdue => break,
             signal = signals.next() => match signal {
-                Signal::Reload => eprintln!("tidegate: not reloading while draining"),
+                Signal::Reload => events.tell(EventKind::ReloadRefused, "not reloading while draining"),
                 Signal::ReopenLogs => reloader.reopen_logs(),
                 Signal::Drain | Signal::Stop => {
-                    eprintln!("tidegate: stopping now");
+                    events.tell(EventKind::Stopping, "stopping now");
                     reloader.state().tell_all(|| Letter::Stop);
                     let _ = tokio::time::timeout(STOP_GRACE, &mut all_ended).await;
                     break;
@@ -144,7 +148,7 @@ async fn drain(
         }
     }
     reloader.finish();
-    eprintln!("tidegate: stopped");
+    events.tell(EventKind::Stopping, "stopped");
     Ok(())
 }
 
@@ -153,7 +157,7 @@ async fn stop(reloader: &mut Reloader, ended: &mut mpsc::UnboundedReceiver<usize
     reloader.state().tell_all(|| Letter::Stop);
     let _ = tokio::time::timeout(STOP_GRACE, wait_for_all(reloader.state().mailboxes().len(), ended)).await;
     reloader.finish();
-    eprintln!("tidegate: stopped");
+    reloader.state().events.tell(EventKind::Stopping, "stopped");
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::observe::{EventKind, Events};
 use crate::policy::identity::Auth;
 use crate::policy::quota::{self, Entry, Ledger};
 
@@ -27,8 +28,8 @@ const FINISH_WAIT: Duration = Duration::from_secs(5);
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// The quota files that this process has. None is let go of before its end: what was used may be asked for again.
-#[derive(Default)]
 pub struct Quotas {
+    events: Arc<Events>,
     known: Vec<Arc<Ledger>>,
     writer: Option<Writer>,
 }
@@ -42,6 +43,7 @@ struct Writer {
 /// One file.
 struct Kept {
     ledger: Arc<Ledger>,
+    events: Arc<Events>,
     /// Locked while it is open.
     _lock: File,
     /// Of what it says.
@@ -51,6 +53,10 @@ struct Kept {
 }
 
 impl Quotas {
+    pub fn new(events: Arc<Events>) -> Quotas {
+        Quotas { events, known: Vec::new(), writer: None }
+    }
+
     /// Opens the files of these that are not open yet. The error is what is wrong with one, for people. Blocks, for a file of a million
     /// keys for some seconds, and only when a configuration names one that is new.
     pub fn open(&mut self, auths: &[Auth]) -> Result<(), String> {
@@ -63,13 +69,15 @@ impl Quotas {
                 Some(entries) => ledger.take_in(&entries),
                 None => {
                     let file = ledger.file.display();
-                    eprintln!("tidegate: {file} is not there yet: all of its quotas begin at 0");
+                    let text = format!("{file} is not there yet: all of its quotas begin at 0");
+                    self.events.tell(EventKind::QuotasBegun, text);
                 }
             }
             let fingerprint = ledger.fingerprint();
-            let kept = Kept { ledger: ledger.clone(), _lock: lock, fingerprint, has_failed: false };
+            let (ledger, events) = (ledger.clone(), self.events.clone());
+            let kept = Kept { ledger: ledger.clone(), events, _lock: lock, fingerprint, has_failed: false };
             self.keep(kept).map_err(|error| format!("error: cannot start a thread: {error}"))?;
-            self.known.push(ledger.clone());
+            self.known.push(ledger);
         }
         Ok(())
     }
@@ -89,7 +97,8 @@ impl Quotas {
         let Some(Writer { files, ended }) = self.writer.take() else { return };
         drop(files);
         if ended.recv_timeout(FINISH_WAIT) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("tidegate: quotas could not be written within {FINISH_WAIT:?}");
+            let text = format!("quotas could not be written within {FINISH_WAIT:?}");
+            self.events.tell(EventKind::QuotasFailed, text);
         }
     }
 }
@@ -150,16 +159,18 @@ impl Kept {
         match replace(&self.ledger.file, &quota::write(&self.ledger.entries(now()))) {
             Ok(()) => {
                 if std::mem::take(&mut self.has_failed) {
-                    eprintln!("tidegate: quotas are written to {file} again");
+                    let text = format!("quotas are written to {file} again");
+                    self.events.tell(EventKind::QuotasWritten, text);
                 }
                 self.fingerprint = fingerprint;
             }
             Err(error) => {
                 self.ledger.write_errors_total.fetch_add(1, Relaxed);
                 if !std::mem::replace(&mut self.has_failed, true) {
-                    eprintln!(
-                        "tidegate: quotas cannot be written to {file}: {error}; they are kept in memory, and tried again"
+                    let text = format!(
+                        "quotas cannot be written to {file}: {error}; they are kept in memory, and tried again"
                     );
+                    self.events.tell(EventKind::QuotasFailed, text);
                 }
             }
         }

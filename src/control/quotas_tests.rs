@@ -42,22 +42,26 @@ fn passed(claims: &Claims) -> usize {
     (0..10).filter(|_| account.take(now()).is_ok()).count()
 }
 
+fn none_kept() -> Quotas {
+    Quotas::new(Events::new().0)
+}
+
 #[test]
 fn what_was_used_is_there_again_and_the_file_is_one_gateways() {
     let directory = Directory::new("again");
     let ledger = || Arc::new(Ledger::new(&directory.file()));
     let (first, claims) = auth(&ledger());
-    let mut quotas = Quotas::default();
+    let mut quotas = none_kept();
     quotas.open(&first).unwrap();
     quotas.open(&first).unwrap();
     claims.account().unwrap().take(now()).unwrap();
     let (second, again) = auth(&ledger());
-    let refused = Quotas::default().open(&second).unwrap_err();
+    let refused = none_kept().open(&second).unwrap_err();
     assert!(refused.contains("another gateway keeps its quotas in"), "{refused}");
     check(&second).unwrap();
     quotas.finish();
     assert_eq!(fs::metadata(directory.file()).unwrap().permissions().mode() & 0o777, 0o600);
-    Quotas::default().open(&second).unwrap();
+    none_kept().open(&second).unwrap();
     // On one day, two were left of it; a new one has all three.
     assert!((2..=3).contains(&passed(&again)));
 }
@@ -76,7 +80,7 @@ fn a_file_that_is_broken_or_foreign_is_refused() {
         (b"\x7fELF", "line 1: this is no quota file"),
     ] {
         fs::write(directory.file(), bytes).unwrap();
-        for refused in [check(&auth).unwrap_err(), Quotas::default().open(&auth).unwrap_err()] {
+        for refused in [check(&auth).unwrap_err(), none_kept().open(&auth).unwrap_err()] {
             assert!(refused.contains(what) && refused.contains("move "), "{refused}");
         }
         assert_eq!(fs::read(directory.file()).unwrap(), bytes, "it stays as it is");
@@ -85,7 +89,7 @@ fn a_file_that_is_broken_or_foreign_is_refused() {
     fs::create_dir(directory.file()).unwrap();
     assert!(check(&auth).unwrap_err().contains("no ordinary file"));
     let nowhere = Arc::new(Ledger::new(&directory.0.join("no/such")));
-    let refused = Quotas::default().open(&self::auth(&nowhere).0).unwrap_err();
+    let refused = none_kept().open(&self::auth(&nowhere).0).unwrap_err();
     assert!(refused.contains("a directory that the gateway may write"), "{refused}");
 }
 
@@ -96,7 +100,8 @@ fn it_is_written_only_when_something_was_used_and_tried_again() {
     let (_auth, claims) = auth(&ledger);
     let lock = lock(&directory.file()).unwrap();
     let fingerprint = ledger.fingerprint();
-    let mut kept = Kept { ledger: ledger.clone(), _lock: lock, fingerprint, has_failed: false };
+    let events = Events::new().0;
+    let mut kept = Kept { ledger: ledger.clone(), events, _lock: lock, fingerprint, has_failed: false };
     kept.write_if_changed();
     assert!(!directory.file().exists(), "there is nothing to say");
     passed(&claims);

@@ -14,7 +14,7 @@ use crate::config::diagnostic;
 use crate::config::snapshot::{Binding, Listener, Snapshot, Transport};
 use crate::config::{Blueprint, HostPort, Registry, Resolutions, compile};
 use crate::net::{listener, udp};
-use crate::observe::{LogWriter, Names};
+use crate::observe::{EventKind, LogWriter, Names};
 use crate::runtime::mailbox::Letter;
 
 use super::background::{Background, Size};
@@ -87,7 +87,7 @@ impl Reloader {
         &self.state
     }
 
-    /// Reads the file again. Either report is also printed to stderr.
+    /// Reads the file again. Either report is also told.
     pub async fn reload(&mut self) -> Result<String, String> {
         let begun = Instant::now();
         // What it is now is what will be read.
@@ -95,14 +95,13 @@ impl Reloader {
         self.is_edited = false;
         let result = self.try_reload().await;
         self.state.count_reload(result.is_ok());
-        match &result {
-            Ok(report) => {
-                eprintln!("tidegate: reloaded {} in {:?}\n{report}", self.file.display(), begun.elapsed())
-            }
-            Err(report) => {
-                eprintln!("tidegate: {} refused, the old configuration stays\n{report}", self.file.display());
-            }
-        }
+        let (file, events) = (self.file.display(), &self.state.events);
+        let (kind, text) = match &result {
+            Ok(_) => (EventKind::ReloadTaken, format!("reloaded {file} in {:?}", begun.elapsed())),
+            Err(_) => (EventKind::ReloadRefused, format!("{file} refused, the old configuration stays")),
+        };
+        let (Ok(report) | Err(report)) = &result;
+        events.tell_at_length(kind, text, report);
         result
     }
 
@@ -128,8 +127,8 @@ impl Reloader {
             .filter(|name| !self.resolutions.contains_key(name))
             .cloned()
             .collect();
-        self.resolutions.extend(dns::resolve(&fresh).await);
-        jwks::fetch_new(blueprint.auths(), self.state.mailboxes()).await;
+        self.resolutions.extend(dns::resolve(&fresh, &self.state.events).await);
+        jwks::fetch_new(blueprint.auths(), self.state.mailboxes(), &self.state.events).await;
         let next = self.snapshot(&blueprint, size).await?;
         let log_error = |error| format!("error: the access log cannot be opened: {error}");
         LogWriter::try_open(&next.settings.access_log).map_err(log_error)?;
@@ -218,7 +217,10 @@ impl Reloader {
             let blueprint = self.blueprint.clone();
             match self.snapshot(&blueprint, self.size).await {
                 Ok(next) => self.state.publish(next),
-                Err(report) => eprintln!("tidegate: new addresses are not taken: {report}"),
+                Err(report) => {
+                    let text = format!("new addresses are not taken: {report}");
+                    self.state.events.tell(EventKind::AddressesRefused, text);
+                }
             }
         }
     }
@@ -239,7 +241,8 @@ impl Reloader {
         changed.for_each(drop);
         if let (Some(file), true, false) = (&certificate, self.is_edited, watches) {
             let (file, config) = (file.display(), self.file.display());
-            eprintln!("tidegate: {file} has changed, and {config}, too: reload to take both");
+            let text = format!("{file} has changed, and {config}, too: reload to take both");
+            self.state.events.tell(EventKind::FileChanged, text);
         }
         if watches {
             self.is_edited || certificate.is_some()
@@ -257,10 +260,12 @@ impl Reloader {
     }
 
     pub fn reopen_logs(&self) {
+        let events = &self.state.events;
         match self.state.log.reopen() {
-            Ok(()) => eprintln!("tidegate: logs reopened"),
+            Ok(()) => events.tell(EventKind::LogReopened, "logs reopened"),
             Err(error) => {
-                eprintln!("tidegate: the access log cannot be reopened, the old one stays: {error}")
+                let text = format!("the access log cannot be reopened, the old one stays: {error}");
+                events.tell(EventKind::LogFailed, text);
             }
         }
     }
@@ -269,9 +274,8 @@ impl Reloader {
     pub fn finish(&mut self) {
         self.quotas.finish();
         if !self.state.log.finish(LOG_FINISH_WAIT) {
-            eprintln!(
-                "tidegate: the access log's last lines could not be written within {LOG_FINISH_WAIT:?}"
-            );
+            let text = format!("the access log's last lines could not be written within {LOG_FINISH_WAIT:?}");
+            self.state.events.tell(EventKind::LogFailed, text);
         }
     }
 }
@@ -347,7 +351,8 @@ pub fn hand_out(state: &State, groups: Vec<Group>) {
         for (mailbox, socket) in state.mailboxes().iter().zip(sockets) {
             if mailbox.send(Letter::Listen { binding, socket }).is_err() {
                 let address = binding.address;
-                eprintln!("tidegate: a worker does not read its mailbox and will not serve {address}");
+                let text = format!("a worker does not read its mailbox and will not serve {address}");
+                state.events.tell(EventKind::ListenerFailed, text);
             }
         }
     }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::admin::{self, access::Access};
 use crate::config::Registry;
 use crate::config::snapshot::{Protocol, Settings, Snapshot};
-use crate::observe::LogWriter;
+use crate::observe::{EventKind, Events, LogWriter, Teller};
 use crate::runtime::driver::{self, Driver};
 use crate::runtime::mailbox::{self, Receiver};
 use crate::runtime::peers::Peers;
@@ -22,7 +22,7 @@ use super::quotas::Quotas;
 use super::reload::{self, Reloader};
 use super::signals;
 use super::state::{Command, Phase, State};
-use super::{Failure, checks, dns, jwks, watchdog};
+use super::{Failure, checks, dns, jwks, standings, watchdog};
 
 /// Commands waiting for the control loop.
 const COMMANDS_MAX: usize = 16;
@@ -43,12 +43,13 @@ pub async fn start(file: &Path) -> Result<Started, Failure> {
     for advice in limits::raise_and_check() {
         eprintln!("tidegate: {advice}");
     }
-    let mut quotas = Quotas::default();
+    let (events, teller, told) = Events::new();
+    let mut quotas = Quotas::new(events.clone());
     quotas.open(blueprint.auths()).map_err(Failure)?;
     let settings = blueprint.settings().clone();
     let driver = choose_driver(&settings)?;
-    let resolutions = dns::resolve(blueprint.names_to_resolve()).await;
-    jwks::fetch_new(blueprint.auths(), &[]).await;
+    let resolutions = dns::resolve(blueprint.names_to_resolve(), &events).await;
+    jwks::fetch_new(blueprint.auths(), &[], &events).await;
     let snapshot = blueprint.snapshot(None, &mut registry, &resolutions);
 
     let workers = settings.workers.unwrap_or_else(cpus::worker_count);
@@ -66,11 +67,13 @@ pub async fn start(file: &Path) -> Result<Started, Failure> {
     let (mailboxes, receivers) = mailboxes(workers)?;
     let (commands, commands_receiver) = mpsc::channel(COMMANDS_MAX);
     let summary = summary(&snapshot, workers, driver);
-    let state = Arc::new(State::new(snapshot, mailboxes.into(), commands, log));
-    let ended = spawn_workers(&state, receivers, driver)?;
+    let state = Arc::new(State::new(snapshot, mailboxes.into(), commands, log, events.clone()));
+    let ended = spawn_workers(&state, receivers, driver, &teller)?;
+    tokio::spawn(events.keep(told));
     reload::hand_out(&state, groups);
     state.set_phase(Phase::Serving);
     tokio::spawn(watchdog::keep(state.clone()));
+    tokio::spawn(standings::keep(state.clone()));
     tokio::spawn(jwks::keep(state.clone()));
     checks::start(state.clone()).map_err(|error| Failure(format!("cannot start a thread: {error}")))?;
     if let Some(listener) = admin {
@@ -115,6 +118,7 @@ fn spawn_workers(
     state: &Arc<State>,
     receivers: Vec<Receiver>,
     driver: Driver,
+    teller: &Teller,
 ) -> Result<mpsc::UnboundedReceiver<usize>, Failure> {
     let cpus = cpus::allowed();
     let (ends, ended) = mpsc::unbounded_channel();
@@ -126,13 +130,14 @@ fn spawn_workers(
             published: state.published.clone(),
             letters,
             log: state.log.core(),
+            events: teller.clone(),
             peers: Peers::new(id, state.workers.clone(), state.mailboxes().clone()),
         };
-        let ends = ends.clone();
+        let (ends, events) = (ends.clone(), state.events.clone());
         let body = move || {
             let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker::run(plan)));
             if let Ok(Err(error)) = ran {
-                eprintln!("tidegate: worker {id} failed: {error}");
+                events.tell(EventKind::WorkerFailed, format!("worker {id} failed: {error}"));
             }
             // The control loop may be gone already.
             let _ = ends.send(id);

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::snapshot::Snapshot;
-use crate::observe::{LogWriter, Names};
+use crate::observe::{EventKind, Events, LogWriter, Names};
 use crate::runtime::mailbox::{Letter, Sender};
 use crate::runtime::peers::Workers;
 
@@ -36,6 +36,7 @@ pub struct State {
     watchdog: Mutex<Watchdog>,
     pub commands: mpsc::Sender<Command>,
     pub log: LogWriter,
+    pub events: Arc<Events>,
     /// Replaced as a whole, so that nobody waits while names are learned.
     names: Mutex<Arc<Names>>,
     retired: Mutex<Retired>,
@@ -61,6 +62,7 @@ impl State {
         mailboxes: Arc<[Sender]>,
         commands: mpsc::Sender<Command>,
         log: LogWriter,
+        events: Arc<Events>,
     ) -> State {
         let mut names = Names::default();
         names.learn(&snapshot);
@@ -72,6 +74,7 @@ impl State {
             watchdog: Mutex::default(),
             commands,
             log,
+            events,
             names: Mutex::new(Arc::new(names)),
             retired: Mutex::default(),
             reloads: Mutex::new(Reloads { ok: 0, failed: 0, last_ok: true, accepted_unix_seconds: now }),
@@ -117,7 +120,8 @@ impl State {
     pub fn tell_all(&self, letter: impl Fn() -> Letter) {
         for (worker, mailbox) in self.mailboxes.iter().enumerate() {
             if mailbox.send(letter()).is_err() {
-                eprintln!("tidegate: worker {worker} does not read its mailbox");
+                let text = format!("worker {worker} does not read its mailbox");
+                self.events.tell(EventKind::WorkerStuck, text);
             }
         }
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
 
+use crate::observe::EventKind;
 use crate::runtime::peers::{BEAT, STUCK_AFTER};
 
 use super::state::State;
@@ -34,7 +35,7 @@ impl Watched {
 impl Watchdog {
     /// Takes in how long each worker has been silent (`None`: it ends) and returns what is new about them, one
     /// sentence each.
-    pub fn look(&mut self, silences: &[Option<Duration>]) -> Vec<String> {
+    pub fn look(&mut self, silences: &[Option<Duration>]) -> Vec<(EventKind, String)> {
         self.workers.resize(silences.len(), Watched::default());
         let mut news = Vec::new();
         for (number, (worker, silence)) in self.workers.iter_mut().zip(silences).enumerate() {
@@ -43,11 +44,13 @@ impl Watchdog {
                 (None, Some(silence)) => {
                     worker.stuck_total += 1;
                     let seconds = silence.as_secs_f32();
-                    news.push(format!("worker {number} is stuck: it has not turned for {seconds:.1} s"));
+                    let text = format!("worker {number} is stuck: it has not turned for {seconds:.1} s");
+                    news.push((EventKind::WorkerStuck, text));
                 }
                 (Some(before), None) => {
                     let seconds = before.as_secs_f32();
-                    news.push(format!("worker {number} turns again, after {seconds:.1} s or more"));
+                    let text = format!("worker {number} turns again, after {seconds:.1} s or more");
+                    news.push((EventKind::WorkerTurns, text));
                 }
                 _ => {}
             }
@@ -68,9 +71,8 @@ pub async fn keep(state: Arc<State>) {
     loop {
         ticks.tick().await;
         let silences = state.workers.silences(Instant::now());
-        for sentence in state.watchdog().look(&silences) {
-            eprintln!("tidegate: {sentence}");
-        }
+        let news = state.watchdog().look(&silences);
+        news.into_iter().for_each(|(kind, text)| state.events.tell(kind, text));
     }
 }
 
@@ -84,11 +86,12 @@ mod tests {
         let silent = |ms| Some(Duration::from_millis(ms));
         assert!(watchdog.look(&[silent(10), silent(1000)]).is_empty());
         let news = watchdog.look(&[silent(10), silent(1250)]);
-        assert_eq!(news, ["worker 1 is stuck: it has not turned for 1.2 s"]);
+        let stuck = "worker 1 is stuck: it has not turned for 1.2 s".to_owned();
+        assert_eq!(news, [(EventKind::WorkerStuck, stuck)]);
         assert!(watchdog.look(&[silent(200), silent(1500)]).is_empty());
         assert!(watchdog.workers()[1].is_stuck() && !watchdog.workers()[0].is_stuck());
         let news = watchdog.look(&[silent(10), silent(100)]);
-        assert_eq!(news, ["worker 1 turns again, after 1.5 s or more"]);
+        assert_eq!(news, [(EventKind::WorkerTurns, "worker 1 turns again, after 1.5 s or more".to_owned())]);
         watchdog.look(&[silent(10), silent(2000)]);
         assert_eq!(watchdog.workers()[1].stuck_total, 2);
     }
@@ -97,7 +100,7 @@ mod tests {
     fn a_worker_that_ends_is_not_stuck() {
         let mut watchdog = Watchdog::default();
         watchdog.look(&[Some(Duration::from_secs(2))]);
-        assert!(watchdog.look(&[None])[0].contains("turns again"));
+        assert!(watchdog.look(&[None])[0].1.contains("turns again"));
         assert!(watchdog.look(&[None]).is_empty());
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::config::snapshot::{Endpoint, Service};
 use crate::error::{Error, Kind};
+use crate::observe::EventKind;
 use crate::policy::breaker::{Pass, Rejected};
 use crate::policy::rollback::{RollbackPolicy, Side};
 use crate::runtime::clock;
@@ -137,7 +138,8 @@ impl Watched {
         let reason = self.share.sides.record(&self.policy, clock::millis(now), self.side, failed, latency);
         let Some(reason) = reason else { return };
         if self.share.give_up(reason.to_string()) {
-            core.complaints.say(now, || format!("route {}: its canary is given up: {reason}", self.route));
+            let line = || format!("route {}: its canary is given up: {reason}", self.route);
+            core.events.tell(EventKind::CanaryGivenUp, line);
         }
     }
 }
@@ -150,7 +152,7 @@ pub fn note_failure(core: &Core, service: &Service, endpoint: &Endpoint, why: &s
             let (name, endpoint) = (&service.name, endpoint.name());
             format!("service {name}: endpoint {endpoint} is ejected for {} s: {why}", ejection.as_secs_f32())
         };
-        core.complaints.say(now, line);
+        core.events.tell(EventKind::EndpointEjected, line);
     }
 }
 

@@ -1,15 +1,12 @@
 //! Owns what a worker says on standard error about faults that come with traffic: one line now and then, however many they
-//! are. Counts are for metrics.
+//! are. Counts are for metrics; what happens seldom and matters is an event (`observe::events`).
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use crate::observe::stderr::try_write;
 
-/// A pipe that takes anything takes so much at once (PIPE_BUF, pipe(7)).
-const LINE_BYTES_MAX: usize = 4096;
 const APART: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
@@ -42,32 +39,9 @@ impl Complaints {
     }
 }
 
-/// Whether it was taken. Waits for nobody: a worker must not stand still because the reader of its words does.
-fn try_write(to: impl AsFd, line: &str) -> bool {
-    let mut looked = [PollFd::new(&to, PollFlags::OUT)];
-    let takes_it = matches!(poll(&mut looked, Some(&Timespec::default())), Ok(1))
-        && looked[0].revents().contains(PollFlags::OUT);
-    let line = &line.as_bytes()[..line.len().min(LINE_BYTES_MAX)];
-    takes_it && rustix::io::write(&to, line).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
-
-    #[test]
-    fn a_reader_that_is_stuck_holds_nobody_up() {
-        let (mut reader, writer) = io::pipe().unwrap();
-        let line = "x".repeat(5_000);
-        let taken = (0..1_000).take_while(|_| try_write(&writer, &line)).count();
-        assert_eq!(taken * LINE_BYTES_MAX, 64 * 1024, "as much as a pipe holds");
-        reader.read_exact(&mut [0; LINE_BYTES_MAX]).unwrap();
-        assert!(try_write(&writer, "again"));
-        drop(reader);
-        assert!(!try_write(&writer, "nobody"), "nor does one that has gone");
-    }
 
     #[test]
     fn one_line_in_ten_seconds_counts_the_others() {

@@ -1,5 +1,5 @@
 //! Owns what one worker has for itself: its view of the published snapshot, buffers, timers, upstream pool,
-//! counters, log end and scratch space. Plain cells: but for `peers` nothing here crosses to another thread.
+//! counters, log end and scratch space. Plain cells: but for `peers` and `events` nothing here crosses to another thread.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -16,7 +16,7 @@ use crate::config::snapshot::{Snapshot, StableId};
 use crate::http::head::{Fields, ResponseHead};
 use crate::net::readiness::Readiness;
 use crate::net::splice::Pipes;
-use crate::observe::{AccessLog, CoreMetrics, Outcome};
+use crate::observe::{AccessLog, CoreMetrics, Outcome, Teller};
 use crate::policy::identity::Verified;
 use crate::proxy::bounds;
 use crate::proxy::http2::Links;
@@ -72,6 +72,7 @@ pub struct Core {
     pub handshakes: Gate,
     pub readiness: Rc<Readiness>,
     pub complaints: Complaints,
+    pub events: Teller,
     pub pool: UpstreamPool,
     /// Connections to endpoints that carry many requests at once.
     pub links: Links,
@@ -114,6 +115,7 @@ impl Core {
         peers: Peers,
         published: Arc<ArcSwap<Snapshot>>,
         log: AccessLog,
+        events: Teller,
         epoch: Instant,
     ) -> io::Result<Core> {
         let current = Held::new(published.load_full());
@@ -133,6 +135,7 @@ impl Core {
             handshakes: Gate::new(HANDSHAKES_PER_TURN),
             readiness: Readiness::new()?,
             complaints: Complaints::default(),
+            events,
             pool: UpstreamPool::default(),
             links: Links::default(),
             metrics: CoreMetrics::new(id),

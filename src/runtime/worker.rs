@@ -19,7 +19,7 @@ use socket2::Socket;
 use crate::config::snapshot::{Binding, Snapshot, Transport};
 use crate::net::listener::Acceptor;
 use crate::net::tcp::Stream;
-use crate::observe::AccessLog;
+use crate::observe::{AccessLog, EventKind, Teller};
 use crate::policy::addresses::Place;
 use crate::proxy::exchange::ClientInfo;
 use crate::proxy::known::{Known, Serves};
@@ -66,6 +66,7 @@ pub struct Plan {
     pub published: Arc<ArcSwap<Snapshot>>,
     pub letters: Receiver,
     pub log: AccessLog,
+    pub events: Teller,
     pub peers: Peers,
 }
 
@@ -74,11 +75,13 @@ pub fn run(plan: Plan) -> io::Result<()> {
     if let Some(cpu) = plan.cpu
         && let Err(error) = cpus::pin_current_thread(cpu)
     {
-        eprintln!("tidegate: worker {}: not pinned to core {cpu}: {error}", plan.id);
+        let line = || format!("worker {}: not pinned to core {cpu}: {error}", plan.id);
+        plan.events.tell(EventKind::WorkerUnpinned, line);
     }
     let driver = plan.driver;
     driver::run(driver, async move {
-        let core = Rc::new(Core::new(plan.id, plan.peers, plan.published, plan.log, Instant::now())?);
+        let core = Core::new(plan.id, plan.peers, plan.published, plan.log, plan.events, Instant::now())?;
+        let core = Rc::new(core);
         core.metrics.set_driver(driver.word());
         let (letters, wake) = plan.letters.into_parts()?;
         spawn_essential(tick(core.timers.clone()));
@@ -178,7 +181,8 @@ impl Worker {
             Ok(Some(forwarder)) => forwarder,
             Ok(None) => return,
             Err(error) => {
-                eprintln!("tidegate: worker {}: cannot receive on {address}: {error}", self.core.id);
+                let line = || format!("worker {}: cannot receive on {address}: {error}", self.core.id);
+                self.core.events.tell(EventKind::ListenerFailed, line);
                 return;
             }
         };
@@ -199,7 +203,8 @@ impl Worker {
         let acceptor = match Acceptor::new(socket) {
             Ok(acceptor) => acceptor,
             Err(error) => {
-                eprintln!("tidegate: worker {}: cannot accept on {address}: {error}", self.core.id);
+                let line = || format!("worker {}: cannot accept on {address}: {error}", self.core.id);
+                self.core.events.tell(EventKind::ListenerFailed, line);
                 return;
             }
         };
@@ -217,7 +222,7 @@ impl Worker {
         match binding.transport {
             Transport::Tcp => {
                 if let Some(accepting) = self.accepting.borrow().get(&binding.address) {
-                    accepting.stop();
+                    accepting.stop(&self.core.events);
                 }
             }
             Transport::Udp => {
@@ -262,7 +267,7 @@ impl Worker {
         self.core.tunnels_end.set(Some(until - GOODBYE_MAX.min(left / 4)));
         self.core.peers.close();
         for accepting in self.accepting.borrow().values() {
-            accepting.stop();
+            accepting.stop(&self.core.events);
         }
         for forwarder in self.forwarding.borrow().values().filter_map(Weak::upgrade) {
             forwarder.close(until);
@@ -291,14 +296,13 @@ impl Accepting {
         known.clone()
     }
 
-    fn stop(&self) {
+    fn stop(&self, events: &Teller) {
         self.open.set(false);
         self.grace.set(Instant::now(), UNLISTEN_GRACE);
         if let Err(error) = self.acceptor.refuse_new() {
-            eprintln!(
-                "tidegate: {}: new connections cannot be held off while closing: {error}",
-                self.address
-            );
+            let address = self.address;
+            let line = || format!("{address}: new connections cannot be held off while closing: {error}");
+            events.tell(EventKind::ListenerFailed, line);
         }
     }
 }

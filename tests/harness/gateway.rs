@@ -250,6 +250,30 @@ impl Gateway {
         client.get_with(path, "Connection: close\r\n").map_err(|fault| format!("{fault:?}"))
     }
 
+    /// What the admin endpoint shows there.
+    pub fn admin_json(&self, path: &str) -> serde_json::Value {
+        let answer = self.admin_get(path).expect("the admin answers");
+        let text = answer.text();
+        assert_eq!(answer.status, 200, "GET {path}: {text}");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("GET {path}: {error} in {text}"))
+    }
+
+    pub fn admin_post(&self, path: &str, body: &str) -> super::Response {
+        let (admin, length) = (self.address("admin"), body.len());
+        let head = format!("POST {path} HTTP/1.1\r\nhost: {admin}\r\ncontent-length: {length}\r\n\r\n{body}");
+        let answer = Client::connect(admin).request("POST", head.as_bytes());
+        answer.unwrap_or_else(|fault| panic!("POST {path}: {fault:?}"))
+    }
+
+    /// Waits until an event of this kind is told whose text has these words.
+    pub fn until_event(&self, kind: &str, words: &str) {
+        until(&format!("{kind} with {words:?} is told"), || {
+            let told = self.admin_json("/events");
+            let mut events = told["events"].as_array().expect("a list").iter();
+            events.any(|event| event["kind"] == kind && event["text"].as_str().unwrap().contains(words))
+        });
+    }
+
     pub fn wait_ready(&self) {
         let ready = within(PATIENCE, || {
             if !Path::new(&format!("/proc/{}/exe", self.child.id())).exists() {
