@@ -1,9 +1,11 @@
-//! The admin endpoint: metrics, health, readiness and reload over plain HTTP, for operators and scrapers.
+//! The admin endpoint over plain HTTP, for operators, scrapers and their programs: what the gateway is and does, and the few
+//! things that can be changed while it runs.
 //! `admin::server` speaks HTTP; what it tells and does comes from an `AdminBackend`, which `control` implements.
 //! Knows nothing of workers or snapshots and never touches a request of the data plane.
 
 pub mod access;
 mod change;
+mod endpoint;
 pub mod server;
 
 use std::future::Future;
@@ -33,11 +35,23 @@ pub trait AdminBackend: Send + Sync + 'static {
     /// to its end even if the client that asked goes away. Two at once are the backend's to order.
     fn reload(&self) -> Answer<'_, Result<String, String>>;
 
+    /// What came of the last reload, as JSON.
+    fn last_reload(&self) -> String;
+
+    /// The configuration in force, as JSON: what is left out of it by its default, no secret.
+    fn config(&self) -> Answer<'_, Result<String, String>>;
+
+    /// All routes in their order, as JSON.
+    fn routes(&self) -> Answer<'_, Result<String, String>>;
+
     /// All canaries, as JSON.
     fn canaries(&self) -> String;
 
-    /// All services, as JSON: their endpoints, how these stand, and the breakers.
-    fn services(&self) -> String;
+    /// All services, as JSON: their endpoints, how these stand, the breakers, and how long answers take. Asks every worker.
+    fn services(&self) -> Answer<'_, String>;
+
+    /// What has happened lately, as JSON.
+    fn events(&self) -> String;
 
     /// Changes something until it is changed again; false if there is no such thing.
     fn change(&self, change: &Change) -> bool;

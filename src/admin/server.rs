@@ -1,4 +1,4 @@
-//! Owns HTTP on the admin socket: which paths there are, what each answers, and the bounds on connections and
+//! Owns HTTP on the admin socket: what each path (`endpoint`) answers, and the bounds on connections and
 //! time. Runs on the control thread's tokio runtime. Decides nothing about the gateway (`AdminBackend` does).
 
 use std::convert::Infallible;
@@ -19,8 +19,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
-use crate::admin::access::{Access, Denied, What};
+use crate::admin::access::{Access, Denied};
 use crate::admin::change::{self, Wrong};
+use crate::admin::endpoint::{self, Endpoint};
 use crate::admin::{AdminBackend, Readiness};
 
 type Page = Response<Full<Bytes>>;
@@ -86,70 +87,35 @@ async fn answer(request: Request<Incoming>, access: &Access, backend: Arc<dyn Ad
     if let Err(denied) = access.check(endpoint.what(), request.headers()) {
         return refused(denied);
     }
+    if request.method() != Method::POST {
+        return shown(endpoint, backend).await;
+    }
+    match check_same_site(request.headers()) {
+        Ok(()) if endpoint == Endpoint::Reload => reload(backend).await,
+        Ok(()) => change(endpoint, request.into_body(), &*backend).await,
+        Err(detail) => problem(StatusCode::FORBIDDEN, detail),
+    }
+}
+
+/// What a GET is answered.
+async fn shown(endpoint: Endpoint, backend: Arc<dyn AdminBackend>) -> Page {
     match endpoint {
-        Endpoint::Index => text(StatusCode::OK, index(backend.generation())),
+        Endpoint::Index => text(StatusCode::OK, endpoint::index(backend.generation())),
         Endpoint::Metrics => metrics(backend.metrics().await),
         Endpoint::Health => text(StatusCode::OK, "ok\n"),
         Endpoint::Ready => ready(backend.readiness()),
-        Endpoint::Canaries if request.method() != Method::POST => json(backend.canaries()),
-        Endpoint::Services if request.method() != Method::POST => json(backend.services()),
-        Endpoint::Reload | Endpoint::Canaries | Endpoint::Services => {
-            match check_same_site(request.headers()) {
-                Ok(()) if endpoint == Endpoint::Reload => reload(backend).await,
-                Ok(()) => change(endpoint, request.into_body(), &*backend).await,
-                Err(detail) => problem(StatusCode::FORBIDDEN, detail),
-            }
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Endpoint {
-    Index,
-    Metrics,
-    Health,
-    Ready,
-    Reload,
-    Canaries,
-    Services,
-}
-
-impl Endpoint {
-    fn of(path: &str) -> Option<Endpoint> {
-        Some(match path {
-            "/" => Endpoint::Index,
-            "/metrics" => Endpoint::Metrics,
-            "/healthz" => Endpoint::Health,
-            "/readyz" => Endpoint::Ready,
-            "/reload" => Endpoint::Reload,
-            "/canaries" => Endpoint::Canaries,
-            "/services" => Endpoint::Services,
-            _ => return None,
-        })
-    }
-
-    fn what(self) -> What {
-        match self {
-            Endpoint::Health | Endpoint::Ready => What::Health,
-            Endpoint::Metrics => What::Metrics,
-            Endpoint::Index | Endpoint::Reload | Endpoint::Canaries | Endpoint::Services => What::Control,
-        }
-    }
-
-    fn allows(self, method: &Method) -> bool {
-        match self {
-            Endpoint::Reload => method == Method::POST,
-            Endpoint::Canaries | Endpoint::Services if method == Method::POST => true,
-            _ => method == Method::GET || method == Method::HEAD,
-        }
-    }
-
-    fn methods(self) -> &'static str {
-        match self {
-            Endpoint::Reload => "POST",
-            Endpoint::Canaries | Endpoint::Services => "GET, HEAD, POST",
-            _ => "GET, HEAD",
-        }
+        Endpoint::Config => match backend.config().await {
+            Ok(config) => json(config),
+            Err(why) => problem(StatusCode::INTERNAL_SERVER_ERROR, &why),
+        },
+        Endpoint::Reload => json(backend.last_reload()),
+        Endpoint::Routes => match backend.routes().await {
+            Ok(routes) => json(routes),
+            Err(why) => problem(StatusCode::INTERNAL_SERVER_ERROR, &why),
+        },
+        Endpoint::Services => json(backend.services().await),
+        Endpoint::Canaries => json(backend.canaries()),
+        Endpoint::Events => json(backend.events()),
     }
 }
 
@@ -161,21 +127,6 @@ fn refused(denied: Denied) -> Page {
     page.headers_mut()
         .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidegate\""));
     page
-}
-
-fn index(generation: u64) -> String {
-    format!(
-        "Tidegate admin, configuration generation {generation}\n\n\
-         GET  /metrics  Prometheus metrics\n\
-         GET  /healthz  200 while the process lives\n\
-         GET  /readyz   200 while traffic is wanted, 503 while starting or draining\n\
-         POST /reload   reload the configuration; 422 with all errors if it is refused\n\
-         GET  /canaries the shares of all canaries, now and as configured\n\
-         POST /canaries {{\"route\": NAME, \"percent\": 25}} sets one, until the configuration says another\n\
-         GET  /services how all endpoints and breakers stand\n\
-         POST /services {{\"service\": NAME, \"endpoint\": ADDRESS, \"drained\": true}} takes one out, or back in;\n\
-         {{\"service\": NAME, \"breaker\": \"reset\"}} lets all requests through again\n"
-    )
 }
 
 fn metrics(page: String) -> Page {
@@ -213,7 +164,7 @@ async fn change(endpoint: Endpoint, body: Incoming, backend: &dyn AdminBackend) 
     };
     match (backend.change(&change), is_canary) {
         (true, true) => json(backend.canaries()),
-        (true, false) => json(backend.services()),
+        (true, false) => json(backend.services().await),
         (false, true) => {
             problem(StatusCode::NOT_FOUND, "no route of this name has a canary; GET /canaries lists them")
         }
@@ -224,7 +175,7 @@ async fn change(endpoint: Endpoint, body: Incoming, backend: &dyn AdminBackend) 
     }
 }
 
-fn json(body: String) -> Page {
+fn json(body: impl Into<Bytes>) -> Page {
     respond(StatusCode::OK, "application/json", body)
 }
 

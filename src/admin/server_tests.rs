@@ -33,12 +33,28 @@ impl AdminBackend for Fake {
         })
     }
 
+    fn last_reload(&self) -> String {
+        "null".into()
+    }
+
+    fn config(&self) -> Answer<'_, Result<String, String>> {
+        Box::pin(async { Err("it cannot be shown".to_owned()) })
+    }
+
+    fn routes(&self) -> Answer<'_, Result<String, String>> {
+        Box::pin(async { Ok("[1]".to_owned()) })
+    }
+
     fn canaries(&self) -> String {
         "[]".into()
     }
 
-    fn services(&self) -> String {
-        "{}".into()
+    fn services(&self) -> Answer<'_, String> {
+        Box::pin(async { "{}".to_owned() })
+    }
+
+    fn events(&self) -> String {
+        "[2]".into()
     }
 
     fn change(&self, change: &Change) -> bool {
@@ -107,9 +123,10 @@ fn pages_are_served() {
 #[test]
 fn who_has_no_token_learns_little_and_changes_nothing() {
     with_access(Access::new(Some("secret"), true, false), |address, backend| async move {
-        for line in
-            ["GET /", "GET /metrics", "POST /reload", "GET /services", "POST /services", "POST /canaries"]
-        {
+        let shown = ["/", "/metrics", "/config", "/reload", "/routes", "/services", "/events"];
+        let shown = shown.map(|path| format!("GET {path}"));
+        let done = ["/reload", "/services", "/canaries"].map(|path| format!("POST {path}"));
+        for line in shown.iter().chain(&done) {
             for fields in ["", "authorization: Bearer other\r\n"] {
                 let answer = exchange(address, line, &format!("{LOCAL}{fields}")).await;
                 assert!(answer.starts_with("HTTP/1.1 401"), "{line}: {answer}");
@@ -248,8 +265,10 @@ fn wrong_paths_and_methods_are_problems() {
             "{missing}"
         );
         assert!(missing.contains("\"status\":404"), "{missing}");
-        let wrong = exchange(address, "GET /reload", LOCAL).await;
-        assert!(wrong.starts_with("HTTP/1.1 405") && wrong.contains("allow: POST\r\n"), "{wrong}");
+        let wrong = exchange(address, "PUT /reload", LOCAL).await;
+        assert!(wrong.starts_with("HTTP/1.1 405") && wrong.contains("allow: GET, HEAD, POST\r\n"), "{wrong}");
+        let failed = exchange(address, "GET /config", LOCAL).await;
+        assert!(failed.starts_with("HTTP/1.1 500") && failed.contains("it cannot be shown"), "{failed}");
         let wrong = exchange(address, "DELETE /metrics", LOCAL).await;
         assert!(wrong.starts_with("HTTP/1.1 405") && wrong.contains("allow: GET, HEAD\r\n"), "{wrong}");
     });

@@ -21,8 +21,8 @@ use crate::config::reader;
 use crate::config::registry::Registry;
 use crate::config::route_name::RouteNames;
 use crate::config::snapshot::{
-    AuthId, Endpoint, HealthPolicy, HttpVersion, Listener, Protocol, ProxyVersion, RetryPolicy, ServerNames,
-    Service, ServiceId, Settings, Snapshot, StableId, UdpPolicy, UpstreamTimeouts,
+    AuthId, Endpoint, HealthPolicy, HttpVersion, Listener, Protocol, ProxyVersion, RetryPolicy, Secret,
+    ServerNames, Service, ServiceId, Settings, Snapshot, StableId, UdpPolicy, UpstreamTimeouts,
 };
 use crate::config::tls::{TlsFile, UpstreamTls};
 use crate::config::value::{HostPort, Place};
@@ -51,6 +51,8 @@ pub struct Compiled {
 /// A valid configuration, complete but for the addresses behind DNS names.
 #[derive(Debug)]
 pub struct Blueprint {
+    /// What it was compiled from, for people to see (`effective`).
+    text: Secret,
     settings: Settings,
     listeners: Vec<Listener>,
     routes: Arc<RouteTable>,
@@ -58,6 +60,7 @@ pub struct Blueprint {
     service_by_name: HashMap<Box<str>, ServiceId>,
     names_to_resolve: Vec<HostPort>,
     auths: Arc<[Auth]>,
+    auth_names: Arc<[Arc<str>]>,
     limits: Arc<[Arc<Limit>]>,
     authorizers: Arc<[Arc<Authorizer>]>,
     tls_files: Arc<[TlsFile]>,
@@ -103,7 +106,7 @@ pub fn compile(file: &Path, text: &str, previous: Option<&Snapshot>, registry: &
     if let Some(previous) = previous {
         keep_start_only(&mut document.settings, &previous.settings, &document.start_only, &report);
     }
-    let blueprint = (!report.has_errors()).then(|| blueprint(document, report.tls_files(), registry));
+    let blueprint = (!report.has_errors()).then(|| blueprint(document, text, report.tls_files(), registry));
     Compiled { blueprint, diagnostics: report.finish() }
 }
 
@@ -127,7 +130,12 @@ fn keep_start_only(settings: &mut Settings, before: &Settings, places: &StartOnl
     settings.metrics_public = before.metrics_public;
 }
 
-fn blueprint(document: Document<'_>, tls_files: Vec<TlsFile>, registry: &mut Registry) -> Blueprint {
+fn blueprint(
+    document: Document<'_>,
+    text: &str,
+    tls_files: Vec<TlsFile>,
+    registry: &mut Registry,
+) -> Blueprint {
     let services: Vec<ServiceBlueprint> = document.services.into_iter().map(service).collect();
     let by_index = services.iter().zip(0..);
     let service_by_name: HashMap<Box<str>, ServiceId> =
@@ -165,6 +173,8 @@ fn blueprint(document: Document<'_>, tls_files: Vec<TlsFile>, registry: &mut Reg
             .filter_map(|service| service.concurrency.as_ref())
             .any(|concurrency| concurrency.by.contains(&Source::Model));
     Blueprint {
+        text: Secret(text.into()),
+        auth_names: auth_names.iter().map(|&name| name.into()).collect(),
         settings: document.settings,
         model_member: wants_model.then(|| MODEL.into()),
         routes: Arc::new(RouteTable::new(routes)),
@@ -438,6 +448,11 @@ impl Blueprint {
         &self.auths
     }
 
+    /// What it was compiled from.
+    pub fn text(&self) -> &Secret {
+        &self.text
+    }
+
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -464,6 +479,7 @@ impl Blueprint {
             services,
             service_by_name: self.service_by_name.clone(),
             auths: self.auths.clone(),
+            auth_names: self.auth_names.clone(),
             limits: self.limits.clone(),
             authorizers: self.authorizers.clone(),
             tls_files: self.tls_files.clone(),

@@ -6,6 +6,7 @@
 //! document, document_route   what a person wrote, typed  → schema
 //! check, reach     what is wrong between the parts
 //! compile     ids, references, addresses                 → registry → snapshot
+//! effective   what is in force, for people               → redact
 //! ```
 //!
 //! No file is opened and no name resolved here: `control` does both.
@@ -18,6 +19,7 @@ mod document_auth;
 mod document_health;
 mod document_limit;
 mod document_route;
+mod effective;
 pub mod id_hash;
 mod pattern;
 mod reach;
@@ -40,5 +42,6 @@ mod schema_tests;
 
 pub use compile::{Blueprint, Compiled, Resolutions, compile};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use effective::effective;
 pub use registry::Registry;
 pub use value::HostPort;

@@ -54,6 +54,8 @@ pub struct Snapshot {
     /// Of all services: what pools may keep connections to.
     pub endpoint_ids: HashSet<StableId, IdHash>,
     pub auths: Arc<[Auth]>,
+    /// In the same order.
+    pub auth_names: Arc<[Arc<str>]>,
     pub limits: Arc<[Arc<Limit>]>,
     pub authorizers: Arc<[Arc<Authorizer>]>,
     pub tls_files: Arc<[TlsFile]>,

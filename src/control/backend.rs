@@ -1,21 +1,22 @@
 //! Owns what the admin endpoint shows and does, by asking the shared state and the workers. Speaks no HTTP.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::admin::{AdminBackend, Answer, Change, Readiness};
-use crate::config::snapshot::{Endpoint, EndpointState, Service};
+use crate::config::effective;
+use crate::config::snapshot::{Endpoint, Service};
 use crate::net::splice;
-use crate::observe::report::SharedReport;
+use crate::observe::report::{SharedReport, Totals};
 use crate::observe::{CoreReport, EventKind, Events, GatewayStats, ProcessStats, Scrape, Stuck, render};
 use crate::proxy::canary::Canary;
 use crate::runtime::clock::{self, Millis};
 use crate::runtime::mailbox::{Letter, REPORT_TIMEOUT};
 
+use super::shown::{self, routes};
 use super::state::{Command, Phase, State};
 use super::watchdog::Watched;
 
@@ -58,27 +59,39 @@ impl AdminBackend for Backend {
         })
     }
 
-    fn canaries(&self) -> String {
-        let snapshot = self.0.published.load();
-        let percent = |millionths: u32| f64::from(millionths) / 10_000.0;
-        let canaries = snapshot.routes.routes().iter().filter_map(|route| {
-            let canary = route.canary.as_ref()?;
-            Some(json!({
-                "route": &*route.name,
-                "to": &*snapshot.service(canary.to).name,
-                "percent": percent(canary.share.now()),
-                "configured": percent(canary.share.configured()),
-                "given_up": canary.share.given_up_for(),
-            }))
-        });
-        json!({ "canaries": canaries.collect::<Vec<_>>() }).to_string() + "\n"
+    fn last_reload(&self) -> String {
+        page(&shown::last_reload(self.generation(), &self.0.reloads()))
     }
 
-    fn services(&self) -> String {
-        let now = clock::millis(std::time::Instant::now());
-        let snapshot = self.0.published.load();
-        let services: Vec<Value> = snapshot.services.iter().map(|service| shown(service, now)).collect();
-        json!({ "services": services }).to_string() + "\n"
+    fn config(&self) -> Answer<'_, Result<String, String>> {
+        let texts = self.0.texts();
+        let mut whole = shown::last_reload(self.generation(), &self.0.reloads());
+        whole["file"] = self.0.file.display().to_string().into();
+        apart(move || {
+            whole["config"] = effective(&texts.in_force.0, &texts.at_start.0)?;
+            Ok(page(&whole))
+        })
+    }
+
+    fn routes(&self) -> Answer<'_, Result<String, String>> {
+        let snapshot = self.0.published.load_full();
+        apart(move || Ok(page(&routes::shown(&snapshot))))
+    }
+
+    fn canaries(&self) -> String {
+        page(&shown::canaries(&self.0.published.load()))
+    }
+
+    fn services(&self) -> Answer<'_, String> {
+        Box::pin(async {
+            let totals = Totals::of(&reports(&self.0).await);
+            let now = clock::millis(std::time::Instant::now());
+            page(&shown::services(&self.0.published.load(), &totals, now))
+        })
+    }
+
+    fn events(&self) -> String {
+        page(&shown::events(&self.0.events.recent()))
     }
 
     fn change(&self, change: &Change) -> bool {
@@ -107,47 +120,23 @@ impl AdminBackend for Backend {
     }
 }
 
-/// How a service stands.
-fn shown(service: &Service, now: Millis) -> Value {
-    let endpoints = service.endpoints.iter().map(|endpoint| {
-        let EndpointState { in_flight, health } = &*endpoint.state;
-        json!({
-            "endpoint": &*endpoint.label,
-            "address": endpoint.address.to_string(),
-            "weight": endpoint.weight,
-            "priority": endpoint.priority,
-            "state": health.standing(now).word(),
-            "in_flight": in_flight.load(Relaxed),
-            "ejections": health.ejections_total.load(Relaxed),
-            "checks": health.checks_total.load(Relaxed),
-            "failed_checks": health.failed_checks_total.load(Relaxed),
-        })
-    });
-    let breaker = service.health.breaker.as_ref().map(|policy| {
-        let breaker = &service.state.breaker;
-        let (requests, failures) = breaker.counts(policy, now);
-        json!({
-            "state": breaker.state().0.word(),
-            "requests": requests,
-            "failures": failures,
-            "rejected": breaker.rejected_total.load(Relaxed),
-        })
-    });
-    let concurrency = service.concurrency.as_ref().map(|concurrency| {
-        let (taken, waiting) = service.state.places.counts();
-        json!({
-            "requests": taken,
-            "most": concurrency.room.requests_max,
-            "waiting": waiting,
-            "refused": service.state.places.refused_total.load(Relaxed),
-        })
-    });
-    json!({ "name": &*service.name, "breaker": breaker, "concurrency": concurrency, "endpoints": endpoints.collect::<Vec<_>>() })
+/// Not on the control thread, which would act on nothing meanwhile: a configuration may have 100,000 routes.
+fn apart(
+    show: impl FnOnce() -> Result<String, String> + Send + 'static,
+) -> Answer<'static, Result<String, String>> {
+    Box::pin(async {
+        let shown = tokio::task::spawn_blocking(show).await;
+        shown.unwrap_or_else(|_| Err("it cannot be shown; standard error says why".to_owned()))
+    })
+}
+
+fn page(value: &Value) -> String {
+    value.to_string() + "\n"
 }
 
 fn set_share(canary: &Canary, route: &str, millionths: u32, events: &Events) {
     canary.share.set(millionths);
-    let percent = f64::from(millionths) / 10_000.0;
+    let percent = shown::percent(millionths);
     events.tell(EventKind::CanarySet, format!("route {route}: its canary's share is set to {percent} %"));
 }
 
@@ -207,7 +196,7 @@ fn gateway_stats(state: &State) -> GatewayStats {
         snapshots_retired: state.retired(),
         reloads_ok: reloads.ok,
         reloads_failed: reloads.failed,
-        last_reload_ok: reloads.last_ok,
+        last_reload_ok: reloads.is_last_ok(),
         last_reload_unix_seconds: reloads.accepted_unix_seconds,
         access_log_lines: log.lines_written,
         access_log_dropped: log.lines_dropped,

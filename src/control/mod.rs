@@ -9,6 +9,7 @@ mod jwks;
 mod quotas;
 mod reload;
 mod retired;
+mod shown;
 mod signals;
 mod standings;
 mod start;

@@ -94,7 +94,7 @@ impl Reloader {
         let _ = self.watched.changed();
         self.is_edited = false;
         let result = self.try_reload().await;
-        self.state.count_reload(result.is_ok());
+        self.state.count_reload(&result);
         let (file, events) = (self.file.display(), &self.state.events);
         let (kind, text) = match &result {
             Ok(_) => (EventKind::ReloadTaken, format!("reloaded {file} in {:?}", begun.elapsed())),
@@ -140,6 +140,7 @@ impl Reloader {
         self.watched_tls = watch_all(&self.blueprint);
         self.size = file_size;
         self.swap(&current, next, opened);
+        self.background.free(self.state.set_text(self.blueprint.text().clone()));
         Ok(warnings)
     }
 

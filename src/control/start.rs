@@ -67,7 +67,8 @@ pub async fn start(file: &Path) -> Result<Started, Failure> {
     let (mailboxes, receivers) = mailboxes(workers)?;
     let (commands, commands_receiver) = mpsc::channel(COMMANDS_MAX);
     let summary = summary(&snapshot, workers, driver);
-    let state = Arc::new(State::new(snapshot, mailboxes.into(), commands, log, events.clone()));
+    let text = blueprint.text().clone();
+    let state = Arc::new(State::new(file, snapshot, mailboxes.into(), commands, log, events.clone(), text));
     let ended = spawn_workers(&state, receivers, driver, &teller)?;
     tokio::spawn(events.keep(told));
     reload::hand_out(&state, groups);

@@ -1,6 +1,7 @@
 //! Owns what the control thread and the admin endpoint share: the published snapshot, the workers' mailboxes,
 //! names for metrics, the snapshots that were published before, and the reload counters. Changes nothing by itself.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,7 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::config::snapshot::Snapshot;
+use crate::config::snapshot::{Secret, Snapshot};
+use crate::observe::clock::unix_ms_now;
 use crate::observe::{EventKind, Events, LogWriter, Names};
 use crate::runtime::mailbox::{Letter, Sender};
 use crate::runtime::peers::Workers;
@@ -29,6 +31,8 @@ pub enum Phase {
 }
 
 pub struct State {
+    /// The config file.
+    pub file: PathBuf,
     pub published: Arc<ArcSwap<Snapshot>>,
     mailboxes: Arc<[Sender]>,
     /// What the workers show.
@@ -37,6 +41,7 @@ pub struct State {
     pub commands: mpsc::Sender<Command>,
     pub log: LogWriter,
     pub events: Arc<Events>,
+    texts: Mutex<Texts>,
     /// Replaced as a whole, so that nobody waits while names are learned.
     names: Mutex<Arc<Names>>,
     retired: Mutex<Retired>,
@@ -47,27 +52,52 @@ pub struct State {
     pub started_unix_seconds: f64,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// The text of the config file, as it was when it was taken.
+#[derive(Debug, Clone)]
+pub struct Texts {
+    pub in_force: Secret,
+    pub at_start: Secret,
+}
+
+#[derive(Debug, Clone)]
 pub struct Reloads {
     pub ok: u64,
     pub failed: u64,
-    pub last_ok: bool,
+    /// `None` before the first one.
+    pub last: Option<LastReload>,
     /// When the configuration in use was accepted.
     pub accepted_unix_seconds: f64,
 }
 
+#[derive(Debug, Clone)]
+pub struct LastReload {
+    pub unix_ms: u64,
+    /// What was said of it, either way.
+    pub result: Result<Arc<str>, Arc<str>>,
+}
+
+impl Reloads {
+    /// Also before the first one: what the gateway started with was accepted.
+    pub fn is_last_ok(&self) -> bool {
+        self.last.as_ref().is_none_or(|last| last.result.is_ok())
+    }
+}
+
 impl State {
     pub fn new(
+        file: &Path,
         snapshot: Snapshot,
         mailboxes: Arc<[Sender]>,
         commands: mpsc::Sender<Command>,
         log: LogWriter,
         events: Arc<Events>,
+        text: Secret,
     ) -> State {
         let mut names = Names::default();
         names.learn(&snapshot);
         let now = unix_seconds();
         State {
+            file: file.to_owned(),
             published: Arc::new(ArcSwap::from_pointee(snapshot)),
             workers: Workers::new(mailboxes.len()),
             mailboxes,
@@ -75,9 +105,10 @@ impl State {
             commands,
             log,
             events,
+            texts: Mutex::new(Texts { in_force: text.clone(), at_start: text }),
             names: Mutex::new(Arc::new(names)),
             retired: Mutex::default(),
-            reloads: Mutex::new(Reloads { ok: 0, failed: 0, last_ok: true, accepted_unix_seconds: now }),
+            reloads: Mutex::new(Reloads { ok: 0, failed: 0, last: None, accepted_unix_seconds: now }),
             phase: AtomicU8::new(Phase::Starting as u8),
             changed: watch::Sender::new(()),
             started_unix_seconds: now,
@@ -134,19 +165,30 @@ impl State {
         self.watchdog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn reloads(&self) -> Reloads {
-        *lock(&self.reloads)
+    pub fn texts(&self) -> Texts {
+        lock(&self.texts).clone()
     }
 
-    pub fn count_reload(&self, ok: bool) {
+    /// Takes the text of a configuration that is published. Returns the one before, to be freed.
+    pub fn set_text(&self, text: Secret) -> Secret {
+        std::mem::replace(&mut lock(&self.texts).in_force, text)
+    }
+
+    pub fn reloads(&self) -> Reloads {
+        lock(&self.reloads).clone()
+    }
+
+    pub fn count_reload(&self, result: &Result<String, String>) {
         let mut reloads = lock(&self.reloads);
-        reloads.last_ok = ok;
-        if ok {
-            reloads.ok += 1;
-            reloads.accepted_unix_seconds = unix_seconds();
-        } else {
-            reloads.failed += 1;
+        match result {
+            Ok(_) => {
+                reloads.ok += 1;
+                reloads.accepted_unix_seconds = unix_seconds();
+            }
+            Err(_) => reloads.failed += 1,
         }
+        let result = result.as_ref().map(|text| text.as_str().into()).map_err(|text| text.as_str().into());
+        reloads.last = Some(LastReload { unix_ms: unix_ms_now(), result });
     }
 
     pub fn phase(&self) -> Phase {

@@ -39,6 +39,13 @@ impl Default for Clock {
     }
 }
 
+/// One moment, for who formats few of them.
+pub fn rfc3339(unix_ms: u64) -> String {
+    let mut text = Vec::new();
+    Clock::default().append_rfc3339(unix_ms, &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// Milliseconds since 1970; 0 for a clock set before that.
 pub fn unix_ms_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
