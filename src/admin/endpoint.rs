@@ -1,4 +1,5 @@
 //! Owns which paths the admin endpoint has: the methods of each, who may ask it what, and the page that lists them.
+//! `openapi.json` describes them to programs; a test holds it against this.
 
 use hyper::Method;
 
@@ -7,6 +8,7 @@ use super::access::What;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
     Index,
+    OpenApi,
     Metrics,
     Health,
     Ready,
@@ -63,6 +65,7 @@ const fn row(endpoint: Endpoint, path: &'static str, get: &'static str, post: Op
 
 const TABLE: &[Row] = &[
     row(Endpoint::Index, "/", "this page", None),
+    row(Endpoint::OpenApi, "/openapi.json", "all of this for programs, as OpenAPI 3.1", None),
     row(Endpoint::Metrics, "/metrics", "Prometheus metrics", None),
     row(Endpoint::Health, "/healthz", "200 while the process lives", None),
     row(Endpoint::Ready, "/readyz", "200 while traffic is wanted, 503 while starting or draining", None),
@@ -101,9 +104,9 @@ const TABLE: &[Row] = &[
 pub fn index(generation: u64) -> String {
     let mut page = format!("Tidegate admin, configuration generation {generation}\n\n");
     for Row { path, get, post, .. } in TABLE {
-        page.push_str(&format!("GET  {path:<9} {get}\n"));
+        page.push_str(&format!("GET  {path:<13} {get}\n"));
         if let Some(post) = post {
-            page.push_str(&format!("POST {path:<9} {post}\n"));
+            page.push_str(&format!("POST {path:<13} {post}\n"));
         }
     }
     page
@@ -112,6 +115,7 @@ pub fn index(generation: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::EventKind;
 
     #[test]
     fn each_has_one_row() {
@@ -119,5 +123,15 @@ mod tests {
             assert_eq!(TABLE.iter().position(|other| other.endpoint == row.endpoint), Some(number));
             assert_eq!(Endpoint::of(row.path), Some(row.endpoint));
         }
+    }
+
+    /// What cannot be made to happen at will in a test of the running gateway.
+    #[test]
+    fn the_description_knows_all_kinds_of_events() {
+        let described: serde_json::Value = serde_json::from_str(include_str!("openapi.json")).unwrap();
+        let kinds = described["components"]["schemas"]["Event"]["properties"]["kind"]["enum"].as_array();
+        let kinds: Vec<&str> = kinds.unwrap().iter().filter_map(|kind| kind.as_str()).collect();
+        let known: Vec<&str> = EventKind::ALL.iter().map(|kind| kind.word()).collect();
+        assert_eq!(kinds, known);
     }
 }

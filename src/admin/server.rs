@@ -101,6 +101,7 @@ async fn answer(request: Request<Incoming>, access: &Access, backend: Arc<dyn Ad
 async fn shown(endpoint: Endpoint, backend: Arc<dyn AdminBackend>) -> Page {
     match endpoint {
         Endpoint::Index => text(StatusCode::OK, endpoint::index(backend.generation())),
+        Endpoint::OpenApi => json(OPEN_API),
         Endpoint::Metrics => metrics(backend.metrics().await),
         Endpoint::Health => text(StatusCode::OK, "ok\n"),
         Endpoint::Ready => ready(backend.readiness()),
@@ -232,6 +233,8 @@ fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes
     page
 }
 
+/// Written by hand; tests/the_admin_api_is_as_described.rs holds it against what is answered.
+const OPEN_API: &str = include_str!("openapi.json");
 /// Scrapers, probes and people together; more are closed at once.
 pub const CONNECTIONS_MAX: usize = 64;
 const HEADERS_MAX: usize = 64;

@@ -123,7 +123,8 @@ fn pages_are_served() {
 #[test]
 fn who_has_no_token_learns_little_and_changes_nothing() {
     with_access(Access::new(Some("secret"), true, false), |address, backend| async move {
-        let shown = ["/", "/metrics", "/config", "/reload", "/routes", "/services", "/events"];
+        let shown =
+            ["/", "/openapi.json", "/metrics", "/config", "/reload", "/routes", "/services", "/events"];
         let shown = shown.map(|path| format!("GET {path}"));
         let done = ["/reload", "/services", "/canaries"].map(|path| format!("POST {path}"));
         for line in shown.iter().chain(&done) {

@@ -1,5 +1,5 @@
 //! Owns how what is in force is shown to programs, as JSON: services, canaries, events, the last reload; routes are
-//! `shown::routes`. Changes nothing and asks nobody.
+//! `shown::routes`. `admin/openapi.json` describes each. Changes nothing and asks nobody.
 
 use std::sync::atomic::Ordering::Relaxed;
 

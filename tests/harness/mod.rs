@@ -11,6 +11,7 @@ pub mod http2;
 pub mod http2_server;
 pub mod process;
 pub mod prom;
+pub mod schema;
 pub mod tls;
 pub mod tls_front;
 pub mod wire;
