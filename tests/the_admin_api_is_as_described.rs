@@ -33,14 +33,14 @@ fn gateway(admin: &str) -> (Gateway, Backend) {
     let config = format!(
         "workers = 1\n[admin]\naddress = \"@admin@\"\n{admin}\n[listen.web]\naddress = \"@web@\"\n\
          [auth.users]\njwt = {{ secret = \"0123456789abcdef0123456789abcdef\" }}\n\
-         [limit.all]\nrate = 1000\n\
+         [limit.all]\nrate = 1000\n[authorizer.boss]\nto = \"models\"\n\
          [service.models]\nendpoints = [\"@models@\"]\nbreaker = \"adaptive\"\nconcurrency = {{ requests = 9 }}\n\
          [service.plain]\nendpoints = []\n\
          [[route]]\nname = \"known\"\nmatch = {{ host = \"known.test\", header = {{ x-a = \"b\" }} }}\nauth = \"users\"\nto = \"models\"\n\
          [[route]]\nname = \"elsewhere\"\nmatch = {{ path = \"/old/**\" }}\nredirect = {{ to = \"/new\", status = 308 }}\n\
          [[route]]\nname = \"fixed\"\nmatch = {{ path = \"/fixed\" }}\nrespond = {{ status = 204 }}\n\
          [[route]]\nname = \"models\"\nlimits = \"all\"\nto = \"{{header:x-service}}\"\notherwise = \"models\"\n\
-         canary = {{ to = \"plain\", percent = 0 }}\n"
+         canary = {{ to = \"plain\", percent = 0 }}\nshadow = {{ to = \"plain\" }}\nauthorizer = \"boss\"\n"
     );
     (Gateway::start(&config, &[("models", backend.address)]), backend)
 }

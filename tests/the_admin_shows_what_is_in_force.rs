@@ -178,6 +178,8 @@ endpoints = ["@m@"]
 endpoints = ["@m@"]
 [auth.users]
 jwt = { secret = "0123456789abcdef0123456789abcdef" }
+[authorizer.boss]
+to = "model-a"
 [limit.each]
 key = "client"
 rate = 1000
@@ -192,6 +194,8 @@ limits = ["each", "all"]
 to = "model-{header:x-model}"
 otherwise = "model-a"
 canary = { to = "model-b", percent = 2.5 }
+authorizer = "boss"
+shadow = { to = "model-b", percent = 0.5 }
 [[route]]
 name = "old"
 match = { listener = "web", path = "~^/v[0-9]+$", query = { q = true } }
@@ -214,20 +218,22 @@ respond = { status = 404, body = "nothing" }
             "conditions": conditions,
             "auth": "users",
             "allow": ["claim group: \"vip\""],
+            "authorizer": "boss",
             "limits": ["each", "all"],
             "canary": { "to": "model-b", "percent": 2.5, "header": [] },
+            "shadow": { "to": "model-b", "percent": 0.5 },
             "action": { "kind": "forward", "to": "model-{header:x-model}", "otherwise": "model-a" },
         },
         {
             "name": "old",
             "conditions": ["listener: web", "path: ~ ^/v[0-9]+$", "query parameter q: there"],
-            "auth": null, "allow": [], "limits": [], "canary": null,
+            "auth": null, "allow": [], "authorizer": null, "limits": [], "canary": null, "shadow": null,
             "action": { "kind": "redirect", "status": 308, "to": "https://{host}{uri}" },
         },
         {
             "name": "rest",
             "conditions": [],
-            "auth": null, "allow": [], "limits": [], "canary": null,
+            "auth": null, "allow": [], "authorizer": null, "limits": [], "canary": null, "shadow": null,
             "action": { "kind": "respond", "status": 404, "content_type": "text/plain; charset=utf-8" },
         },
     ] });

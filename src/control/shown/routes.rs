@@ -7,6 +7,7 @@ use crate::config::redact;
 use crate::config::snapshot::{AuthId, Snapshot};
 use crate::proxy::canary::Canary;
 use crate::proxy::rule::{Action, Conditions, FieldMatch, Route, Target, To};
+use crate::proxy::shadow::Shadow;
 use crate::proxy::template::{Source, Template, TemplateValues};
 
 use super::percent;
@@ -24,8 +25,10 @@ fn one(snapshot: &Snapshot, route: &Route) -> Value {
         "conditions": conditions(&route.conditions),
         "auth": route.conditions.auth.and_then(auth),
         "allow": fields("claim", &route.allow).collect::<Vec<_>>(),
+        "authorizer": route.authorizer.as_ref().map(|authorizer| &*authorizer.name),
         "limits": limits,
         "canary": route.canary.as_deref().map(|canary| shown_canary(snapshot, canary)),
+        "shadow": route.shadow.as_deref().map(|shadow| shown_shadow(snapshot, shadow)),
         "action": action(snapshot, &route.action),
     })
 }
@@ -63,6 +66,10 @@ fn shown_canary(snapshot: &Snapshot, canary: &Canary) -> Value {
         "percent": percent(canary.share.now()),
         "header": fields("header", &canary.headers).collect::<Vec<_>>(),
     })
+}
+
+fn shown_shadow(snapshot: &Snapshot, shadow: &Shadow) -> Value {
+    json!({ "to": &*snapshot.service(shadow.to).name, "percent": percent(shadow.share) })
 }
 
 fn action(snapshot: &Snapshot, action: &Action) -> Value {
