@@ -38,6 +38,10 @@ impl Access {
         Access { token: token.map(|token| digest_of([token.as_bytes()])), is_local, metrics_public }
     }
 
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
     pub fn check(&self, what: What, headers: &HeaderMap) -> Result<(), Denied> {
         if what == What::Health || (what == What::Metrics && self.metrics_public) {
             return Ok(());

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
-use crate::admin::access::{Access, Denied};
+use crate::admin::access::{Access, Denied, What};
 use crate::admin::change::{self, Wrong};
 use crate::admin::endpoint::{self, Endpoint};
 use crate::admin::{AdminBackend, Readiness};
@@ -88,7 +88,12 @@ async fn answer(request: Request<Incoming>, access: &Access, backend: Arc<dyn Ad
         return refused(denied);
     }
     if request.method() != Method::POST {
-        return shown(endpoint, backend).await;
+        // A page that an attacker's name leads here could read it. Whoever has a token is no such page.
+        let is_open = endpoint.what() == What::Control && !access.has_token();
+        return match check_host(request.headers()).filter(|_| is_open) {
+            Some(detail) => problem(StatusCode::FORBIDDEN, detail),
+            None => shown(endpoint, backend).await,
+        };
     }
     match check_same_site(request.headers()) {
         Ok(()) if endpoint == Endpoint::Reload => reload(backend).await,
@@ -183,10 +188,10 @@ fn json(body: impl Into<Bytes>) -> Page {
 /// Refuses what a web page can make a browser on this machine send: a name that an attacker's DNS points here
 /// (DNS rebinding; an IP literal or localhost cannot be rebound), or a form posted from another site.
 fn check_same_site(headers: &HeaderMap) -> Result<(), &'static str> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-    if !is_literal_or_localhost(host) {
-        return Err("the Host of a POST must be an IP address or localhost");
+    if let Some(detail) = check_host(headers) {
+        return Err(detail);
     }
+    let host = host_of(headers);
     let is_same_origin = |origin: &HeaderValue| {
         origin
             .to_str()
@@ -198,6 +203,16 @@ fn check_same_site(headers: &HeaderMap) -> Result<(), &'static str> {
         Some(origin) if !is_same_origin(origin) => Err("a POST from another origin is refused"),
         _ => Ok(()),
     }
+}
+
+fn host_of(headers: &HeaderMap) -> &str {
+    headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("")
+}
+
+/// What is wrong with a name that an attacker's DNS may have.
+fn check_host(headers: &HeaderMap) -> Option<&'static str> {
+    let is_wrong = !is_literal_or_localhost(host_of(headers));
+    is_wrong.then_some("the Host must be an IP address or localhost; with `admin.token_file` it may be any for what is only read")
 }
 
 /// `127.0.0.1`, `[::1]`, `localhost`, each with or without a port.

@@ -221,6 +221,25 @@ fn a_browsers_cross_site_post_is_refused() {
     });
 }
 
+/// A page whose name leads here by an attacker's DNS reads nothing of what is not for everybody.
+#[test]
+fn a_rebound_name_shows_nothing() {
+    with_server(|address, _| async move {
+        let rebound = "Host: rebound.example:9180\r\n";
+        for path in ["/", "/config", "/routes", "/services", "/canaries", "/events", "/reload"] {
+            let answer = exchange(address, &format!("GET {path}"), rebound).await;
+            assert!(answer.starts_with("HTTP/1.1 403"), "{path}: {answer}");
+            let answer = exchange(address, &format!("GET {path}"), LOCAL).await;
+            assert!(!answer.starts_with("HTTP/1.1 403"), "{path}: {answer}");
+        }
+        // Scrapers and probes come by any name.
+        for path in ["/metrics", "/healthz", "/readyz"] {
+            let answer = exchange(address, &format!("GET {path}"), rebound).await;
+            assert!(!answer.starts_with("HTTP/1.1 403"), "{path}: {answer}");
+        }
+    });
+}
+
 #[test]
 fn canaries_are_set_by_name_and_percent() {
     with_server(|address, backend| async move {

@@ -247,7 +247,8 @@ impl Gateway {
 
     pub fn admin_get(&self, path: &str) -> Result<super::Response, String> {
         let mut client = Client::try_connect(self.address("admin")).map_err(|error| error.to_string())?;
-        client.get_with(path, "Connection: close\r\n").map_err(|fault| format!("{fault:?}"))
+        let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        client.request("GET", head.as_bytes()).map_err(|fault| format!("{fault:?}"))
     }
 
     /// What the admin endpoint shows there.
