@@ -316,3 +316,37 @@ fn no_spelling_says_what_only_it_may() {
     let got = client.exchange(request.body(()).unwrap(), Some(&[7; 100_000]), Some(trailers)).unwrap();
     assert_eq!(got.status, 400);
 }
+
+/// One of its endpoints that hangs is found out, and asked no more: that the time is up is no client's doing.
+#[test]
+fn a_hanging_authorizer_is_ejected() {
+    let scene = start();
+    let silent = Backend::start(|connection| connection.wait_stop());
+    let both = format!("\"{}\", \"@judge@\"", silent.address);
+    let text = CONFIG
+        .replace("\"@judge@\"", &both)
+        .replace("outlier = { failures = \"off\" }", "")
+        .replace("300ms", "50ms");
+    let models = Backend::describing("models");
+    let gateway = Gateway::start(&text, &[("models", models.address), ("judge", scene._judge.address)]);
+    let mut client = gateway.client();
+    let state = || {
+        let services = gateway.admin_json("/services");
+        let endpoints = services["services"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|service| service["endpoints"].as_array().unwrap().clone());
+        let silent = silent.address.to_string();
+        endpoints.into_iter().find(|endpoint| endpoint["address"] == silent.as_str()).unwrap()["state"]
+            .clone()
+    };
+    until("it is ejected", || {
+        let status = client.get_with("/x", "authorization: Bearer ann\r\n").unwrap().status;
+        assert!([200, 503].contains(&status), "{status}");
+        state() == "ejected"
+    });
+    for _ in 0..10 {
+        assert_eq!(client.get_with("/x", "authorization: Bearer ann\r\n").unwrap().status, 200);
+    }
+}

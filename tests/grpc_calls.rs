@@ -318,7 +318,8 @@ fn messages_are_bounded_one_by_one() {
     assert_eq!(status(&answer).0, 8);
 }
 
-/// What a call's trailers say counts: the breaker opens for statuses that say that a server is not well, and for no others.
+/// What a call's trailers say counts: the breaker opens for statuses that say that a server is not well, and for none that
+/// a client can have by what it sends.
 #[test]
 fn calls_that_fail_at_their_end_open_the_breaker() {
     let origin = Http2Backend::serve(|request, respond| async move {
@@ -334,9 +335,17 @@ fn calls_that_fail_at_their_end_open_the_breaker() {
     });
     let service =
         "protocol = \"h2\"\nbreaker = { window = \"1m\", requests = 10 }\noutlier = { failures = \"off\" }\n";
-    for (status, is_bad) in
-        [(0, false), (3, false), (4, false), (5, false), (8, false), (2, true), (13, true), (14, true)]
-    {
+    for (status, is_bad) in [
+        (0, false),
+        (3, false),
+        (4, false),
+        (5, false),
+        (8, false),
+        (2, false),
+        (13, false),
+        (14, true),
+        (15, true),
+    ] {
         let gateway = Gateway::before_with(&[origin.address], TOP, service);
         let client = Http2::connect(gateway.web());
         let seen: Vec<u8> = (0..30)
@@ -354,4 +363,42 @@ fn calls_that_fail_at_their_end_open_the_breaker() {
             ),
         }
     }
+}
+
+/// A stream that its client ends is one that went well: probes among them close the breaker again.
+#[test]
+fn streams_that_clients_end_close_the_breaker() {
+    let is_well = Arc::<std::sync::atomic::AtomicBool>::default();
+    let seen = is_well.clone();
+    let origin = Http2Backend::serve(move |request, mut respond| {
+        let is_well = seen.load(SeqCst);
+        async move {
+            if !is_well {
+                return bare(respond, "14");
+            }
+            let head = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+            let _stream = respond.send_response(head, false)?;
+            let mut body = request.into_body();
+            while let Some(Ok(_)) = body.data().await {}
+            std::future::pending().await
+        }
+    });
+    let service = "protocol = \"h2\"\nretry = { on_unavailable = false }\nbreaker = { window = \"1s\", requests = 5 }\noutlier = { failures = \"off\" }\n";
+    let gateway =
+        Gateway::before_with(&[origin.address], &format!("{TOP}[admin]\naddress = \"@admin@\"\n"), service);
+    let client = Http2::connect(gateway.web());
+    let state = || gateway.admin_json("/services")["services"][0]["breaker"]["state"].clone();
+    (0..10).for_each(|_| drop(ask(&client, call("/s.S/M"), &message(0))));
+    assert_eq!(state(), "open");
+    is_well.store(true, SeqCst);
+    until("it passes calls again", || {
+        let mut send = client.send.clone();
+        client.runtime.block_on(async {
+            let (response, up) = send.send_request(call("/s.S/M").body(()).unwrap(), false).unwrap();
+            let response = tokio::time::timeout(PATIENCE, response).await.unwrap().unwrap();
+            // It leaves.
+            drop((response, up));
+        });
+        state() == "passing"
+    });
 }

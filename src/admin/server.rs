@@ -149,7 +149,15 @@ fn ready(readiness: Readiness) -> Page {
 
 /// In a task of its own, so that a client that goes away does not stop a reload halfway.
 async fn reload(backend: Arc<dyn AdminBackend>) -> Page {
-    match tokio::spawn(async move { backend.reload().await }).await {
+    static WAITING: Semaphore = Semaphore::const_new(RELOADS_WAITING_MAX);
+    let Ok(waiting) = WAITING.try_acquire() else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "so many reloads wait already that no more may");
+    };
+    let reload = async move {
+        let _waiting = waiting;
+        backend.reload().await
+    };
+    match tokio::spawn(reload).await {
         Ok(Ok(report)) => text(StatusCode::OK, report),
         Ok(Err(diagnostics)) => text(StatusCode::UNPROCESSABLE_ENTITY, diagnostics),
         Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the reload failed unexpectedly; see the log"),
@@ -253,6 +261,7 @@ const OPEN_API: &str = include_str!("openapi.json");
 /// Scrapers, probes and people together; more are closed at once.
 pub const CONNECTIONS_MAX: usize = 64;
 const HEADERS_MAX: usize = 64;
+const RELOADS_WAITING_MAX: usize = 8;
 const BODY_BYTES_MAX: usize = 4 * 1024;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Also the longest idle wait between two requests, so longer than most scrape intervals.

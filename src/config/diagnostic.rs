@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::config::redact;
 use crate::config::tls::TlsFile;
+use crate::config::value::shown;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -224,6 +225,10 @@ impl<'a> Source<'a> {
         let line_end = self.line_starts.get(line).map_or(self.text.len(), |&next| next - 1);
         let begin = self.line_starts[line - 1];
         let whole = redact::line(&self.text[begin..line_end.max(start)]);
+        // What a string of several lines is for stands lines before.
+        let is_within =
+            ["\"\"\"", "'''"].iter().any(|mark| self.text[..begin].matches(mark).count() % 2 == 1);
+        let whole = if is_within { redact::stars(&whole) } else { whole };
         let (before, after) = whole.split_at(at_character(&whole, self.text[begin..start].chars().count()));
         let (before, after) = (before.trim_start_matches(BYTE_ORDER_MARK), after.trim_end());
         let marked =
@@ -337,6 +342,30 @@ impl<'a> Report<'a> {
         self.errors.get()
     }
 
+    /// Nobody is told what is written for a secret, also where it is wrong.
+    fn without_secrets(&self, problem: Problem, span: &Range<usize>, key: &str) -> Problem {
+        let written = self.source.text.get(span.clone()).unwrap_or_default();
+        let name = key.rsplit('.').next().unwrap_or_default();
+        // A span of the name itself is about the key.
+        let is_secret = (redact::is_secret_key(name) || name == "jwt") && written != name;
+        let hide = |text: String| {
+            let text = match written.strip_prefix(['"', '\'']) {
+                Some(text_of_it) if is_secret => {
+                    let value = shown(text_of_it.trim_matches(['"', '\'', '\r', '\n']));
+                    text.replace(&format!("\"{value}\""), redact::REDACTED)
+                }
+                None if is_secret && !written.is_empty() => text.replace(&*shown(written), redact::REDACTED),
+                _ => text,
+            };
+            let text = match redact::user_of(written) {
+                Some(user) => text.replace(&format!("{user}@"), &format!("{}@", redact::REDACTED)),
+                None => text,
+            };
+            redact::urls(&text)
+        };
+        Problem { message: hide(problem.message), help: problem.help.map(hide), ..problem }
+    }
+
     fn push(&self, severity: Severity, span: Range<usize>, key: String, problem: Problem) {
         let (line, column) = self.source.position(span.start);
         if self.broken_lines.borrow().contains(&line) {
@@ -348,6 +377,7 @@ impl<'a> Report<'a> {
         if entries.len() >= COLLECTED_MAX {
             return;
         }
+        let problem = self.without_secrets(problem, &span, &key);
         entries.push(Diagnostic {
             severity,
             file: self.source.file.clone(),

@@ -251,3 +251,24 @@ const SHORT: &[Case] = &[
 fn weak_secrets() {
     assert_cases(Severity::Warning, SHORT);
 }
+
+/// Whatever is wrong with it, or near it.
+#[test]
+fn secrets_are_told_by_no_mistake() {
+    for text in [
+        "[auth]\nsecret = \"hunter2\"",
+        "[auth.a]\njwt = \"hunter2\"",
+        "[auth.a.jwt]\nsecret = 1452890",
+        "[auth.a.jwt]\nsecret = [\"hunter2\"]",
+        "[auth.a.jwt]\nsecret = \"\"\"\nhunter2\\q\n\"\"\"",
+        "[auth.a.jwt]\njwks = \"https://ann:hunter2@id.test/keys\"",
+        "[service.m]\nendpoints = [\"https://ann:hunter2@10.0.0.5\"]",
+        "[[route]]\nto = \"m\"\nmatch.header.x-api-key = 1452890",
+        "[[route]]\nto = \"m\"\nrequest_headers.set.authorization = 1452890",
+    ] {
+        let told = compile(Path::new("edge.toml"), text, None, &mut Registry::new()).diagnostics;
+        assert!(told.has_errors(), "{text}");
+        let told = told.to_string();
+        assert!(!told.contains("hunter2") && !told.contains("1452890"), "{told}\nof {text}");
+    }
+}

@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::diagnostic::{Problem, Report, Source};
+use crate::config::redact;
 use crate::config::schema;
 use crate::config::suggest;
 use crate::config::value::{self, Parsed};
@@ -245,7 +246,11 @@ impl<'a> Section<'a> {
             return None;
         }
         let DeValue::Table(table) = node.get_ref() else {
-            let problem = value::wrong_type(&format!("a table `[{key}.{}]`", name.get_ref()), node.get_ref());
+            let expected = format!("a table `[{key}.{}]`", name.get_ref());
+            let problem = match redact::is_secret(name.get_ref()) {
+                true => Problem::new(format!("expected {expected}")),
+                false => value::wrong_type(&expected, node.get_ref()),
+            };
             let forgotten = schema::knows(path, name.get_ref());
             let help = forgotten.then(|| format!("each {key} has a name: put this below `[{key}.NAME]`"));
             self.error(name.span(), key, problem.help_if(help));

@@ -40,12 +40,7 @@ const WORDS: [&str; 17] = [
 
 /// A text as it may be shown: without the user of a URL, and the values of its parameters that are secret.
 pub fn text(text: &str) -> Cow<'_, str> {
-    let user = text.find("://").and_then(|at| {
-        let begin = at + 3;
-        let authority = text[begin..].split(['/', '?', '#']).next().unwrap_or_default();
-        authority.rfind('@').map(|end| begin..begin + end)
-    });
-    let without_user = match user {
+    let without_user = match user_in(text) {
         Some(user) => Cow::Owned(format!("{}{REDACTED}{}", &text[..user.start], &text[user.end..])),
         None => Cow::Borrowed(text),
     };
@@ -56,6 +51,17 @@ pub fn text(text: &str) -> Cow<'_, str> {
         }
         _ => without_user,
     }
+}
+
+/// Of a URL.
+pub fn user_of(text: &str) -> Option<&str> {
+    user_in(text).map(|user| &text[user]).filter(|user| !user.is_empty())
+}
+
+fn user_in(text: &str) -> Option<Range<usize>> {
+    let begin = text.find("://")? + 3;
+    let authority = text[begin..].split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rfind('@').map(|end| begin..begin + end)
 }
 
 fn has_secret_value(parameter: &str) -> bool {
@@ -97,7 +103,15 @@ pub fn line(line: &str) -> String {
     shown
 }
 
-fn stars(text: &str) -> String {
+/// A text with URLs in it, as it may be shown.
+pub fn urls(text: &str) -> String {
+    let mut shown = text.to_owned();
+    let found = secrets_in_urls(text);
+    found.into_iter().rev().for_each(|at| shown.replace_range(at, REDACTED));
+    shown
+}
+
+pub fn stars(text: &str) -> String {
     text.chars().map(|_| '*').collect()
 }
 
@@ -132,7 +146,7 @@ fn secrets_in_urls(line: &str) -> Vec<Range<usize>> {
 }
 
 /// Names of the schema's own are known: of them, only `secret` holds one.
-fn is_secret_key(key: &str) -> bool {
+pub fn is_secret_key(key: &str) -> bool {
     key == "secret" || (is_secret(key) && schema::elsewhere("?", key).is_none())
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::admin::{AdminBackend, Answer, Change, Readiness};
@@ -67,15 +67,15 @@ impl AdminBackend for Backend {
         let texts = self.0.texts();
         let mut whole = shown::last_reload(self.generation(), &self.0.reloads());
         whole["file"] = self.0.file.display().to_string().into();
-        apart(move || {
+        Box::pin(apart(move || {
             whole["config"] = effective(&texts.in_force.0, &texts.at_start.0)?;
             Ok(page(&whole))
-        })
+        }))
     }
 
     fn routes(&self) -> Answer<'_, Result<String, String>> {
         let snapshot = self.0.published.load_full();
-        apart(move || Ok(page(&routes::shown(&snapshot))))
+        Box::pin(apart(move || Ok(page(&routes::shown(&snapshot)))))
     }
 
     fn canaries(&self) -> String {
@@ -84,9 +84,13 @@ impl AdminBackend for Backend {
 
     fn services(&self) -> Answer<'_, String> {
         Box::pin(async {
-            let totals = Totals::of(&reports(&self.0).await);
-            let now = clock::millis(std::time::Instant::now());
-            page(&shown::services(&self.0.published.load(), &totals, now))
+            let reports = reports(&self.0).await;
+            let snapshot = self.0.published.load_full();
+            apart(move || {
+                let now = clock::millis(std::time::Instant::now());
+                page(&shown::services(&snapshot, &Totals::of(&reports), now))
+            })
+            .await
         })
     }
 
@@ -121,13 +125,18 @@ impl AdminBackend for Backend {
 }
 
 /// Not on the control thread, which would act on nothing meanwhile: a configuration may have 100,000 routes.
-fn apart(
-    show: impl FnOnce() -> Result<String, String> + Send + 'static,
-) -> Answer<'static, Result<String, String>> {
-    Box::pin(async {
-        let shown = tokio::task::spawn_blocking(show).await;
-        shown.unwrap_or_else(|_| Err("it cannot be shown; standard error says why".to_owned()))
-    })
+async fn apart<T: Send + 'static>(show: impl FnOnce() -> T + Send + 'static) -> T {
+    // One at a time: it goes on when nobody waits for it any more.
+    static TURN: Semaphore = Semaphore::const_new(1);
+    let turn = TURN.acquire().await;
+    let shown = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        show()
+    });
+    match shown.await {
+        Ok(shown) => shown,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }
 
 fn page(value: &Value) -> String {

@@ -1,6 +1,7 @@
 //! Owns how what is in force is shown to programs, as JSON: services, canaries, events, the last reload; routes are
 //! `shown::routes`. `admin/openapi.json` describes each. Changes nothing and asks nobody.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde_json::{Value, json};
@@ -17,19 +18,23 @@ use super::state::{LastReload, Reloads};
 pub mod routes;
 
 pub fn services(snapshot: &Snapshot, totals: &Totals, now: Millis) -> Value {
-    let services: Vec<Value> =
-        snapshot.services.iter().map(|service| one_service(service, totals, now)).collect();
+    let mut requests = HashMap::<SeriesId, u64>::new();
+    for ((_, service, _), counts) in &totals.series {
+        *requests.entry(*service).or_default() += counts.requests;
+    }
+    let services = snapshot.services.iter().map(|service| one_service(service, totals, &requests, now));
+    let services: Vec<Value> = services.collect();
     json!({ "services": services })
 }
 
-fn one_service(service: &Service, totals: &Totals, now: Millis) -> Value {
+fn one_service(service: &Service, totals: &Totals, requests: &HashMap<SeriesId, u64>, now: Millis) -> Value {
     let id = SeriesId::Known(service.id);
     let breaker = service.health.breaker.as_ref().map(|policy| {
         let breaker = &service.state.breaker;
-        let (requests, failures) = breaker.counts(policy, now);
+        let (counted, failures) = breaker.counts(policy, now);
         json!({
             "state": breaker.state().0.word(),
-            "requests": requests,
+            "requests": counted,
             "failures": failures,
             "rejected": breaker.rejected_total.load(Relaxed),
         })
@@ -43,11 +48,10 @@ fn one_service(service: &Service, totals: &Totals, now: Millis) -> Value {
             "refused": service.state.places.refused_total.load(Relaxed),
         })
     });
-    let of_it = totals.series.iter().filter(|((_, service, _), _)| *service == id);
     let endpoints = service.endpoints.iter().map(|endpoint| one_endpoint(endpoint, totals, now));
     json!({
         "name": &*service.name,
-        "requests": of_it.map(|(_, counts)| counts.requests).sum::<u64>(),
+        "requests": requests.get(&id).copied().unwrap_or_default(),
         "first_byte_ms": totals.first_bytes.get(&id).map(latency),
         "breaker": breaker,
         "concurrency": concurrency,

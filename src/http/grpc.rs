@@ -55,10 +55,24 @@ impl Status {
 /// A call that is over because its endpoint has nothing for it now, and may have later.
 pub const UNAVAILABLE: u8 = 14;
 
-/// Whether a status says that the server is not well: UNKNOWN, INTERNAL, UNAVAILABLE, DATA_LOSS. The others are about what
-/// was asked, also DEADLINE_EXCEEDED: clients choose their deadlines.
-pub fn is_bad(status: u8) -> bool {
-    matches!(status, 2 | 13..=15)
+/// What a status that is no success of the server's says. The others are about what was asked, also DEADLINE_EXCEEDED: clients
+/// choose their deadlines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// It is not well: UNAVAILABLE, DATA_LOSS.
+    Server,
+    /// It may not be well: UNKNOWN and INTERNAL are also what servers answer to messages that they cannot read.
+    Call,
+}
+
+impl Failure {
+    pub fn of(status: u8) -> Option<Failure> {
+        match status {
+            14 | 15 => Some(Failure::Server),
+            2 | 13 => Some(Failure::Call),
+            _ => None,
+        }
+    }
 }
 
 /// The value of `grpc-status`. `None`: it is none.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt::{Display, Write};
 
+use crate::config::redact;
 use crate::error::Kind;
 use crate::observe::histogram::{BUCKETS_SECONDS, LatencyTotal};
 use crate::observe::names::{Names, OTHER};
@@ -498,17 +499,22 @@ fn breakers(page: &mut Page, shared: &SharedReport) {
 
 fn key_sets(page: &mut Page, key_sets: &[KeySetReport]) {
     // Two ways of verifying may share a set, or fetch it each for itself.
-    let by_url: BTreeMap<&str, &KeySetReport> = key_sets.iter().map(|set| (&*set.url, set)).collect();
+    let mut by_url = BTreeMap::<_, (u64, u64)>::new();
+    for set in key_sets {
+        let (fetches, failed) = by_url.entry(redact::text(&set.url)).or_default();
+        *fetches += set.fetches_total;
+        *failed += set.failed_total;
+    }
     page.counter("tidegate_key_fetches_total", "Attempts to fetch the key set of a URL.");
-    for (url, set) in &by_url {
-        page.sample(&[("url", url)], set.fetches_total);
+    for (url, (fetches, _)) in &by_url {
+        page.sample(&[("url", url)], *fetches);
     }
     page.counter(
         "tidegate_key_fetches_failed_total",
         "Those of which nothing came: the keys before stay in use.",
     );
-    for (url, set) in &by_url {
-        page.sample(&[("url", url)], set.failed_total);
+    for (url, (_, failed)) in &by_url {
+        page.sample(&[("url", url)], *failed);
     }
 }
 

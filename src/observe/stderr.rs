@@ -1,6 +1,7 @@
 //! Owns writing to standard error without standing still for whoever reads it. Decides nothing about what is said.
 
 use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -9,16 +10,24 @@ use rustix::io::retry_on_intr;
 /// A pipe that takes anything takes so much at once (PIPE_BUF, pipe(7)).
 const PIECE_BYTES_MAX: usize = 4096;
 
+/// Of two who see room for one, the second would stand still in write(2).
+static TURN: Mutex<()> = Mutex::new(());
+
 /// Whether it was taken; what is longer than a piece is cut. Waits for nobody: a worker must not stand still because the
 /// reader of its words does.
 pub fn try_write(to: impl AsFd, text: &str) -> bool {
     let bytes = text.as_bytes();
+    // Who has the turn may wait.
+    let Ok(_turn) = TURN.try_lock() else { return false };
     write_piece(to, &bytes[..bytes.len().min(PIECE_BYTES_MAX)], Duration::ZERO)
 }
 
 /// Whether all of it was taken; waits for room for each piece, and gives up when there is none within `patience`.
 pub fn write(to: impl AsFd, text: &str, patience: Duration) -> bool {
-    text.as_bytes().chunks(PIECE_BYTES_MAX).all(|piece| write_piece(&to, piece, patience))
+    text.as_bytes().chunks(PIECE_BYTES_MAX).all(|piece| {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        write_piece(&to, piece, patience)
+    })
 }
 
 fn write_piece(to: impl AsFd, piece: &[u8], patience: Duration) -> bool {

@@ -179,15 +179,15 @@ fn text(exchange: &Exchange, authorizer: &Authorizer) -> Vec<u8> {
 
 impl Authorizer {
     fn is_shown(&self, field: &Field, bytes: &[u8]) -> bool {
-        // What the endpoint does not get, nobody is to judge.
-        if field.hop_by_hop {
-            return false;
-        }
         let name = field.name.of(bytes);
         let is = |known: &str| is_alike(name, known.as_bytes());
         // What is appended to on the way to anybody is told from who had it before.
         if matches!(field.known, Name::XForwardedFor | Name::XForwardedProto | Name::XForwardedHost) {
             return true;
+        }
+        // What the endpoint does not get, nobody is to judge.
+        if field.hop_by_hop {
+            return false;
         }
         let is_of_body = field.known == Name::ContentLength
             || field.known == Name::Expect

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::config::snapshot::{Endpoint, Service};
 use crate::error::{Error, Kind};
+use crate::http::grpc;
 use crate::observe::EventKind;
 use crate::policy::breaker::{Pass, Rejected};
 use crate::policy::rollback::{RollbackPolicy, Side};
@@ -15,7 +16,7 @@ use crate::runtime::clock;
 use crate::runtime::core::Core;
 
 use super::canary::Share;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Role};
 use super::routed::Routed;
 use super::transform::field;
 
@@ -29,6 +30,8 @@ pub struct Trial<'a> {
     watched: Cell<Option<Watched>>,
     /// When the head of the answer came, where how it went is told later.
     heard: Cell<Option<Instant>>,
+    /// It is none of a client's.
+    is_own: bool,
 }
 
 /// A request of a route whose canary is given up when it fares badly.
@@ -78,12 +81,30 @@ impl<'a> Trial<'a> {
             pass: Cell::new(pass),
             watched: Cell::new(watched),
             heard: Cell::new(None),
+            is_own: exchange.role != Role::Client,
         })
     }
 
-    /// The head of an answer is here that says at its end how it went.
-    pub fn begins_to_answer(&self) {
+    /// The head of an answer is here that says at its end how it went. Its end may never come: what is well so far is well, unless that
+    /// says otherwise.
+    pub fn begins_to_answer(&self, endpoint: &Endpoint) {
         self.heard.set(Some(self.core.timers.lately()));
+        endpoint.state.health.succeeded();
+        // A probe is not to hang on a stream that lasts.
+        if self.pass.get() == Some(Pass::Probe) {
+            self.record(false);
+            self.pass.set(Some(Pass::Counted));
+        }
+    }
+
+    /// An answer that has begun is over. `failure`: what its end says.
+    pub fn ended(&self, endpoint: &Endpoint, failure: Option<grpc::Failure>) {
+        let is_unwell = failure == Some(grpc::Failure::Server);
+        if is_unwell {
+            note_failure(self.core, self.service, endpoint, "bad answers");
+        }
+        self.record(is_unwell);
+        self.tell(failure.is_some());
     }
 
     /// An endpoint has answered. `is_last`: this answer is the client's.
@@ -99,23 +120,36 @@ impl<'a> Trial<'a> {
 
     /// A try has failed. A pooled connection that the endpoint has closed meanwhile says nothing about it.
     pub fn failed(&self, endpoint: &Endpoint, error: &Error, is_stale: bool) {
-        if is_endpoints(error.kind) && !is_stale {
+        if self.is_endpoints(error.kind) && !is_stale {
             note_failure(self.core, self.service, endpoint, error.kind.word());
         }
     }
 
     /// What the client gets is an error.
     pub fn given_up(&self, error: &Error) {
-        if is_endpoints(error.kind) || error.kind == Kind::NoEndpoint {
+        if self.is_endpoints(error.kind) || error.kind == Kind::NoEndpoint {
             self.over(true);
         }
     }
 
+    /// A client may give itself little time; for requests of our own it is we who say what is enough.
+    fn is_endpoints(&self, kind: Kind) -> bool {
+        is_endpoints(kind) || (self.is_own && kind == Kind::RequestTimeout && self.heard.get().is_none())
+    }
+
     fn over(&self, failed: bool) {
+        self.record(failed);
+        self.tell(failed);
+    }
+
+    fn record(&self, failed: bool) {
         if let (Some(pass), Some(policy)) = (self.pass.take(), &self.service.health.breaker) {
             let now = clock::millis(self.core.timers.lately());
             self.service.state.breaker.record(policy, now, pass, failed);
         }
+    }
+
+    fn tell(&self, failed: bool) {
         if let Some(watched) = self.watched.take() {
             watched.tell(self.core, failed, self.heard.get().unwrap_or_else(|| self.core.timers.lately()));
         }
@@ -124,6 +158,10 @@ impl<'a> Trial<'a> {
 
 impl Drop for Trial<'_> {
     fn drop(&mut self) {
+        if self.heard.get().is_some() {
+            // Its client has left a stream that was well.
+            self.over(false);
+        }
         if let Some(pass) = self.pass.take() {
             self.service.state.breaker.forget(pass);
         }

@@ -355,11 +355,14 @@ impl Attempt<'_> {
                 || (is_unavailable && tries.again_for_unavailable(is_replayable, endpoint, service, now));
             let says_later = call.filter(|_| !is_given_up && source.says_at_its_end(&head));
             match says_later {
-                Some(_) => trial.begins_to_answer(),
-                None => {
-                    let is_bad = is_bad(head.status) || status.is_some_and(grpc::is_bad);
-                    trial.answered(&chosen.endpoint, is_bad, !is_given_up);
-                }
+                Some(_) => trial.begins_to_answer(&chosen.endpoint),
+                None => match status.and_then(grpc::Failure::of) {
+                    Some(failure) if !is_given_up => trial.ended(&chosen.endpoint, Some(failure)),
+                    failure => {
+                        let is_bad = is_bad(head.status) || failure == Some(grpc::Failure::Server);
+                        trial.answered(&chosen.endpoint, is_bad, !is_given_up);
+                    }
+                },
             }
             if is_given_up {
                 return Ok(Ended::GivenUp);
@@ -368,7 +371,7 @@ impl Attempt<'_> {
             replay.forget();
             let ended = relay::relay(&downlink, routed, &mut source, head).await;
             if let (Some(call), Ok(_)) = (says_later, &ended) {
-                trial.answered(&chosen.endpoint, call.has_failed(), true);
+                trial.ended(&chosen.endpoint, call.failure());
             }
             ended
         };

@@ -107,9 +107,12 @@ impl Call {
         self.status.set(lines.split(|&byte| byte == b'\n').find_map(value));
     }
 
-    /// Whether its answer has ended with a status that says that the endpoint is not well.
-    pub fn has_failed(&self) -> bool {
-        self.status.get().is_some_and(grpc::is_bad)
+    /// What the end of its answer says of the endpoint. Without a status it is UNKNOWN to clients.
+    pub fn failure(&self) -> Option<grpc::Failure> {
+        match self.status.get() {
+            Some(status) => grpc::Failure::of(status),
+            None => (!self.is_foreign.get()).then_some(grpc::Failure::Call),
+        }
     }
 
     /// What the endpoint's messages are told from, if it answers with any.
