@@ -28,3 +28,4 @@ pub mod observe;
 pub mod policy;
 pub mod proxy;
 pub mod runtime;
+mod sync;

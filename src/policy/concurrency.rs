@@ -5,10 +5,10 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::RandomState;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU8, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::rate_limit::Key;
+use crate::sync::{AtomicU8, AtomicU64, Mutex, MutexGuard};
 
 /// What a service has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

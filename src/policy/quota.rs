@@ -6,10 +6,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::calendar::{self, DAY_SECONDS};
+use crate::sync::AtomicU64;
 
 pub use file::{Entry, Wrong, read, write};
 pub use ledger::Ledger;

@@ -3,9 +3,10 @@
 //! request.
 
 use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
-use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU64, fence};
+
+use crate::sync::{AtomicU64, Mutex, fence};
 
 /// A bucket's size and pace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,7 +228,7 @@ impl Buckets {
     fn insert(&self, hash: u64, now: u64) -> bool {
         let turn = &self.insertions[self.home(hash) % self.insertions.len()];
         // Nothing panics while it is held.
-        let _turn = turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         if self.window(hash).any(|slot| slot.hash.load(Acquire) == hash) {
             // Another core was first.
             return true;

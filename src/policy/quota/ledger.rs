@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::file::Entry;
 use super::{Period, Used};
+use crate::sync::{AtomicU64, Mutex, MutexGuard};
 
 pub struct Ledger {
     /// Where it is kept.
