@@ -37,8 +37,11 @@ fn set(ids: &[&str]) -> Vec<u8> {
 }
 
 fn token(id: &str) -> String {
+    signed(&format!(r#"{{"alg":"HS256","kid":"{id}"}}"#), id)
+}
+
+fn signed(head: &str, id: &str) -> String {
     let expires = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 600;
-    let head = format!(r#"{{"alg":"HS256","kid":"{id}"}}"#);
     let claims = format!(r#"{{"sub":"ann","exp":{expires}}}"#);
     let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(head), URL_SAFE_NO_PAD.encode(claims));
     let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret(id)), signed.as_bytes());
@@ -117,6 +120,26 @@ fn new_keys_are_fetched_when_a_token_needs_them_and_no_request_fails() {
         asking.into_iter().map(|asking| asking.join().unwrap()).collect::<Vec<_>>()
     });
     assert_eq!(answers, [200; 20]);
+}
+
+/// Also of tokens that name no key.
+#[test]
+fn tokens_that_name_no_key_have_newer_ones_fetched() {
+    let unnamed = |id: &str| {
+        let secret = URL_SAFE_NO_PAD.encode(secret(id));
+        ok(format!(r#"{{"keys":[{{"kty":"oct","alg":"HS256","k":"{secret}"}}]}}"#).as_bytes())
+    };
+    let issuer = Issuer::start(&[]);
+    issuer.says(unnamed("one"));
+    let (gateway, _backend) = start(&issuer.url(), "");
+    let ask = |id: &str| {
+        let token = signed(r#"{"alg":"HS256"}"#, id);
+        gateway.client().get_with("/", &format!("authorization: Bearer {token}\r\n")).unwrap().status
+    };
+    assert_eq!(ask("one"), 200);
+    std::thread::sleep(Duration::from_millis(1_100));
+    issuer.says(unnamed("two"));
+    assert_eq!([ask("two"), ask("one")], [200, STRANGER]);
 }
 
 #[test]

@@ -124,7 +124,14 @@ impl Verifier {
         };
         let signed = &token[..head.len() + 1 + payload.len()];
         let signature = decoded(signature)?;
-        check_signature(keys, &object(head)?, signed, &signature)?;
+        let head = object(head)?;
+        check_signature(keys, &head, signed, &signature).map_err(|refusal| match refusal {
+            // It names no key: one that has come since may be the one.
+            Refusal::Signature if head.get("kid").is_none() && self.keys.remote().is_some() => {
+                Refusal::UnknownKey
+            }
+            refusal => refusal,
+        })?;
         let claims = Claims::new(object(payload)?);
         self.check_claims(&claims, now)?;
         Ok(claims)
