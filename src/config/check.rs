@@ -236,15 +236,11 @@ fn auth_of(route: &RouteEntry<'_>, document: &Document<'_>, report: &Report<'_>)
     if names().any(|name| name == wanted.value) {
         return;
     }
-    let meant = suggest::nearest(wanted.value, names());
-    let help = did_you_mean(meant, || format!("add a section `[auth.{}]`", shown(wanted.value)));
-    let problem = Problem::new(format!("there is no auth \"{}\"", shown(wanted.value)));
-    report.absent(wanted.span.clone(), "route.auth", problem.help(help));
+    unknown("auth", wanted, "route.auth", names(), report);
 }
 
 fn authorizer_of(route: &RouteEntry<'_>, document: &Document<'_>, report: &Report<'_>) {
     let Some(wanted) = &route.authorizer else { return };
-    let names = || document.authorizers.iter().map(|authorizer| authorizer.name.value);
     if let Some(found) = document.authorizers.iter().find(|found| found.name.value == wanted.value) {
         return for name in &found.says {
             if chooses_by(route, name) {
@@ -254,10 +250,23 @@ fn authorizer_of(route: &RouteEntry<'_>, document: &Document<'_>, report: &Repor
             }
         };
     }
-    let meant = suggest::nearest(wanted.value, names());
-    let help = did_you_mean(meant, || format!("add a section `[authorizer.{}]`", shown(wanted.value)));
-    let problem = Problem::new(format!("there is no authorizer \"{}\"", shown(wanted.value)));
-    report.absent(wanted.span.clone(), "route.authorizer", problem.help(help));
+    let names = document.authorizers.iter().map(|authorizer| authorizer.name.value);
+    unknown("authorizer", wanted, "route.authorizer", names, report);
+}
+
+/// Says that there is no section of this kind by that name.
+fn unknown<'n>(
+    kind: &str,
+    wanted: &Located<&str>,
+    path: &str,
+    names: impl Iterator<Item = &'n str>,
+    report: &Report<'_>,
+) {
+    let name = shown(wanted.value);
+    let help =
+        did_you_mean(suggest::nearest(wanted.value, names), || format!("add a section `[{kind}.{name}]`"));
+    let problem = Problem::new(format!("there is no {kind} \"{name}\""));
+    report.absent(wanted.span.clone(), path, problem.help(help));
 }
 
 /// Whether the route, or its service, depends on this field of a request.
@@ -278,11 +287,7 @@ fn chooses_by(route: &RouteEntry<'_>, name: &str) -> bool {
 fn own_service_of(to: &Located<&str>, path: &'static str, document: &Document<'_>, report: &Report<'_>) {
     let Some(service) = document.services.iter().find(|service| service.name.value == to.value) else {
         let names = document.services.iter().map(|service| service.name.value);
-        let help = did_you_mean(suggest::nearest(to.value, names), || {
-            format!("add a section `[service.{}]`", shown(to.value))
-        });
-        let problem = Problem::new(format!("there is no service \"{}\"", shown(to.value)));
-        return report.absent(to.span.clone(), path, problem.help(help));
+        return unknown("service", to, path, names, report);
     };
     if service.proxy_protocol.is_some() {
         let what = "is told of connections by PROXY headers, and there is none here";
@@ -296,10 +301,8 @@ fn limits_of(route: &RouteEntry<'_>, document: &Document<'_>, report: &Report<'_
     for wanted in &route.limits {
         let error = |problem: Problem| report.error(wanted.span.clone(), "route.limits", problem);
         let Some(limit) = document.limits.iter().find(|limit| limit.name.value == wanted.value) else {
-            let meant = suggest::nearest(wanted.value, document.limits.iter().map(|limit| limit.name.value));
-            let help = did_you_mean(meant, || format!("add a section `[limit.{}]`", shown(wanted.value)));
-            let problem = Problem::new(format!("there is no limit \"{}\"", shown(wanted.value)));
-            report.absent(wanted.span.clone(), "route.limits", problem.help(help));
+            let names = document.limits.iter().map(|limit| limit.name.value);
+            unknown("limit", wanted, "route.limits", names, report);
             continue;
         };
         for source in &limit.key {
@@ -334,10 +337,7 @@ fn known_service(
     if services.contains(name.value) {
         return;
     }
-    let meant = suggest::nearest(name.value, document.services.iter().map(|service| service.name.value));
-    let help = did_you_mean(meant, || format!("add a section `[service.{}]`", shown(name.value)));
-    let problem = Problem::new(format!("there is no service \"{}\"", shown(name.value)));
-    report.absent(name.span.clone(), key, problem.help(help));
+    unknown("service", name, key, document.services.iter().map(|service| service.name.value), report);
 }
 
 /// A template that no service's name fits is most likely misspelt.

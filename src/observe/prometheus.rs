@@ -396,23 +396,22 @@ fn latencies(page: &mut Page, totals: Totals, names: &Names) {
     for (route, latency) in &by_route {
         page.histogram("route", route, latency);
     }
-    let by_service = by_name(totals.first_bytes, |id| names.service(id));
-    page.family(
-        "tidegate_upstream_duration_seconds",
-        "histogram",
-        "Begin of a try to the first byte of its response.",
-    );
-    for (service, latency) in &by_service {
-        page.histogram("service", service, latency);
-    }
-    let by_service = by_name(totals.shadow_first_bytes, |id| names.service(id));
-    page.family(
-        "tidegate_shadow_upstream_duration_seconds",
-        "histogram",
-        "Begin of a shadow's try to the first byte of its response.",
-    );
-    for (service, latency) in &by_service {
-        page.histogram("service", service, latency);
+    for (name, help, latencies) in [
+        (
+            "tidegate_upstream_duration_seconds",
+            "Begin of a try to the first byte of its response.",
+            totals.first_bytes,
+        ),
+        (
+            "tidegate_shadow_upstream_duration_seconds",
+            "Begin of a shadow's try to the first byte of its response.",
+            totals.shadow_first_bytes,
+        ),
+    ] {
+        page.family(name, "histogram", help);
+        for (service, latency) in &by_name(latencies, |id| names.service(id)) {
+            page.histogram("service", service, latency);
+        }
     }
 }
 
