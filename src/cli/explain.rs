@@ -123,7 +123,7 @@ impl Identity for Shown<'_> {
     fn identified(&self, auth: AuthId) -> Identified {
         let fields = self.head.fields.iter();
         let presented = fields.map(|field| (field.name.of(self.bytes), field.value.of(self.bytes)));
-        self.snapshot.auth(auth).identify(presented, None, now(), &mut Verified::default())
+        self.snapshot.auth(auth).identify(presented, None, now(), &mut Verified::default(), true)
     }
 }
 

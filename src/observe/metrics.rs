@@ -42,6 +42,8 @@ pub struct CoreMetrics {
     panics_total: Cell<u64>,
     faults_injected_total: Cell<u64>,
     peeks_exceeded_total: Cell<u64>,
+    tokens_verified_total: Cell<u64>,
+    tokens_waited_total: Cell<u64>,
     pub tcp: TcpTable,
     pub udp: UdpListeners,
 }
@@ -96,6 +98,8 @@ impl CoreMetrics {
             panics_total: Cell::new(0),
             faults_injected_total: Cell::new(0),
             peeks_exceeded_total: Cell::new(0),
+            tokens_verified_total: Cell::new(0),
+            tokens_waited_total: Cell::new(0),
             tcp: TcpTable::default(),
             udp: UdpListeners::default(),
         }
@@ -274,6 +278,16 @@ impl CoreMetrics {
         increment(&self.peeks_exceeded_total);
     }
 
+    /// A token that was not known here is verified.
+    pub fn token_verified(&self) {
+        increment(&self.tokens_verified_total);
+    }
+
+    /// One waits for its turn to be.
+    pub fn token_waited(&self) {
+        increment(&self.tokens_waited_total);
+    }
+
     /// A task of this core panicked and was contained.
     pub fn panicked(&self) {
         increment(&self.panics_total);
@@ -306,6 +320,8 @@ impl CoreMetrics {
             panics_total: self.panics_total.get(),
             faults_injected_total: self.faults_injected_total.get(),
             peeks_exceeded_total: self.peeks_exceeded_total.get(),
+            tokens_verified_total: self.tokens_verified_total.get(),
+            tokens_waited_total: self.tokens_waited_total.get(),
             tcp: self.tcp.report(),
             udp: self.udp.report(),
         }

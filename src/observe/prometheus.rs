@@ -177,6 +177,16 @@ fn workers(page: &mut Page, scrape: &Scrape<'_>) {
         "JSON bodies whose model did not stand in the part that is looked at.",
     );
     page.sample(&[], scrape.cores.iter().map(|core| core.peeks_exceeded_total).sum::<u64>());
+    page.counter(
+        "tidegate_tokens_verified_total",
+        "Tokens verified by their signature, because the worker did not remember them.",
+    );
+    page.sample(&[], scrape.cores.iter().map(|core| core.tokens_verified_total).sum::<u64>());
+    page.counter(
+        "tidegate_tokens_waited_total",
+        "Waits of requests for a turn of their worker that had time for another signature.",
+    );
+    page.sample(&[], scrape.cores.iter().map(|core| core.tokens_waited_total).sum::<u64>());
 }
 
 /// How promptly the workers turn to what is ready.

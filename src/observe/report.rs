@@ -52,6 +52,8 @@ pub struct CoreReport {
     pub panics_total: u64,
     pub faults_injected_total: u64,
     pub peeks_exceeded_total: u64,
+    pub tokens_verified_total: u64,
+    pub tokens_waited_total: u64,
     pub tcp: Vec<TcpReport>,
     pub udp: Vec<(Box<str>, UdpCounts)>,
 }

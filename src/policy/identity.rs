@@ -28,6 +28,8 @@ pub struct Auth {
 pub enum Unknown {
     /// Nothing was presented.
     Absent,
+    /// A token that is not known here, and that was not to be verified now.
+    Unverified,
     Refused(Refusal),
 }
 
@@ -37,6 +39,7 @@ impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unknown::Absent => f.write_str("nothing was presented that says who asks"),
+            Unknown::Unverified => f.write_str("the token has not been verified"),
             Unknown::Refused(refusal) => refusal.fmt(f),
         }
     }
@@ -64,18 +67,20 @@ impl Auth {
     }
 
     /// `fields`: names and values of a request's. `certificate`: what that of its connection says. `now`: seconds since 1970. A key in
-    /// its own field counts before anything else, and what is presented before the certificate.
+    /// its own field counts before anything else, and what is presented before the certificate. Where `verified` has not got a token it is
+    /// verified only if it `is_new_welcome`, since that takes long.
     pub fn identify<'f>(
         &self,
         fields: impl Iterator<Item = (&'f [u8], &'f [u8])> + Clone,
         certificate: Option<&Arc<Claims>>,
         now: u64,
         verified: &mut Verified,
+        is_new_welcome: bool,
     ) -> Identified {
         if !self.takes_tokens() {
             return believed(certificate, now);
         }
-        match self.by_token(fields, now, verified) {
+        match self.by_token(fields, now, verified, is_new_welcome) {
             Err(Unknown::Absent) if self.by_certificate => believed(certificate, now),
             identified => identified,
         }
@@ -86,6 +91,7 @@ impl Auth {
         fields: impl Iterator<Item = (&'f [u8], &'f [u8])> + Clone,
         now: u64,
         verified: &mut Verified,
+        is_new_welcome: bool,
     ) -> Identified {
         if let Some(keys) = &self.api_keys {
             let mut presented = values(fields.clone(), keys.header.as_bytes());
@@ -101,18 +107,28 @@ impl Auth {
             (Some(keys), _) if token.starts_with(PREFIX.as_bytes()) => {
                 keys.verify(token, now).map_err(Unknown::Refused)
             }
-            (_, Some(jwt)) => self.verify(jwt, token, now, verified),
+            (_, Some(jwt)) => self.verify(jwt, token, now, verified, is_new_welcome),
             (_, None) => Err(Unknown::Refused(Refusal::NoApiKey)),
         }
     }
 
-    fn verify(&self, jwt: &Verifier, token: &[u8], now: u64, verified: &mut Verified) -> Identified {
+    fn verify(
+        &self,
+        jwt: &Verifier,
+        token: &[u8],
+        now: u64,
+        verified: &mut Verified,
+        is_new_welcome: bool,
+    ) -> Identified {
         jwt.keys.with(|keys| {
             let keys = keys.ok_or(Unknown::Refused(Refusal::NoKeys))?;
             // What a key that is gone has signed is not found again.
             let key = digest_of([&self.digest, &keys.digest, token]);
             if let Some(claims) = verified.get(&key, now) {
                 return Ok(claims);
+            }
+            if !is_new_welcome {
+                return Err(Unknown::Unverified);
             }
             let claims = Arc::new(jwt.verify_by(keys, token, now).map_err(Unknown::Refused)?);
             let lasts = claims.expires().ok().flatten().unwrap_or(u64::MAX);

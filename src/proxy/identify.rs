@@ -20,7 +20,7 @@ use super::client::Client;
 use super::exchange::Exchange;
 use super::input::Identity;
 use super::route::claim_holds;
-use super::routed::Routed;
+use super::routed::{self, Routed};
 use super::rule::Route;
 
 /// Who a request is from, in each way that somebody has asked for.
@@ -44,12 +44,18 @@ impl Identity for Exchange {
         let Some(snapshot) = self.snapshot() else { return Err(Unknown::Absent) };
         let bytes = self.bytes();
         let presented = self.head.fields.iter().map(|field| (field.name.of(bytes), field.value.of(bytes)));
-        let identified = snapshot.auth(auth).identify(
-            presented,
-            self.client.certificate.as_ref(),
-            now(),
-            &mut self.core.verified.borrow_mut(),
-        );
+        let identify = |is_new_welcome| {
+            let certificate = self.client.certificate.as_ref();
+            let verified = &mut self.core.verified.borrow_mut();
+            snapshot.auth(auth).identify(presented.clone(), certificate, now(), verified, is_new_welcome)
+        };
+        let identified = match identify(false) {
+            Err(Unknown::Unverified) if self.core.verifying.has_room(&self.core.turns) => {
+                self.core.metrics.token_verified();
+                self.core.verifying.spend(|| identify(true))
+            }
+            identified => identified,
+        };
         self.identities.0.borrow_mut().push((auth, identified.clone()));
         identified
     }
@@ -84,16 +90,77 @@ pub fn authorise(exchange: &Exchange, rule: &Route) -> Result<Option<Arc<Account
     }
 }
 
-/// Whether it takes newer keys to know who asks: they are fetched from a URL, and none of those that are known here is the token's.
-pub fn needs_keys(exchange: &Exchange, routed: Option<&Routed>) -> bool {
+/// What it takes to know who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// A turn of the core that has time for another new token.
+    Turn,
+    /// Newer keys: they are fetched from a URL, and none of those that are known here is the token's.
+    Keys,
+}
+
+/// What is missing to know whom the route and all that was asked on the way to it want to know.
+pub fn missing(exchange: &Exchange, routed: Option<&Routed>) -> Option<Missing> {
     if let Some(auth) = routed.and_then(|routed| routed.rule().conditions.auth) {
         let _ = exchange.identified(auth);
     }
     let known = exchange.identities.0.borrow();
-    if !known.iter().any(|(_, identified)| lacks_key(identified)) {
-        return false;
+    // Usually there is nothing but good.
+    if known.iter().all(|(_, identified)| identified.is_ok()) {
+        return None;
     }
-    exchange.snapshot().is_some_and(|snapshot| lacking(&known, &snapshot).next().is_some())
+    if known.iter().any(|(_, identified)| is_unverified(identified)) {
+        return Some(Missing::Turn);
+    }
+    if !known.iter().any(|(_, identified)| lacks_key(identified)) {
+        return None;
+    }
+    let snapshot = exchange.snapshot()?;
+    lacking(&known, &snapshot).next().map(|_| Missing::Keys)
+}
+
+/// Waits until nothing is `missing` any more, or nothing that waiting helps with. Who asks may be somebody else afterwards, for whom there
+/// is another route.
+pub async fn settle(exchange: &mut Exchange, client: &mut Client, first: Missing) -> Result<(), Error> {
+    let mut next = Some(first);
+    let mut is_fetched = false;
+    while let Some(missing) = next {
+        match missing {
+            Missing::Turn => wait_for_turn(exchange, client).await?,
+            // Those that came are judged by.
+            Missing::Keys if is_fetched => break,
+            Missing::Keys => {
+                wait_for_keys(exchange, client).await?;
+                is_fetched = true;
+            }
+        }
+        let routed = routed::route(exchange);
+        next = self::missing(exchange, routed.as_ref().ok());
+    }
+    Ok(())
+}
+
+fn is_unverified(identified: &Identified) -> bool {
+    matches!(identified, Err(Unknown::Unverified))
+}
+
+/// Longest wait for a turn with time for a token: beyond it so many new ones come that the core cannot keep up.
+const TURN_WAIT: Duration = Duration::from_secs(10);
+
+/// Afterwards one more token is verified, if none of another request's came in between.
+async fn wait_for_turn(exchange: &mut Exchange, client: &mut Client) -> Result<(), Error> {
+    exchange.core.metrics.token_waited();
+    exchange.identities.0.borrow_mut().retain(|(_, identified)| !is_unverified(identified));
+    let core = &exchange.core;
+    let room = async {
+        core.verifying.room(&core.turns).await;
+        Ok(())
+    };
+    let Client { end, deadline, .. } = client;
+    deadline.start(Kind::KeysUnavailable, TURN_WAIT);
+    end.unless_gone(pin!(room), deadline).await?;
+    core.timers.now();
+    Ok(())
 }
 
 fn lacks_key(identified: &Identified) -> bool {
@@ -113,7 +180,7 @@ fn lacking<'a>(
 const KEYS_WAIT: Duration = Duration::from_secs(12);
 
 /// Has newer keys fetched and waits for them, unless those that are known are new. Afterwards nobody is identified yet.
-pub async fn wait_for_keys(exchange: &mut Exchange, client: &mut Client) -> Result<(), Error> {
+async fn wait_for_keys(exchange: &mut Exchange, client: &mut Client) -> Result<(), Error> {
     let Some(snapshot) = exchange.snapshot() else { return Err(Kind::Internal.into()) };
     let unknown = exchange.identities.0.take();
     let remote: Vec<Arc<RemoteKeys>> = lacking(&unknown, &snapshot).cloned().collect();
@@ -176,7 +243,7 @@ impl Denied {
         let realm = self.realm.as_ref()?;
         let error = match &self.why {
             Why::Unknown(Unknown::Absent) => return Some(format!("Bearer realm=\"{realm}\"")),
-            Why::Unknown(Unknown::Refused(_)) => "invalid_token",
+            Why::Unknown(Unknown::Unverified | Unknown::Refused(_)) => "invalid_token",
             Why::Claim(_) => "insufficient_scope",
         };
         // Names of claims are an operator's own words.

@@ -36,8 +36,8 @@ async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<Af
             return respond::send(exchange, client, 204, "", b"", b"").await;
         }
     }
-    if identify::needs_keys(exchange, routed.as_ref().ok()) {
-        Box::pin(identify::wait_for_keys(exchange, client)).await?;
+    if let Some(missing) = identify::missing(exchange, routed.as_ref().ok()) {
+        Box::pin(identify::settle(exchange, client, missing)).await?;
         // Who asks may be somebody else now, for whom there is another route.
         routed = routed::route(exchange);
         let cors = routed.as_ref().ok().and_then(|routed| routed.rule().cors.as_ref());

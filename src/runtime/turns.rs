@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
 
 pub struct Turns {
     /// Counts how often the driver came round to us.
@@ -124,6 +125,41 @@ impl Gate {
     }
 }
 
+/// What one kind of work may take of each turn. Its last piece may run over, so that there is always room for one.
+pub struct Share {
+    most: Duration,
+    turn: Cell<u64>,
+    spent: Cell<Duration>,
+}
+
+impl Share {
+    pub fn new(most: Duration) -> Share {
+        Share { most, turn: Cell::new(0), spent: Cell::default() }
+    }
+
+    pub fn has_room(&self, turns: &Turns) -> bool {
+        if self.turn.replace(turns.now()) != turns.now() {
+            self.spent.set(Duration::ZERO);
+        }
+        self.spent.get() < self.most
+    }
+
+    /// Does a piece of the work in this turn, in which there is room.
+    pub fn spend<T>(&self, work: impl FnOnce() -> T) -> T {
+        let since = Instant::now();
+        let done = work();
+        self.spent.set(self.spent.get() + since.elapsed());
+        done
+    }
+
+    /// Resolves in a turn that has room.
+    pub async fn room(&self, turns: &Turns) {
+        while !self.has_room(turns) {
+            turns.give_way().await;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +188,39 @@ mod tests {
                 rounds.get()
             });
             assert!(rounds.unwrap() > 8, "everybody had several turns");
+        }
+    }
+
+    /// However many want it at once, each turn has its share of the work and no more, and all of it gets done.
+    #[test]
+    fn a_share_is_kept_to() {
+        const PIECE: Duration = Duration::from_millis(1);
+        let driver = driver::choose(DriverChoice::Auto).unwrap().driver;
+        let done = driver::run(driver, async {
+            let turns = Turns::new().unwrap();
+            monoio::spawn(turns.clone().keep());
+            // Two pieces fill it.
+            let share = Rc::new(Share::new(PIECE + PIECE / 2));
+            let done: Rc<RefCell<Vec<u64>>> = Rc::default();
+            let tasks: Vec<_> = (0..9)
+                .map(|_| {
+                    let (turns, share, done) = (turns.clone(), share.clone(), done.clone());
+                    monoio::spawn(async move {
+                        share.room(&turns).await;
+                        share.spend(|| std::thread::sleep(PIECE));
+                        done.borrow_mut().push(turns.now());
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await;
+            }
+            done.take()
+        });
+        let done = done.unwrap();
+        assert_eq!(done.len(), 9);
+        for turn in &done {
+            assert!(done.iter().filter(|other| *other == turn).count() <= 2, "{done:?}");
         }
     }
 }
