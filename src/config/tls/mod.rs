@@ -1,4 +1,4 @@
-//! Owns the TLS that the config asks for: of listeners (`server`), and towards endpoints (`client`), both from PEM files
+//! Owns the TLS that the config asks for: of listeners and the admin endpoint (`server`), and towards endpoints (`client`), from PEM files
 //! (`pem`). Reads those files; what is wrong with them is reported where the config names them. Speaks to nobody.
 
 mod client;
