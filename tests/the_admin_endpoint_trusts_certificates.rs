@@ -1,16 +1,17 @@
 //! Promise: with `admin.tls` the admin endpoint speaks TLS, and with its `client_roots` whoever shows a certificate that they have signed may
 //! ask everything, as with the token; who has neither learns whether the gateway lives, on loopback as well. A certificate opens nothing to
-//! a page in the browser that shows it. Renewed files are taken without a restart.
+//! a page in the browser that shows it. Renewed files are taken without a restart, and `tidegate reload` finds its way.
 
 mod harness;
 
 use std::net::SocketAddr;
+use std::process::Output;
 use std::time::{Duration, Instant, SystemTime};
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose};
 use rustls::version::{TLS12, TLS13};
 
-use harness::process::{Directory, free_port};
+use harness::process::{Directory, free_port, tidegate};
 use harness::tls::{Authority, BOTH, Certificate, TlsClient, Trust};
 use harness::{Client, Gateway, PATIENCE, Response, Setup, until};
 
@@ -79,6 +80,18 @@ impl Edge {
         let Ok(mut client) = trust.connect(self.address, "edge.test") else { return false };
         client.request("GET", b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").is_ok()
     }
+
+    fn generation(&self) -> u64 {
+        let page = self.ask(Some(&self.member), "GET /reload", BEARER).text();
+        serde_json::from_str::<serde_json::Value>(&page).expect("JSON")["generation"]
+            .as_u64()
+            .expect("a number")
+    }
+
+    fn reload(&self, more: &[&str]) -> Output {
+        let file = self.gateway.config_file();
+        tidegate(&[&["reload", "-c", file.to_str().expect("text")], more].concat())
+    }
 }
 
 fn config(directory: &Directory, address: &str, admin: &str, tls: &str) -> String {
@@ -96,6 +109,10 @@ fn ask(client: &mut TlsClient, line: &str, fields: &str) -> Response {
     let head = format!("{line} HTTP/1.1\r\n{host}{fields}content-length: 0\r\n\r\n");
     let answer = client.request(method, head.as_bytes());
     answer.unwrap_or_else(|fault| panic!("{line} {fields}: {fault:?}"))
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[test]
@@ -182,6 +199,8 @@ fn nobody_without_a_certificate_where_it_is_required() {
         Edge::start("token_file = \"@dir@/token\"", &format!("{ROOTS}, client_certificates = \"required\""));
     assert!(!edge.admits(&edge.trust(None)) && edge.admits(&edge.trust(Some(&edge.member))));
     assert_eq!(edge.status(Some(&edge.member), "GET /services", ""), 200);
+    let refused = edge.reload(&[]);
+    assert!(!refused.status.success() && stderr(&refused).contains("--cert FILE --key FILE"));
 }
 
 /// Without `client_roots` all is as it is without TLS, and nobody is asked for a certificate.
@@ -190,6 +209,8 @@ fn without_roots_it_is_encrypted_and_nothing_more() {
     let edge = Edge::start("", "");
     assert_eq!(edge.status(None, "GET /services", ""), 200);
     assert_eq!(edge.status(Some(&edge.member), "GET /services", "host: rebound.test\r\n"), 403);
+    let reloaded = edge.reload(&[]);
+    assert!(reloaded.status.success(), "{}", stderr(&reloaded));
 
     let edge = Edge::start("token_file = \"@dir@/token\"", "");
     assert_eq!(edge.status(Some(&edge.member), "GET /services", ""), 401);
@@ -354,4 +375,59 @@ fn handshakes_that_stall_hold_up_nobody() {
     // Their places are free again.
     let open: Vec<TlsClient> = (0..60).map(|_| edge.connect(None)).collect();
     assert_eq!(open.len(), 60);
+}
+
+#[test]
+fn the_reload_command_shows_its_certificate() {
+    let edge = Edge::start("", ROOTS);
+    let file = |name: &str| edge.directory.path().join(name).display().to_string();
+    let with = |name: &str| {
+        edge.reload(&["--cert", &file(&format!("{name}.pem")), "--key", &file(&format!("{name}.key"))])
+    };
+    let without = stderr(&edge.reload(&[]));
+    assert!(without.contains("--cert FILE --key FILE") && without.contains("kill -HUP"), "{without}");
+    assert_eq!(edge.generation(), 1);
+    let done = with("member");
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert_eq!(edge.generation(), 2);
+
+    Authority::new("others").sign("stranger.test", |_| {}).write(&edge.directory, "stranger");
+    let refused = with("stranger");
+    assert!(!refused.status.success() && stderr(&refused).contains("trust"), "{}", stderr(&refused));
+    let refused = edge.reload(&["--cert", &file("member.pem"), "--key", &file("stranger.key")]);
+    assert!(stderr(&refused).contains("the key is not that of the certificate"), "{}", stderr(&refused));
+    let refused = edge.reload(&["--cert", &file("absent.pem"), "--key", &file("member.key")]);
+    assert!(stderr(&refused).contains("absent.pem cannot be read"), "{}", stderr(&refused));
+    let half = edge.reload(&["--cert", &file("member.pem")]);
+    assert_eq!(half.status.code(), Some(2), "{}", stderr(&half));
+    assert_eq!(edge.generation(), 2);
+}
+
+#[test]
+fn the_reload_command_gives_its_token_to_nobody_else() {
+    let mut edge = Edge::start("token_file = \"@dir@/token\"", ROOTS);
+    let done = edge.reload(&[]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert_eq!(edge.generation(), 2);
+    // Who is there has not the certificate that the config names.
+    Certificate::new(&["edge.test", "127.0.0.1"]).write(&edge.directory, "other");
+    let edited = edge.config("token_file = \"@dir@/token\"", ROOTS).replace("/edge.", "/other.");
+    edge.gateway.write_config(&edited);
+    let refused = stderr(&edge.reload(&[]));
+    assert!(refused.contains("another certificate") && refused.contains("kill -HUP"), "{refused}");
+    assert_eq!(edge.generation(), 2);
+    edge.gateway.signal(libc::SIGHUP);
+    edge.gateway.until_stderr("reloaded");
+    until("it is taken", || edge.reload(&[]).status.success());
+}
+
+#[test]
+fn the_reload_command_says_where_no_tls_is_spoken() {
+    let mut gateway = Gateway::start("workers = 1\n[[route]]\nrespond = { status = 204 }\n", &[]);
+    let (directory, admin) = (Directory::new(), gateway.address("admin").to_string());
+    Certificate::new(&["127.0.0.1"]).write(&directory, "edge");
+    gateway.write_config(&config(&directory, &admin, "", ""));
+    let reload = || tidegate(&["reload", "-c", gateway.config_file().to_str().expect("text")]);
+    let refused = stderr(&reload());
+    assert!(refused.contains("it speaks no TLS there") && refused.contains("kill -HUP"), "{refused}");
 }
