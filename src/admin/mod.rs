@@ -1,17 +1,22 @@
-//! The admin endpoint over plain HTTP, for operators, scrapers and their programs: what the gateway is and does, and the few
+//! The admin endpoint over HTTP, with TLS or without, for operators, scrapers and their programs: what the gateway is and does, and the few
 //! things that can be changed while it runs.
-//! `admin::server` speaks HTTP; what it tells and does comes from an `AdminBackend`, which `control` implements.
+//! `admin::server` speaks HTTP, to whom `access` lets ask; what it tells and does comes from an `AdminBackend`, which `control` implements.
 //! Knows nothing of workers or snapshots and never touches a request of the data plane.
 
 pub mod access;
+mod browser;
 mod change;
 mod endpoint;
+mod peer;
 pub mod server;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 pub use server::serve;
+
+use crate::config::tls::ListenerTls;
 
 /// What an operator may change while the gateway runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +63,9 @@ pub trait AdminBackend: Send + Sync + 'static {
 
     /// Generation of the configuration in use.
     fn generation(&self) -> u64;
+
+    /// As the configuration in use has it. Whether there is any, and whether it asks for certificates, never changes.
+    fn tls(&self) -> Option<Arc<ListenerTls>>;
 }
 
 /// A future that a trait object can return.

@@ -2,7 +2,6 @@
 //! time. Runs on the control thread's tokio runtime. Decides nothing about the gateway (`AdminBackend` does).
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,21 +9,32 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use crate::admin::access::{Access, Denied, What};
+use crate::admin::browser::{check_host, check_same_site};
 use crate::admin::change::{self, Wrong};
 use crate::admin::endpoint::{self, Endpoint};
+use crate::admin::peer::{self, Chain};
 use crate::admin::{AdminBackend, Readiness};
 
 type Page = Response<Full<Bytes>>;
+
+/// What all requests of one connection have in common.
+struct Connection {
+    access: Arc<Access>,
+    backend: Arc<dyn AdminBackend>,
+    /// What the client has shown of itself. `None`: without TLS.
+    chain: Option<Chain>,
+}
 
 /// Serves until dropped.
 pub async fn serve(listener: TcpListener, access: Access, backend: Arc<dyn AdminBackend>) {
@@ -35,6 +45,7 @@ pub async fn serve(listener: TcpListener, access: Access, backend: Arc<dyn Admin
             Ok((stream, _)) => {
                 // Without a free slot the stream drops here: closed at once, never queued.
                 if let Ok(slot) = slots.clone().try_acquire_owned() {
+                    // Handshakes, too: a slow one is waited for by nobody else.
                     tokio::spawn(connection(stream, access.clone(), backend.clone(), slot));
                 }
             }
@@ -50,10 +61,18 @@ async fn connection(
     backend: Arc<dyn AdminBackend>,
     _slot: OwnedSemaphorePermit,
 ) {
-    let service = service_fn(|request| {
-        let (access, backend) = (access.clone(), backend.clone());
-        async move { Ok::<_, Infallible>(answer_in_time(request, &access, backend).await) }
-    });
+    match backend.tls() {
+        None => converse(stream, Connection { access, backend, chain: None }).await,
+        Some(tls) => {
+            if let Some((stream, chain)) = peer::secure(&tls, stream).await {
+                converse(stream, Connection { access, backend, chain: Some(chain) }).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, connection: Connection) {
+    let service = service_fn(async |request| Ok::<_, Infallible>(answer_in_time(request, &connection).await));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -68,14 +87,15 @@ async fn connection(
     }
 }
 
-async fn answer_in_time(request: Request<Incoming>, access: &Access, backend: Arc<dyn AdminBackend>) -> Page {
-    match timeout(ANSWER_TIMEOUT, answer(request, access, backend)).await {
+async fn answer_in_time(request: Request<Incoming>, connection: &Connection) -> Page {
+    match timeout(ANSWER_TIMEOUT, answer(request, connection)).await {
         Ok(page) => page,
         Err(_) => problem(StatusCode::GATEWAY_TIMEOUT, "the gateway did not answer in time"),
     }
 }
 
-async fn answer(request: Request<Incoming>, access: &Access, backend: Arc<dyn AdminBackend>) -> Page {
+async fn answer(request: Request<Incoming>, connection: &Connection) -> Page {
+    let Connection { access, backend, chain } = connection;
     let Some(endpoint) = Endpoint::of(request.uri().path()) else {
         return problem(StatusCode::NOT_FOUND, "there is no such path here; GET / lists them");
     };
@@ -84,26 +104,32 @@ async fn answer(request: Request<Incoming>, access: &Access, backend: Arc<dyn Ad
         page.headers_mut().insert(header::ALLOW, HeaderValue::from_static(endpoint.methods()));
         return page;
     }
-    if let Err(denied) = access.check(endpoint.what(), request.headers()) {
-        return refused(denied);
-    }
+    let headers = request.headers();
+    // As it is in force now; whether there is any stays as it was.
+    let tls = chain.as_ref().and_then(|_| backend.tls());
+    let certificate = peer::certificate(tls.as_deref(), chain.as_deref().unwrap_or_default());
+    let by = match access.check(endpoint.what(), headers, certificate) {
+        Ok(by) => by,
+        Err(denied) => return refused(denied),
+    };
     if request.method() != Method::POST {
         // A page that an attacker's name leads here could read it. Whoever has a token is no such page.
-        let is_open = endpoint.what() == What::Control && !access.has_token();
-        return match check_host(request.headers()).filter(|_| is_open) {
+        let is_open = endpoint.what() == What::Control && by.browsers_have();
+        return match check_host(headers, tls.as_deref()).filter(|_| is_open) {
             Some(detail) => problem(StatusCode::FORBIDDEN, detail),
-            None => shown(endpoint, backend).await,
+            None => shown(endpoint, &**backend).await,
         };
     }
-    match check_same_site(request.headers()) {
-        Ok(()) if endpoint == Endpoint::Reload => reload(backend).await,
-        Ok(()) => change(endpoint, request.into_body(), &*backend).await,
+    // Whoever asks: a form may come with a browser's certificate, and nobody needs to post by another name.
+    match check_same_site(headers, tls.as_deref()) {
+        Ok(()) if endpoint == Endpoint::Reload => reload(backend.clone()).await,
+        Ok(()) => change(endpoint, request.into_body(), &**backend).await,
         Err(detail) => problem(StatusCode::FORBIDDEN, detail),
     }
 }
 
 /// What a GET is answered.
-async fn shown(endpoint: Endpoint, backend: Arc<dyn AdminBackend>) -> Page {
+async fn shown(endpoint: Endpoint, backend: &dyn AdminBackend) -> Page {
     match endpoint {
         Endpoint::Index => text(StatusCode::OK, endpoint::index(backend.generation())),
         Endpoint::OpenApi => json(OPEN_API),
@@ -126,7 +152,7 @@ async fn shown(endpoint: Endpoint, backend: Arc<dyn AdminBackend>) -> Page {
 }
 
 fn refused(denied: Denied) -> Page {
-    if denied == Denied::NoTokenConfigured {
+    if !denied.wants_token() {
         return problem(StatusCode::FORBIDDEN, denied.detail());
     }
     let mut page = problem(StatusCode::UNAUTHORIZED, denied.detail());
@@ -191,47 +217,6 @@ async fn change(endpoint: Endpoint, body: Incoming, backend: &dyn AdminBackend) 
 
 fn json(body: impl Into<Bytes>) -> Page {
     respond(StatusCode::OK, "application/json", body)
-}
-
-/// Refuses what a web page can make a browser on this machine send: a name that an attacker's DNS points here
-/// (DNS rebinding; an IP literal or localhost cannot be rebound), or a form posted from another site.
-fn check_same_site(headers: &HeaderMap) -> Result<(), &'static str> {
-    if let Some(detail) = check_host(headers) {
-        return Err(detail);
-    }
-    let host = host_of(headers);
-    let is_same_origin = |origin: &HeaderValue| {
-        origin
-            .to_str()
-            .ok()
-            .and_then(|origin| origin.strip_prefix("http://"))
-            .is_some_and(|site| site == host)
-    };
-    match headers.get(header::ORIGIN) {
-        Some(origin) if !is_same_origin(origin) => Err("a POST from another origin is refused"),
-        _ => Ok(()),
-    }
-}
-
-fn host_of(headers: &HeaderMap) -> &str {
-    headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("")
-}
-
-/// What is wrong with a name that an attacker's DNS may have.
-fn check_host(headers: &HeaderMap) -> Option<&'static str> {
-    let is_wrong = !is_literal_or_localhost(host_of(headers));
-    is_wrong.then_some("the Host must be an IP address or localhost; with `admin.token_file` it may be any for what is only read")
-}
-
-/// `127.0.0.1`, `[::1]`, `localhost`, each with or without a port.
-fn is_literal_or_localhost(host: &str) -> bool {
-    if let Some(rest) = host.strip_prefix('[') {
-        return rest.split_once(']').is_some_and(|(ip, port)| {
-            ip.parse::<std::net::Ipv6Addr>().is_ok() && (port.is_empty() || port.starts_with(':'))
-        });
-    }
-    let name = host.split_once(':').map_or(host, |(name, _)| name);
-    name.eq_ignore_ascii_case("localhost") || matches!(name.parse(), Ok(IpAddr::V4(_)))
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Page {

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::admin::{Answer, Change};
+use crate::config::tls::ListenerTls;
 
 struct Fake {
     readiness: Mutex<Readiness>,
@@ -67,6 +68,10 @@ impl AdminBackend for Fake {
 
     fn generation(&self) -> u64 {
         42
+    }
+
+    fn tls(&self) -> Option<Arc<ListenerTls>> {
+        None
     }
 }
 

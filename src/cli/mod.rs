@@ -22,7 +22,8 @@ usage: tidegate COMMAND
   check -c FILE                          tell everything that is wrong with it, without serving
   explain -c FILE METHOD URL [-H 'Name: value']...
                                          tell which route a request takes, and why not the others
-  reload -c FILE                         have the running gateway reload, and tell its answer
+  reload -c FILE [--cert FILE --key FILE]
+                                         have the running gateway reload, and tell its answer
   token -c FILE [--auth NAME] [CLAIM=VALUE]...
                                          sign a JSON Web Token that it believes, for trying
   key FILE [CLAIM=VALUE]... [expires=DATE] [day=REQUESTS] [month=REQUESTS]
@@ -44,7 +45,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         "run" => with_config(rest, run),
         "check" => with_config(rest, check),
         "explain" => explain::explain(rest),
-        "reload" => with_config(rest, reload::reload),
+        "reload" => reload::reload(rest),
         "token" => token::token(rest),
         "key" => key::key(rest),
         "demo" => demo::command::demo(rest),

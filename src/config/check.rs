@@ -53,9 +53,10 @@ fn listeners(document: &Document<'_>, report: &Report<'_>) {
     // TCP and UDP have ports of their own.
     let mut seen: HashMap<(bool, SocketAddr), String> = HashMap::new();
     if let Some(admin) = document.settings.admin {
-        if !admin.ip().is_loopback() && document.settings.admin_token.is_none() {
+        let asks = document.settings.admin_tls.as_ref().is_some_and(|tls| tls.verifier.is_some());
+        if !admin.ip().is_loopback() && document.settings.admin_token.is_none() && !asks {
             let problem = Problem::new(format!("{admin} is no loopback address, and there is no token"));
-            let help = "only /healthz and /readyz are served there; add `token_file`, or listen on 127.0.0.1";
+            let help = "only /healthz and /readyz are served there; add `token_file`, or `client_roots` to its `tls`, or listen on 127.0.0.1";
             report.warning(document.start_only.admin.clone(), "admin.address", problem.help(help));
         }
         seen.insert((false, admin), "`admin`".to_owned());

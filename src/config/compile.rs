@@ -24,7 +24,7 @@ use crate::config::snapshot::{
     AuthId, Endpoint, HealthPolicy, HttpVersion, Listener, Protocol, ProxyVersion, RetryPolicy, Secret,
     ServerNames, Service, ServiceId, Settings, Snapshot, StableId, UdpPolicy, UpstreamTimeouts,
 };
-use crate::config::tls::{TlsFile, UpstreamTls};
+use crate::config::tls::{ListenerTls, TlsFile, UpstreamTls};
 use crate::config::value::{HostPort, Place};
 use crate::policy::addresses::PerAddress;
 use crate::policy::identity::Auth;
@@ -128,6 +128,16 @@ fn keep_start_only(settings: &mut Settings, before: &Settings, places: &StartOnl
     warn(is_other, "admin", &places.admin);
     settings.admin_token.clone_from(&before.admin_token);
     settings.metrics_public = before.metrics_public;
+    // Who may ask changes with the token, all at once: half of a change could let everybody in.
+    if asks_certificates(&settings.admin_tls) != asks_certificates(&before.admin_tls) {
+        warn(true, "admin.tls", &places.admin_tls);
+        settings.admin_tls.clone_from(&before.admin_tls);
+    }
+}
+
+/// `None`: there is no TLS.
+fn asks_certificates(tls: &Option<Arc<ListenerTls>>) -> Option<bool> {
+    tls.as_ref().map(|tls| tls.verifier.is_some())
 }
 
 fn blueprint(

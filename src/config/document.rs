@@ -54,6 +54,7 @@ pub struct StartOnly {
     pub workers: Range<usize>,
     pub driver: Range<usize>,
     pub admin: Range<usize>,
+    pub admin_tls: Range<usize>,
 }
 
 #[derive(Debug)]
@@ -149,6 +150,7 @@ pub fn read<'a>(file: &Path, report: &'a Report<'a>, table: &'a DeTable<'a>) -> 
             workers: root.key_span("workers"),
             driver: root.key_span("driver"),
             admin: admin.key_span("address"),
+            admin_tls: admin.key_span("tls"),
         },
         body_bytes_max: limits.value("body", value::size_or_off),
         message_bytes_max: limits.value("response_message", value::size_or_off),
@@ -191,6 +193,7 @@ fn settings(
         driver: root.value("driver", value::word(DRIVERS)),
         admin: admin.optional("address", value::socket_address).map(|found| found.value),
         admin_token: document_auth::admin_token(admin, directory),
+        admin_tls: admin.table("tls").and_then(|table| tls::server(&table, directory, false)),
         metrics_public: admin.value("metrics_public", value::boolean),
         access_log: root.table_or_empty("log").value("access", |value| log_target(value, directory)),
         watch: root.table_or_empty("reload").value("watch", value::boolean),

@@ -13,6 +13,7 @@ pub fn effective(text: &str, at_start: &str) -> Result<Value, String> {
     let mut shown = parse(text)?;
     // The same text until the first reload.
     let mut before = if std::ptr::eq(text, at_start) { shown.clone() } else { parse(at_start)? };
+    follow_tls(&mut before, &shown);
     for key in START_ONLY {
         match before.remove(key) {
             Some(value) => shown.insert(key.to_owned(), value),
@@ -33,13 +34,25 @@ fn parse(text: &str) -> Result<Map<String, Value>, String> {
         .map_err(|_| "the file cannot be read again".to_owned())
 }
 
+/// The admin endpoint's TLS changes with a reload, unless who may ask changes with it (`compile`).
+fn follow_tls(before: &mut Map<String, Value>, now: &Map<String, Value>) {
+    let tls = |file: &Map<String, Value>| file.get("admin")?.get("tls").cloned();
+    let asks = |tls: &Value| tls.get("client_roots").is_some();
+    if let (Some(then), Some(now)) = (tls(before), tls(now))
+        && asks(&then) == asks(&now)
+    {
+        before["admin"]["tls"] = now;
+    }
+}
+
 const START_ONLY: [&str; 3] = ["workers", "driver", "admin"];
 /// Tables that mean something when they are not there.
 const ALWAYS: [&str; 9] =
     ["log", "reload", "shutdown", "dns", "limits", "timeouts", "pool", "splice", "forward"];
 const ALWAYS_OF_SERVICES: [&str; 2] = ["retry", "outlier"];
 /// Keys that mean something only beside others: their defaults would be refused in a file that has not got these.
-const BESIDE_OTHERS: [(&str, &str); 7] = [
+const BESIDE_OTHERS: [(&str, &str); 8] = [
+    ("admin.tls", "client_certificates"),
     ("listen.*", "http2"),
     ("listen.*.tls", "client_certificates"),
     ("service.*", "hash_by"),
@@ -200,5 +213,24 @@ x-who = "{claim:sub}"
         let shown = effective(&later, FILE).unwrap();
         assert_eq!((&shown["workers"], &shown["driver"]), (&json!(2), &json!("auto")));
         assert_eq!(shown["admin"]["address"], "127.0.0.1:9180");
+    }
+
+    #[test]
+    fn the_admins_tls_is_shown_as_it_is_in_force() {
+        let with = |tls: &str| FILE.replace("9180\"", &format!("9180\"\n{tls}"));
+        let tls = |now: &str, then: &str| effective(&with(now), &with(then)).unwrap()["admin"]["tls"].take();
+        let first = "tls = { certificate = \"a.pem\", key = \"a.key\" }";
+        let other = "tls = { certificate = \"b.pem\", key = \"b.key\" }";
+        let asking = "tls = { certificate = \"b.pem\", key = \"b.key\", client_roots = \"c.pem\" }";
+        assert_eq!(
+            tls(other, first),
+            json!({ "certificate": "b.pem", "key": "b.key", "min_version": "1.2" })
+        );
+        for (now, then, certificate) in
+            [(asking, first, "a.pem"), (first, asking, "b.pem"), ("", first, "a.pem")]
+        {
+            assert_eq!(tls(now, then)["certificate"], certificate, "{now}");
+        }
+        assert!(tls(first, "").is_null());
     }
 }

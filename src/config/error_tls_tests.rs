@@ -90,6 +90,37 @@ fn tls_towards_endpoints() {
     );
 }
 
+const ADMIN: &[Case] = &[
+    ("[admin]\naddress = \"127.0.0.1:1\"\ntls = true", "3:7", "expected a table", ""),
+    (
+        "[admin]\naddress = \"127.0.0.1:1\"\nssl = { certificate = \"a.pem\", key = \"a.key\" }",
+        "3:1",
+        "unknown key `ssl`",
+        "did you mean `tls`?",
+    ),
+];
+
+/// In one table each mistake is told.
+#[test]
+fn tls_of_the_admin_endpoint() {
+    assert_cases(Severity::Error, ADMIN);
+    let told = |tls: &str| {
+        let text = format!("[admin]\naddress = \"127.0.0.1:1\"\ntls = {{ {tls} }}");
+        diagnose(&complete(&text)).to_string()
+    };
+    let said = told("certificate = \"absent.pem\", client_certificates = \"optional\", client_ca = \"a\"");
+    for words in [
+        "`admin.tls` has no `key`",
+        "absent.pem cannot be read",
+        "nothing says whose certificates are accepted",
+        "unknown key `client_ca` in `admin.tls`",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let said = told("certificate = \"a.pem\", key = \"a.key\", client_roots = \"absent.pem\"");
+    assert!(said.contains("absent.pem cannot be read"), "{said}");
+}
+
 /// What the files hold is in tests/tls_keeps_every_promise.rs.
 #[test]
 fn tls() {

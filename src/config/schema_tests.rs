@@ -52,6 +52,7 @@ fn every_default() -> String {
         .filter(|section| {
             !section.path.ends_with("proxy_protocol")
                 && !section.path.starts_with("listen.*.tls")
+                && !section.path.starts_with("admin.tls")
                 && !section.path.ends_with(".sni")
                 && !section.path.starts_with("auth.")
                 && !section.path.starts_with("limit.")

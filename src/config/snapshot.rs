@@ -97,6 +97,8 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// At start: whoever has it may ask the admin endpoint everything.
     pub admin_token: Option<Secret>,
+    /// At start: whether it is there, and asks for certificates. The rest changes as that of listeners does.
+    pub admin_tls: Option<Arc<ListenerTls>>,
     /// At start: everybody may read the metrics.
     pub metrics_public: bool,
     pub access_log: LogTarget,

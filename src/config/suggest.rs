@@ -75,6 +75,7 @@ pub(super) const SYNONYMS: &[(&str, &[&str], &str)] = &[
     ("", &["stats", "metrics", "api"], "admin"),
     ("admin", &["token", "secret", "password", "auth"], "token_file"),
     ("admin", &["bind", "port", "listen", "host", "addr"], "address"),
+    ("admin", &["https", "ssl"], "tls"),
     ("log", &["access_log", "file", "path"], "access"),
     ("dns", &["valid", "ttl", "interval"], "refresh"),
     ("reload", &["auto", "watch_file", "enabled"], "watch"),

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::admin::{AdminBackend, Answer, Change, Readiness};
 use crate::config::effective;
 use crate::config::snapshot::{Endpoint, Service};
+use crate::config::tls::ListenerTls;
 use crate::net::splice;
 use crate::observe::report::{SharedReport, Totals};
 use crate::observe::{CoreReport, EventKind, Events, GatewayStats, ProcessStats, Scrape, Stuck, render};
@@ -121,6 +122,10 @@ impl AdminBackend for Backend {
 
     fn generation(&self) -> u64 {
         self.0.published.load().generation
+    }
+
+    fn tls(&self) -> Option<Arc<ListenerTls>> {
+        self.0.published.load().settings.admin_tls.clone()
     }
 }
 

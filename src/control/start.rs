@@ -170,7 +170,8 @@ fn summary(snapshot: &Snapshot, workers: usize, driver: Driver) -> String {
         format!("{} on {scheme}://{}", listener.name, listener.address)
     }));
     if let Some(admin) = snapshot.settings.admin {
-        parts.push(format!("admin on http://{admin}"));
+        let scheme = if snapshot.settings.admin_tls.is_some() { "https" } else { "http" };
+        parts.push(format!("admin on {scheme}://{admin}"));
     }
     parts.join(", ")
 }

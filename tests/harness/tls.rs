@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -56,6 +56,33 @@ impl Certificate {
             directory.write(&format!("{name}.pem"), &self.pem),
             directory.write(&format!("{name}.key"), &self.key_pem),
         )
+    }
+}
+
+/// Somebody whose signature is trusted.
+pub struct Authority {
+    pub certificate: Certificate,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub fn new(name: &str) -> Authority {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let own = params.self_signed(&key).expect("a certificate");
+        let certificate =
+            Certificate { der: own.der().clone(), pem: own.pem(), key_pem: key.serialize_pem() };
+        Authority { certificate, issuer: Issuer::new(params, key) }
+    }
+
+    pub fn sign(&self, name: &str, adjust: impl FnOnce(&mut CertificateParams)) -> Certificate {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
+        adjust(&mut params);
+        let signed = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Certificate { der: signed.der().clone(), pem: signed.pem(), key_pem: key.serialize_pem() }
     }
 }
 

@@ -5,6 +5,7 @@ use super::{Section, key};
 
 mod route;
 mod service;
+mod tls;
 
 /// In the order of the documentation.
 pub fn sections() -> impl Iterator<Item = &'static Section> {
@@ -34,7 +35,7 @@ const TOP: &[Section] = &[
     Section {
         path: "admin",
         header: "[admin]",
-        doc: "Metrics, health and the admin API. Read at start only.",
+        doc: "Metrics, health and the admin API. Read at start only, but for `tls`.",
         keys: &[
             key(
                 "address",
@@ -46,11 +47,23 @@ const TOP: &[Section] = &[
                 "token_file",
                 "path",
                 "none",
-                "Who has the token in it, as `authorization: Bearer TOKEN`, may ask everything, and nobody else more than `/healthz` and `/readyz`. Needed where `address` is no loopback address.",
+                "Who has the token in it, as `authorization: Bearer TOKEN`, may ask everything, and nobody else more than `/healthz` and `/readyz`. Needed where `address` is no loopback address, or `client_roots` of `tls` instead.",
             ),
             key("token_env", "text", "none", "The environment variable that has the token."),
-            key("metrics_public", "boolean", "false", "`/metrics` needs no token."),
+            key("metrics_public", "boolean", "false", "`/metrics` needs no token and no certificate."),
         ],
+    },
+    Section {
+        path: "admin.tls",
+        header: "admin.tls = { ... }",
+        doc: "TLS for the admin API, as `listen.NAME.tls`; a reload reads the files again. Whether it is there, and has `client_roots`, stays as it is until a restart.",
+        keys: tls::ADMIN_KEYS,
+    },
+    Section {
+        path: "admin.tls.certificates",
+        header: "admin.tls.certificates = [{ ... }, ...]",
+        doc: "As `listen.NAME.tls.certificates`.",
+        keys: tls::CERTIFICATES_KEYS,
     },
     Section {
         path: "log",
@@ -296,44 +309,13 @@ const TOP: &[Section] = &[
         path: "listen.*.tls",
         header: "listen.NAME.tls = { ... }",
         doc: "TLS 1.2 and 1.3 towards clients, for `protocol = \"https\"`. A reload reads the files again; while one of them is wrong, the old certificates stay.",
-        keys: &[
-            key(
-                "certificate",
-                "path",
-                "required",
-                "PEM: the server's certificate, then those that lead to its root. Whom nothing in `certificates` is meant for gets this one.",
-            ),
-            key(
-                "key",
-                "path",
-                "required",
-                "PEM: its private key (RSA, ECDSA or Ed25519; PKCS#8, PKCS#1 or SEC1).",
-            ),
-            key("ocsp", "path", "none", "DER: an OCSP response that is stapled to the certificate."),
-            key("min_version", "`\"1.2\"`, `\"1.3\"`", "\"1.2\"", "The oldest version that is spoken."),
-            key(
-                "client_roots",
-                "path",
-                "none",
-                "PEM: the certificates of those who sign the clients'. Without it, clients are not asked for one.",
-            ),
-            key(
-                "client_certificates",
-                "`\"required\"`, `\"optional\"`",
-                "\"required\"",
-                "With `client_roots`: whether a client without a certificate is let in. One that is not trusted never is.",
-            ),
-        ],
+        keys: tls::LISTENER_KEYS,
     },
     Section {
         path: "listen.*.tls.certificates",
         header: "listen.NAME.tls.certificates = [{ ... }, ...]",
         doc: "More certificates, each for the DNS names in it (`*.example.com` is for all names one below `example.com`). The client's server name (SNI) decides.",
-        keys: &[
-            key("certificate", "path", "required", "As above."),
-            key("key", "path", "required", "As above."),
-            key("ocsp", "path", "none", "As above."),
-        ],
+        keys: tls::CERTIFICATES_KEYS,
     },
     Section {
         path: "listen.*.sni",

@@ -1,9 +1,11 @@
-//! Owns the TLS that the config asks for: of listeners (`server`), and towards endpoints (`client`), both from PEM files
-//! (`pem`). Reads those files; what is wrong with them is reported where the config names them. Speaks to nobody.
+//! Owns the TLS that the config asks for: of listeners and the admin endpoint (`server`), towards endpoints (`client`), and towards
+//! ourselves (`own`), from PEM files (`pem`). Reads those files; what is wrong with them is reported where the config names them.
+//! Speaks to nobody.
 
 mod client;
 mod inspect;
 mod kept;
+pub mod own;
 mod pem;
 mod server;
 

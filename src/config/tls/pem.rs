@@ -36,28 +36,26 @@ pub fn pair(section: &Section<'_>, directory: &Path) -> Option<CertifiedKey> {
         let key = read.map_err(|problem| section.error(found.span.clone(), "key", problem)).ok()?;
         Some((found.span, key))
     })?;
-    let chain = chain?;
-    let refused = |message: String| section.error(key_span.clone(), "key", Problem::new(message));
-    let key = match provider().key_provider.load_private_key(key) {
-        Ok(key) => key,
-        Err(error) => {
-            refused(format!("the key cannot be used: {error}"));
-            return None;
-        }
-    };
+    joined(chain?, key).map_err(|problem| section.error(key_span, "key", problem)).ok()
+}
+
+/// The same from files that no config names.
+pub fn pair_of(certificate: &Path, key: &Path) -> Result<CertifiedKey, Problem> {
+    joined(chain(certificate)?, private_key(key)?)
+}
+
+fn joined(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, Problem> {
+    let key = provider().key_provider.load_private_key(key);
+    let key = key.map_err(|error| Problem::new(format!("the key cannot be used: {error}")))?;
     let pair = CertifiedKey::new(chain, key);
     match pair.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Some(pair),
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(pair),
         Err(rustls::Error::InconsistentKeys(_)) => {
             let problem = Problem::new("the key is not that of the certificate");
             let help = "`openssl x509 -noout -pubkey -in CERTIFICATE` and `openssl pkey -pubout -in KEY` print the same if they belong together; the server's own certificate stands first in its file";
-            section.error(key_span, "key", problem.help(help));
-            None
+            Err(problem.help(help))
         }
-        Err(error) => {
-            refused(format!("the certificate cannot be used: {error}"));
-            None
-        }
+        Err(error) => Err(Problem::new(format!("the certificate cannot be used: {error}"))),
     }
 }
 

@@ -1,11 +1,12 @@
-//! Owns what a listener's TLS is made of: certificates chosen by the name that the client asks for, who may come in, and
-//! the policy of versions and session tickets. Serves nobody.
+//! Owns what the TLS of a listener, or of the admin endpoint, is made of: certificates chosen by the name that the client asks
+//! for, who may come in, and the policy of versions and session tickets. Serves nobody.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig,
@@ -19,15 +20,29 @@ use crate::config::diagnostic::Problem;
 use crate::config::reader::Section;
 use crate::config::value;
 
-/// TLS of one listener.
+/// TLS of one listener, or of the admin endpoint.
 #[derive(Debug)]
 pub struct ListenerTls {
     pub config: Arc<ServerConfig>,
     /// Of the clients' certificates, if they are asked for some. A resumed session's are not looked at by rustls.
     pub verifier: Option<Arc<dyn ClientCertVerifier>>,
+    certificates: Arc<Certificates>,
 }
 
-/// The TLS of the listener whose `tls` table this is. `None`: something is wrong, and reported.
+impl ListenerTls {
+    /// What is shown to whoever asks for no name.
+    pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.certificates.default.cert.first()
+    }
+
+    /// Whether one of the certificates has exactly this DNS name. One for all names below another may cover names that are
+    /// somebody else's.
+    pub fn has_name(&self, name: &str) -> bool {
+        self.certificates.exact.contains_key(&*name.to_ascii_lowercase())
+    }
+}
+
+/// The TLS of whose `tls` table this is. `None`: something is wrong, and reported.
 pub fn server(section: &Section<'_>, directory: &Path, http2: bool) -> Option<Arc<ListenerTls>> {
     let first = stapled_pair(section, directory);
     let more = section.nodes("certificates").iter().map(|node| {
@@ -37,7 +52,7 @@ pub fn server(section: &Section<'_>, directory: &Path, http2: bool) -> Option<Ar
     let more: Vec<Option<CertifiedKey>> = more.collect();
     let versions = versions(section);
     let admission = Admission::read(section, directory)?;
-    let certificates = Certificates::new(first?, more.into_iter().collect::<Option<Vec<_>>>()?);
+    let certificates = Arc::new(Certificates::new(first?, more.into_iter().collect::<Option<Vec<_>>>()?));
     let builder = ServerConfig::builder_with_provider(provider().clone());
     let builder = match builder.with_protocol_versions(versions) {
         Ok(builder) => match &admission.verifier {
@@ -49,7 +64,7 @@ pub fn server(section: &Section<'_>, directory: &Path, http2: bool) -> Option<Ar
             return None;
         }
     };
-    let mut config = builder.with_cert_resolver(Arc::new(certificates));
+    let mut config = builder.with_cert_resolver(certificates.clone());
     // By our order: nearly all clients put AES-256 first, for no reason of theirs.
     config.ignore_client_order = true;
     config.alpn_protocols = ALPN[usize::from(!http2)..].iter().map(|name| name.to_vec()).collect();
@@ -58,7 +73,7 @@ pub fn server(section: &Section<'_>, directory: &Path, http2: bool) -> Option<Ar
     if let Some(tickets) = admission.tickets {
         config.ticketer = tickets;
     }
-    Some(Arc::new(ListenerTls { config: Arc::new(config), verifier: admission.verifier }))
+    Some(Arc::new(ListenerTls { config: Arc::new(config), verifier: admission.verifier, certificates }))
 }
 
 /// A certificate with its key, and the word of its issuer that it is still good, if there is one.
@@ -101,7 +116,8 @@ impl Admission {
         if required.is_none() && section.has("client_certificates") {
             return None;
         }
-        let is_required = required.is_none_or(|found| found.value);
+        // What it is by itself differs: probes of the admin endpoint have none.
+        let is_required = section.value("client_certificates", value::word(CLIENT_CERTIFICATES));
         section.report().note_file(TlsFile { path: roots.value.clone(), not_after: None });
         let refuse = |problem: Problem| section.error(roots.span.clone(), "client_roots", problem);
         let (store, _) = pem::roots(&roots.value).map_err(refuse).ok()?;
