@@ -3,4 +3,5 @@
 
 pub mod image_head;
 pub mod json_scan;
+pub mod oip;
 pub mod tensor;
