@@ -26,8 +26,9 @@ pub(super) struct Segments {
     is_subsampled_down: bool,
     is_progressive: bool,
     scans: usize,
-    /// Components of the first scan.
+    /// Components of the first scan, and of all.
     interleaved: u8,
+    scanned: usize,
     /// The offset of EOI.
     end: usize,
 }
@@ -88,6 +89,7 @@ impl Segments {
             (0xc4, _) => self.has_tables = true,
             (0xda, &[components, ..]) => {
                 self.scans += 1;
+                self.scanned += usize::from(components);
                 if self.scans == 1 {
                     self.interleaved = components;
                 }
@@ -101,11 +103,12 @@ impl Segments {
             0 => Err("a broken JPEG: it has no scan"),
             // Each costs a pass over the image, for a few bytes of who sends it.
             scans if scans > SCANS_MAX => Err("a JPEG with more scans than any encoder makes"),
-            scans if scans > 1 && !self.needs_coefficients() => {
-                Err("a broken JPEG: it has a scan behind the one with all its components")
+            _ if self.is_progressive => Ok(self),
+            _ if self.scanned != usize::from(self.components) => {
+                Err("a broken JPEG: its baseline scans do not have each component once")
             }
             // The decoder reads too few rows of such a one, and does not notice.
-            scans if scans > 1 && !self.is_progressive && self.is_subsampled_down => {
+            scans if scans > 1 && self.is_subsampled_down => {
                 Err("a JPEG that few decoders take: a baseline scan for each component, and vertical subsampling")
             }
             _ => Ok(self),
