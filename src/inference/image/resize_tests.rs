@@ -14,7 +14,7 @@ fn a_stretched_image_fills_the_tensor() {
 
 #[test]
 fn a_letterbox_rounds_as_pillow_does() {
-    // Wanted, image; left, top, width, height. From ImageOps.pad of Pillow 13.
+    // Wanted, image; left, top, width, height. From ImageOps.pad of Pillow 13, but for the last two.
     let cases = [
         ((640, 640), (1920, 1080), (0, 140, 640, 360)),
         ((640, 640), (1080, 1920), (140, 0, 360, 640)),
@@ -24,7 +24,7 @@ fn a_letterbox_rounds_as_pillow_does() {
         ((224, 224), (224, 141), (0, 42, 224, 141)),
         // A side of 2.5.
         ((10, 10), (4, 1), (0, 4, 10, 2)),
-        // Nothing would be left of it.
+        // Pillow leaves nothing of it.
         ((224, 224), (10_000, 1), (0, 112, 224, 1)),
         ((224, 224), (1, 10_000), (112, 0, 1, 224)),
     ];
