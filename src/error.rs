@@ -115,6 +115,9 @@ kinds! {
     /// RLIMIT_NOFILE is reached.
     NoDescriptors, 503, "no_descriptors", Gateway, Forward, "the gateway has no file descriptor left to reach the upstream with";
     /// A route's `fault`, whose status is its own (`Injected`).
+    ConversionBusy, 503, "conversion_busy", Gateway, Admit, "as many requests are being converted as may";
+    /// Its status is the model server's.
+    ModelRefused, 500, "model_refused", Upstream, Forward, "the model server has refused the request";
     FaultInjected, 503, "fault_injected", Gateway, Admit, "this error was injected on purpose";
     NoEndpoint, 503, "no_endpoint", Upstream, Balance, "the service has no endpoint that may be sent this request";
     ConnectFailed, 502, "connect_failed", Upstream, Forward, "the upstream could not be connected";
@@ -156,7 +159,9 @@ impl Error {
 
     /// The status code sent to the client, or logged where none can be sent any more.
     pub fn status(&self) -> u16 {
-        let injected = self.source.as_ref().and_then(|source| source.downcast_ref::<Injected>());
+        let source = self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static));
+        let mut causes = std::iter::successors(source, |cause| cause.source());
+        let injected = causes.find_map(|cause| cause.downcast_ref::<Injected>());
         injected.map_or(self.kind.status(), |Injected(status)| *status)
     }
 

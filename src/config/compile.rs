@@ -31,6 +31,7 @@ use crate::policy::identity::Auth;
 use crate::policy::jwt::Keys;
 use crate::proxy::authorizer::Authorizer;
 use crate::proxy::canary::Canary;
+use crate::inference::conversion::Model;
 use crate::proxy::concurrency::Concurrency;
 use crate::proxy::limits::Limit;
 use crate::proxy::route::RouteTable;
@@ -82,6 +83,7 @@ struct ServiceBlueprint {
     protocol: HttpVersion,
     proxy_protocol: Option<ProxyVersion>,
     tls: Option<UpstreamTls>,
+    model: Option<Arc<Model>>,
 }
 
 /// The addresses behind each name, as the control thread last resolved them. A name that is not here has none.
@@ -265,6 +267,7 @@ fn service(entry: ServiceEntry<'_>) -> ServiceBlueprint {
         protocol: entry.protocol,
         proxy_protocol: entry.proxy_protocol,
         tls: entry.tls,
+        model: entry.model.map(Arc::new),
     }
 }
 
@@ -514,6 +517,7 @@ impl ServiceBlueprint {
             concurrency: self.concurrency.clone(),
             protocol: self.protocol,
             proxy_protocol: self.proxy_protocol,
+            model: self.model.clone(),
             state,
         }
     }

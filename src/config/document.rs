@@ -17,6 +17,7 @@ use crate::balance::pick::{Balance, HashKey};
 use crate::config::diagnostic::{Problem, Report};
 use crate::config::document_auth::{self, AuthEntry, AuthorizerEntry};
 use crate::config::document_health;
+use crate::config::document_model;
 use crate::config::document_limit::{self, LimitEntry, PerAddressEntry};
 use crate::config::document_route::{self, RouteEntry};
 use crate::config::pattern;
@@ -30,6 +31,7 @@ use crate::config::value::{self, Parsed, Place};
 use crate::config::{suggest, tls};
 use crate::http::h1_body::ChunkLimits;
 use crate::http::head::HeadLimits;
+use crate::inference::conversion::Model;
 use crate::proxy::concurrency::Concurrency;
 use crate::proxy::rule::HostMatch;
 
@@ -122,6 +124,7 @@ pub struct ServiceEntry<'a> {
     pub protocol: HttpVersion,
     pub proxy_protocol: Option<ProxyVersion>,
     pub tls: Option<UpstreamTls>,
+    pub model: Option<Model>,
 }
 
 #[derive(Debug, Clone)]
@@ -493,6 +496,10 @@ fn service<'a>(
         section.absent("endpoints");
     }
     let tls = section.table("tls").and_then(|table| tls::client(&table, directory));
+    let protocol = spoken(section, tls.is_some());
+    let model = section.table("model").and_then(|table| {
+        document_model::model(&table, protocol != HttpVersion::Http1, directory)
+    });
     ServiceEntry {
         endpoints: endpoints(section, tls.as_ref()),
         balance: balance(section),
@@ -502,7 +509,8 @@ fn service<'a>(
         retry: retry(&section.table_or_empty("retry")),
         health: document_health::health(section),
         concurrency: section.table("concurrency").and_then(|table| document_limit::concurrency(&table)),
-        protocol: spoken(section, tls.is_some()),
+        protocol,
+        model,
         proxy_protocol: section
             .optional("proxy_protocol", value::word(PROXY_VERSIONS))
             .map(|found| found.value),

@@ -18,6 +18,7 @@ mod document;
 mod document_auth;
 mod document_health;
 mod document_limit;
+mod document_model;
 mod document_route;
 mod effective;
 pub mod id_hash;

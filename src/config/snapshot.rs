@@ -16,10 +16,12 @@ use crate::config::id_hash::IdHash;
 use crate::config::tls::{EndpointTls, ListenerTls, TlsFile};
 use crate::http::h1_body::ChunkLimits;
 use crate::http::head::HeadLimits;
+use crate::inference::conversion::Model;
 use crate::policy::addresses::PerAddress;
 use crate::policy::breaker::{Breaker, BreakerPolicy};
 use crate::policy::concurrency::Places;
 use crate::policy::identity::Auth;
+use crate::policy::memory::Envelope;
 use crate::proxy::authorizer::Authorizer;
 use crate::proxy::concurrency::Concurrency;
 use crate::proxy::limits::Limit;
@@ -327,6 +329,8 @@ pub struct Service {
     pub concurrency: Option<Arc<Concurrency>>,
     /// What connections to endpoints begin with.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// What requests are converted to, and answers from.
+    pub model: Option<Arc<Model>>,
     /// Carried over reloads by service name.
     pub state: Arc<ServiceState>,
 }
@@ -347,6 +351,8 @@ pub struct ServiceState {
     pub ejections: Mutex<()>,
     pub breaker: Breaker,
     pub places: Places,
+    /// What its conversions hold.
+    pub memory: Arc<Envelope>,
 }
 
 #[derive(Debug)]

@@ -186,13 +186,9 @@ fn work(jobs: &Receiver<Job>, prepare: fn()) {
     }
 }
 
-/// A thread that wakes takes the core from one of SCHED_IDLE at once. Niceness does not do that: since Linux 6.6 the
-/// one that runs keeps the core for its slice, until the next tick, whatever its weight; a worker waited 5 ms. Needs
-/// no privilege, so it fails only where a sandbox forbids it, and then a reload is felt and nothing else.
+/// If it cannot, a reload is felt and nothing else.
 fn give_way_to_all() {
-    let nothing = libc::sched_param { sched_priority: 0 };
-    // SAFETY: 0 is the calling thread; the kernel reads `nothing`, a whole and valid struct, and keeps no pointer.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &nothing) };
+    cpus::give_way();
     // On one core, and the one that fewest workers have: free to move, such a thread was seen to hold up a worker for
     // milliseconds just after the kernel had moved it to the worker's core (perf sched timehist).
     if let Some(&last) = cpus::allowed().last() {

@@ -10,6 +10,7 @@ use crate::admin::{self, access::Access};
 use crate::config::Registry;
 use crate::config::snapshot::{Protocol, Settings, Snapshot};
 use crate::observe::{EventKind, Events, LogWriter, Teller};
+use crate::runtime::compute::Compute;
 use crate::runtime::driver::{self, Driver};
 use crate::runtime::mailbox::{self, Receiver};
 use crate::runtime::peers::Peers;
@@ -69,7 +70,10 @@ pub async fn start(file: &Path) -> Result<Started, Failure> {
     let summary = summary(&snapshot, workers, driver);
     let text = blueprint.text().clone();
     let state = Arc::new(State::new(file, snapshot, mailboxes.into(), commands, log, events.clone(), text));
-    let ended = spawn_workers(&state, receivers, driver, &teller)?;
+    let compute =
+        signals::with_blocked(|| Compute::start(workers, state.mailboxes().clone(), cpus::give_way));
+    let compute = compute.map_err(|error| Failure(format!("cannot start a thread: {error}")))?;
+    let ended = spawn_workers(&state, receivers, driver, &teller, &compute)?;
     tokio::spawn(events.keep(told));
     reload::hand_out(&state, groups);
     state.set_phase(Phase::Serving);
@@ -120,6 +124,7 @@ fn spawn_workers(
     receivers: Vec<Receiver>,
     driver: Driver,
     teller: &Teller,
+    compute: &Arc<Compute>,
 ) -> Result<mpsc::UnboundedReceiver<usize>, Failure> {
     let cpus = cpus::allowed();
     let (ends, ended) = mpsc::unbounded_channel();
@@ -133,6 +138,7 @@ fn spawn_workers(
             log: state.log.core(),
             events: teller.clone(),
             peers: Peers::new(id, state.workers.clone(), state.mailboxes().clone()),
+            compute: compute.clone(),
         };
         let (ends, events) = (ends.clone(), state.events.clone());
         let body = move || {

@@ -52,6 +52,24 @@ impl Status {
     }
 }
 
+/// The HTTP status of a call that ended with this one, for whoever has asked by HTTP.
+pub fn http_status(status: u8) -> u16 {
+    match status {
+        0 => 200,
+        1 => 499,
+        3 | 9 | 11 => 400,
+        4 => 504,
+        5 => 404,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        12 => 501,
+        14 => 503,
+        16 => 401,
+        _ => 500,
+    }
+}
+
 /// A call that is over because its endpoint has nothing for it now, and may have later.
 pub const UNAVAILABLE: u8 = 14;
 
@@ -123,6 +141,29 @@ pub fn write_message(message: &str, out: &mut Vec<u8>) {
             out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
         }
     }
+}
+
+/// The text of a value of `grpc-message`. What is not encoded well stays as it is.
+pub fn percent_decoded(value: &[u8]) -> String {
+    let mut text = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let [first, behind @ ..] = rest {
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        let pair = match rest {
+            [b'%', high, low, ..] => digit(*high).zip(digit(*low)),
+            _ => None,
+        };
+        (text, rest) = match pair {
+            Some((high, low)) => (pushed(text, (high << 4 | low) as u8), &behind[2..]),
+            None => (pushed(text, *first), behind),
+        };
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn pushed(mut text: Vec<u8>, byte: u8) -> Vec<u8> {
+    text.push(byte);
+    text
 }
 
 /// Follows one direction of a call from message to message: each has a flag, its length in four bytes, and so many bytes.

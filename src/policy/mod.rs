@@ -10,6 +10,7 @@ pub mod claims;
 pub mod concurrency;
 pub mod identity;
 pub mod jwt;
+pub mod memory;
 pub mod quota;
 pub mod rate_limit;
 pub mod rollback;

@@ -1,9 +1,7 @@
 //! Owns asking another server whether a request may go on, as nginx's `auth_request` and others' forward auth do: what it is shown, what
 //! its answers mean, and what becomes of a request when it cannot be asked. The question is a request of its own to a service.
 
-use std::cell::RefCell;
 use std::pin::pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,6 +18,7 @@ use super::deadline::Deadline;
 use super::end::{End, Own};
 use super::exchange::Exchange;
 use super::forward::{self, Apart};
+use super::kept::Kept;
 use super::respond;
 use super::routed::Routed;
 use super::rule::Route;
@@ -73,16 +72,6 @@ const MISLEADING: [&str; 12] = [
 
 /// Of an answer, head and body, that is kept.
 const ANSWER_BYTES_MAX: usize = 128 * 1024;
-
-/// Where an answer is kept.
-pub type Kept = Rc<RefCell<Vec<u8>>>;
-
-/// Keeps as much of an answer as there is room for.
-pub fn keep(answer: &Kept, bytes: &[u8]) {
-    let mut answer = answer.borrow_mut();
-    let room = ANSWER_BYTES_MAX - answer.len();
-    answer.extend_from_slice(&bytes[..bytes.len().min(room)]);
-}
 
 /// Asks whether the request may go on; then it says what the authorizer has said. `Some`: it may not, and its client has been told.
 pub async fn ask(
@@ -143,7 +132,7 @@ async fn question(
     let routed = routed.asking(authorizer.clone());
     // What cannot be asked because of how it was sent is no failure of the authorizer's.
     let own = exchange.question(&text(exchange, authorizer), &routed)?;
-    let kept = Kept::default();
+    let kept = Kept::new(ANSWER_BYTES_MAX);
     let deadline = Deadline::new(exchange.core.timers.timer());
     let end = End::Own(Own { body: Vec::new(), answer: Some(kept.clone()) });
     let mut asking = Client { end, deadline, info: exchange.client.clone(), bound: None };
@@ -153,7 +142,7 @@ async fn question(
     deadline.pause();
     let asked = end.unless_gone(pin!(asked), deadline).await?;
     exchange.core.timers.now();
-    Ok(asked.map(|_| kept.take()))
+    Ok(asked.map(|_| kept.take().bytes))
 }
 
 /// What it is asked. A request of HTTP/1.0 has an answer without chunks.

@@ -10,9 +10,9 @@ use crate::error::{Error, Kind};
 use crate::http::h1_conn::{Reader, write_all, write_both_now, write_now};
 use crate::net::tcp::Stream;
 
-use super::authorizer::{Kept, keep};
 use super::deadline::{Deadline, supervised};
 use super::http2::Http2Stream;
+use super::kept::Kept;
 
 pub enum End {
     Http1(Reader),
@@ -132,10 +132,10 @@ impl Outlet {
 
     /// Ends a body with these lines of trailers, if there are any, where they have not been sent as they came.
     pub fn end_with(&self, trailers: &[u8]) {
-        if let Outlet::Http2(stream) = self
-            && !trailers.is_empty()
-        {
-            stream.send_trailers(trailers);
+        match self {
+            Outlet::Http2(stream) if !trailers.is_empty() => stream.send_trailers(trailers),
+            Outlet::Own(Some(answer)) => answer.end_with(trailers),
+            _ => {}
         }
     }
 
@@ -161,8 +161,8 @@ impl Outlet {
             }
             Outlet::Own(answer) => {
                 if let Some(answer) = answer {
-                    keep(answer, head);
-                    keep(answer, piece);
+                    answer.keep(head);
+                    answer.keep(piece);
                 }
                 head.clear();
                 Ok(())

@@ -65,7 +65,7 @@ pub enum Role {
     Client,
     /// Ours: another one's shadow.
     Shadow,
-    /// Ours: whether another one may go on.
+    /// Ours, on behalf of another one: whether it may go on, or what it was made into.
     Question,
 }
 
@@ -182,13 +182,22 @@ impl Exchange {
         shadow
     }
 
-    /// A question about it, which is this text.
+    /// A request on behalf of it, which is this text.
     pub fn question(&self, text: &[u8], routed: &Routed) -> Result<Exchange, Error> {
         let mut question = self.another(Role::Question, routed);
         let snapshot = routed.held();
         question.read_head(text, &snapshot.settings.head_limits)?;
         routed.seen_by(&question);
         Ok(question)
+    }
+
+    /// It is answered by what was asked on its behalf.
+    pub fn is_answered_by(&self, question: &Exchange) {
+        if let Seen::Whole { endpoint: Some(endpoint), .. } = &*question.seen.borrow() {
+            self.saw_endpoint(*endpoint);
+        }
+        self.facts.tries.set(question.facts.tries.get());
+        self.facts.first_byte.set(question.facts.first_byte.get());
     }
 
     /// One of our own on behalf of it. Counted by itself.
@@ -314,6 +323,14 @@ impl Exchange {
         match &*self.seen.borrow() {
             Seen::Whole { snapshot, .. } => Some(Rc::clone(snapshot)),
             Seen::Names { .. } => None,
+        }
+    }
+
+    /// The service that it goes to, as long as it knows that.
+    pub fn service(&self) -> Option<Arc<Service>> {
+        match &*self.seen.borrow() {
+            Seen::Whole { snapshot, service: Some(service), .. } => Some(snapshot.service(*service).clone()),
+            _ => None,
         }
     }
 

@@ -80,6 +80,11 @@ fn content_type<'b>(head: &ResponseHead, bytes: &'b [u8]) -> Option<&'b [u8]> {
 }
 
 impl Call {
+    /// It came as gRPC-Web.
+    pub fn is_web(&self) -> bool {
+        self.web.is_some()
+    }
+
     /// The shorter one of its own time and what the route gives; from now on.
     pub fn bound(&self, by_route: Option<Duration>, now: Instant) -> Option<Duration> {
         let bound = [self.timeout, by_route].into_iter().flatten().min();

@@ -42,6 +42,12 @@ impl<'a> RequestView<'a> {
         head.fields.iter().find(named).map(|field| field.value.of(bytes))
     }
 
+    pub fn all_values(&self, lower_name: &str) -> Vec<&'a [u8]> {
+        let (head, bytes) = (self.head, self.bytes);
+        let named = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(lower_name.as_bytes());
+        head.fields.iter().filter(named).map(|field| field.value.of(bytes)).collect()
+    }
+
     /// The value of a field that may stand once (RFC 9110 §5.3). Of two nobody knows which one the endpoint takes.
     pub fn only_value(&self, lower_name: &str) -> Option<&'a [u8]> {
         let (head, bytes) = (self.head, self.bytes);

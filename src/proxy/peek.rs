@@ -78,7 +78,7 @@ pub fn is_wanted(exchange: &Exchange) -> bool {
 }
 
 /// Tells a client that waits for it to send its body, which the endpoint then need not.
-async fn go_ahead(exchange: &mut Exchange, client: &mut Client) -> Result<(), Error> {
+pub async fn go_ahead(exchange: &mut Exchange, client: &mut Client) -> Result<(), Error> {
     let Client { end, deadline, .. } = client;
     deadline.start(Kind::ClientStalled, super::respond::ANSWER_STALL);
     let outlet = end.outlet();

@@ -6,7 +6,7 @@ use super::exchange::Exchange;
 use super::forward::Room;
 use super::rule::Action;
 use super::{
-    authorizer, body, cors, forward, grpc, identify, injection, inspection, limits, peek, problem, respond,
+    authorizer, body, conversion, cors, forward, grpc, identify, injection, inspection, limits, peek, problem, respond,
     routed, transform,
 };
 use crate::error::{Error, Kind, Stage};
@@ -76,7 +76,13 @@ async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<Af
                 body::skip(exchange, client, upload);
                 return Err(error);
             }
-            let result = forward::forward::<R>(exchange, client, routed, upload).await;
+            let model = routed.service().and_then(|service| service.model.clone());
+            let result = match model {
+                None => forward::forward::<R>(exchange, client, routed, upload).await,
+                Some(model) => {
+                    Box::pin(conversion::serve::<R>(exchange, client, routed, upload, model)).await
+                }
+            };
             // Nobody has taken a byte of its body.
             if result.as_ref().is_err_and(|error| error.kind.stage() == Stage::Admit) {
                 body::skip(exchange, client, upload);

@@ -2,10 +2,12 @@
 //! response was sent, an abort afterwards; to a gRPC call, a status in any case. Notes the error in the exchange's facts.
 
 use crate::error::{Error, Fault, Kind};
+use crate::inference::oip::json;
 use crate::net::tcp::Stream;
 
 use super::client::{After, Client};
 use super::concurrency::Full;
+use super::conversion;
 use super::exchange::Exchange;
 use super::fault::Resting;
 use super::grpc;
@@ -37,9 +39,11 @@ pub async fn answer(exchange: &Exchange, client: &mut Client, error: Error) -> A
     if exchange.call.is_some() {
         return grpc::answer(exchange, client, &error).await.unwrap_or(After::Abort);
     }
-    let body = document(kind, &error, exchange.id.as_str());
-    let sent =
-        respond::send(exchange, client, status, "application/problem+json", &fields(&error), &body).await;
+    let (content_type, body) = match conversion::is_protocol(exchange) {
+        true => ("application/json", json::write_error(&detail(kind, &error))),
+        false => ("application/problem+json", document(kind, &error, exchange.id.as_str())),
+    };
+    let sent = respond::send(exchange, client, status, content_type, &fields(&error), &body).await;
     sent.unwrap_or(After::Abort)
 }
 
@@ -66,12 +70,19 @@ pub fn fields(error: &Error) -> Vec<u8> {
     lines
 }
 
-/// RFC 9457. The reason behind a client's own mistake is told; what lies behind an upstream's is not.
-fn document(kind: Kind, error: &Error, request_id: &str) -> Vec<u8> {
-    let detail = match (&error.source, kind.fault()) {
-        (Some(source), Fault::Client) => format!("{}: {source}", kind.detail()),
+/// The reason behind a client's own mistake is told, and what a model server has said of it; what lies behind an upstream's mistake is not.
+fn detail(kind: Kind, error: &Error) -> String {
+    match &error.source {
+        Some(source) if kind.fault() == Fault::Client || kind == Kind::ModelRefused => {
+            format!("{}: {source}", kind.detail())
+        }
         _ => kind.detail().to_owned(),
-    };
+    }
+}
+
+/// RFC 9457.
+fn document(kind: Kind, error: &Error, request_id: &str) -> Vec<u8> {
+    let detail = detail(kind, error);
     let document = serde_json::json!({
         "type": format!("urn:tidegate:error:{}", kind.word()),
         "title": status::reason(error.status()),

@@ -97,10 +97,41 @@ pub async fn send(
     deadline.start(Kind::ClientStalled, ANSWER_STALL);
     let outlet = end.outlet();
     let sent = async {
-        let sent = outlet.send(&mut head, body, true, || {}).await;
+        let slow = || deadline.start(Kind::ClientStalled, ANSWER_STALL);
+        let sent = outlet.send(&mut head, body, true, slow).await;
         sent.map_err(|error| Error::with_source(Kind::ClientClosed, error))
     };
     let sent = bounded(pin!(sent), deadline).await;
     exchange.core.give_back_scratch(head);
     sent.map(|()| if keep_alive { After::KeepAlive } else { After::Close })
+}
+
+/// Ends a gRPC call well, with this message and these lines besides. Only one over HTTP/2 has trailers to end with.
+pub async fn call(
+    exchange: &Exchange,
+    client: &mut Client,
+    extra: &[u8],
+    message: &[u8],
+) -> Result<After, Error> {
+    let mut head = exchange.core.take_scratch();
+    head.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n");
+    field(&mut head, b"x-request-id", exchange.id.as_bytes());
+    head.extend_from_slice(extra);
+    head.extend_from_slice(b"\r\n");
+    exchange.facts.response_bytes.set(message.len() as u64);
+    exchange.facts.status.set(200);
+    exchange.facts.answered.set(true);
+    let Client { end, deadline, .. } = client;
+    deadline.bound_request(None);
+    deadline.start(Kind::ClientStalled, ANSWER_STALL);
+    let outlet = end.outlet();
+    let sent = async {
+        let slow = || deadline.start(Kind::ClientStalled, ANSWER_STALL);
+        let sent = outlet.send(&mut head, message, false, slow).await;
+        sent.map_err(|error| Error::with_source(Kind::ClientClosed, error))
+    };
+    let sent = bounded(pin!(sent), deadline).await;
+    exchange.core.give_back_scratch(head);
+    outlet.end_with(b"grpc-status: 0\r\n");
+    sent.map(|()| After::KeepAlive)
 }

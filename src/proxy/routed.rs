@@ -60,6 +60,12 @@ impl Routed {
         Routed { rule: self.rule.clone(), snapshot: self.held(), service: Some(service), is_shadow: true }
     }
 
+    /// For another request on behalf of the same one.
+    pub fn again(&self) -> Routed {
+        let Routed { rule, service, is_shadow, .. } = self;
+        Routed { snapshot: self.held(), rule: rule.clone(), service: *service, is_shadow: *is_shadow }
+    }
+
     /// A question about it.
     pub fn asking(&self, authorizer: Arc<Authorizer>) -> Routed {
         let service = Some(authorizer.to);

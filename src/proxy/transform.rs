@@ -9,7 +9,7 @@ use crate::http::head::{Field, Framing, Method, Name, ResponseHead, TargetForm};
 use crate::http::websocket;
 
 use super::cors::is_cors_field;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Role};
 use super::path::{Normalised, normalise};
 use super::request_id::RequestId;
 use super::routed::{Routed, values, view};
@@ -133,7 +133,8 @@ fn request_line(exchange: &Exchange, plan: &Routed, out: &mut Vec<u8>) {
 fn upstream_path(exchange: &Exchange, plan: &Routed, out: &mut Vec<u8>) {
     let path = exchange.path();
     let start = out.len();
-    match &plan.rule().rewrite {
+    // What is asked on behalf of a request has a path of its own.
+    match plan.rule().rewrite.as_ref().filter(|_| exchange.role != Role::Question) {
         None => out.extend_from_slice(path),
         Some(Rewrite::Path(template)) => {
             template.render(&values(exchange, plan.rule()), out);

@@ -25,6 +25,7 @@ use crate::proxy::shadow::Shadows;
 
 use super::buffer::BufferPool;
 use super::complaints::Complaints;
+use super::compute::Compute;
 use super::peers::Peers;
 use super::timer::{Timer, Timers};
 use super::turns::{Gate, Share, Turns};
@@ -74,6 +75,8 @@ pub struct Core {
     pub handshakes: Gate,
     /// Signatures of tokens that nobody has shown here before.
     pub verifying: Share,
+    /// For what takes longer than a turn.
+    pub compute: Arc<Compute>,
     pub readiness: Rc<Readiness>,
     pub complaints: Complaints,
     pub events: Teller,
@@ -120,6 +123,7 @@ impl Core {
         published: Arc<ArcSwap<Snapshot>>,
         log: AccessLog,
         events: Teller,
+        compute: Arc<Compute>,
         epoch: Instant,
     ) -> io::Result<Core> {
         let current = Held::new(published.load_full());
@@ -138,6 +142,7 @@ impl Core {
             turns: Turns::new()?,
             handshakes: Gate::new(HANDSHAKES_PER_TURN),
             verifying: Share::new(VERIFYING_PER_TURN),
+            compute,
             readiness: Readiness::new()?,
             complaints: Complaints::default(),
             events,

@@ -34,6 +34,15 @@ pub fn pin_current_thread(cpu: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
+/// From now on the calling thread has what others leave of a core: one that wakes takes it from one of SCHED_IDLE at once. Niceness does not
+/// do that: since Linux 6.6 the one that runs keeps the core for its slice, until the next tick, whatever its weight; a worker waited
+/// 5 ms. Needs no privilege, so it fails only where a sandbox forbids it.
+pub fn give_way() {
+    let nothing = libc::sched_param { sched_priority: 0 };
+    // SAFETY: 0 is the calling thread; the kernel reads `nothing`, a whole and valid struct, and keeps no pointer.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &nothing) };
+}
+
 /// CPUs that the cgroup grants per period, e.g. 1.5; `None` without a quota. cgroup v2 first, then v1.
 fn cgroup_quota() -> Option<f64> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();

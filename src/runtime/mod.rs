@@ -4,6 +4,7 @@
 pub mod buffer;
 pub mod clock;
 pub mod complaints;
+pub mod compute;
 pub mod core;
 pub mod cpus;
 pub mod driver;

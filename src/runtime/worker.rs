@@ -27,6 +27,7 @@ use crate::proxy::udp::Forwarder;
 use crate::proxy::{client, l4};
 
 use super::clock::nanos;
+use super::compute::Compute;
 use super::core::Core;
 use super::cpus;
 use super::driver::{self, Driver};
@@ -68,6 +69,7 @@ pub struct Plan {
     pub log: AccessLog,
     pub events: Teller,
     pub peers: Peers,
+    pub compute: Arc<Compute>,
 }
 
 /// Runs until told to stop. Errors: the driver could not be built on this thread.
@@ -80,7 +82,15 @@ pub fn run(plan: Plan) -> io::Result<()> {
     }
     let driver = plan.driver;
     driver::run(driver, async move {
-        let core = Core::new(plan.id, plan.peers, plan.published, plan.log, plan.events, Instant::now())?;
+        let core = Core::new(
+            plan.id,
+            plan.peers,
+            plan.published,
+            plan.log,
+            plan.events,
+            plan.compute,
+            Instant::now(),
+        )?;
         let core = Rc::new(core);
         core.metrics.set_driver(driver.word());
         let (letters, wake) = plan.letters.into_parts()?;

@@ -484,10 +484,8 @@ const TOP: &[Section] = &[
 /// (section, key, what it will do). Refused rather than unknown, so that nobody hunts for a typing mistake.
 pub const LATER: &[(&str, &str, &str)] = &[
     ("", "video", "camera and video sources"),
-    ("", "model", "conversion of inputs for models"),
     ("", "trace", "trace export by OTLP"),
     ("", "redis", "limits shared between machines"),
     ("service.*.endpoints", "zone", "zones"),
-    ("route", "convert", "conversion of inputs for models"),
     ("route.match", "body", "routing by a field of a JSON body"),
 ];

@@ -1,0 +1,122 @@
+//! Owns how a model server is asked: path, fields and body, in the words that it reads. Sends nothing.
+
+use super::{Model, Speaks, Wrong};
+use crate::http::grpc::PREFIX_BYTES;
+use crate::inference::oip::json::{self, Body};
+use crate::inference::oip::model::InferRequest;
+use crate::inference::oip::protobuf::{self, BareTensor, Named};
+use crate::inference::oip::rest::{Ask, ModelName};
+use crate::inference::tensor::{Datatype, Tensor};
+
+/// A request to a model server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    pub method: &'static str,
+    pub path: String,
+    /// Empty: there is no body.
+    pub content_type: &'static str,
+    /// For `inference-header-content-length`.
+    pub header_bytes: Option<usize>,
+    pub is_grpc: bool,
+    pub body: Vec<u8>,
+}
+
+/// Asks the model to infer.
+pub fn infer(model: &Model, request: InferRequest) -> Result<Outgoing, Wrong> {
+    let name = ModelName { model: request.model.clone(), version: request.version.clone() };
+    match &model.speaks {
+        Speaks::Grpc => Ok(call(&Ask::Infer(name), |out| protobuf::encode_request(&request, out))),
+        Speaks::Rest => rest(name, as_json(request)?),
+        Speaks::Binary => rest(name, in_binary(request)?),
+        Speaks::Tensor { path } => bare(path, request),
+    }
+}
+
+/// Asks anything else. `None`: the server knows no such question.
+pub fn ask(speaks: &Speaks, ask: &Ask) -> Option<Outgoing> {
+    match speaks {
+        Speaks::Grpc => Some(call(ask, |out| match ask {
+            Ask::ModelMetadata(name) | Ask::ModelReady(name) | Ask::Infer(name) => {
+                let named = Named { name: name.model.clone(), version: name.version.clone() };
+                out.extend_from_slice(&protobuf::encode_named(&named));
+            }
+            Ask::ServerMetadata | Ask::ServerLive | Ask::ServerReady => {}
+        })),
+        Speaks::Rest | Speaks::Binary => Some(Outgoing {
+            method: ask.method(),
+            path: ask.path(),
+            content_type: "",
+            header_bytes: None,
+            is_grpc: false,
+            body: Vec::new(),
+        }),
+        Speaks::Tensor { .. } => None,
+    }
+}
+
+fn call(ask: &Ask, write: impl FnOnce(&mut Vec<u8>)) -> Outgoing {
+    let mut body = vec![0; PREFIX_BYTES];
+    write(&mut body);
+    let length = (body.len() - PREFIX_BYTES) as u32;
+    body[1..PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
+    Outgoing {
+        method: "POST",
+        path: ask.grpc_path().to_owned(),
+        content_type: "application/grpc",
+        header_bytes: None,
+        is_grpc: true,
+        body,
+    }
+}
+
+fn rest(name: ModelName, body: Body) -> Result<Outgoing, Wrong> {
+    Ok(Outgoing {
+        method: "POST",
+        path: Ask::Infer(name).path(),
+        content_type: body.content_type(),
+        header_bytes: body.header_bytes(),
+        is_grpc: false,
+        body: body.into_vec(),
+    })
+}
+
+/// What JSON has no way to say goes behind it.
+fn as_json(mut request: InferRequest) -> Result<Body, Wrong> {
+    request.is_binary_output = None;
+    request.outputs.iter_mut().for_each(|output| output.is_binary = None);
+    let is_raw_only = |tensor: &Tensor| matches!(tensor.datatype, Datatype::Fp16 | Datatype::Bf16);
+    match json::write_request(&request, is_raw_only) {
+        Ok(body) => Ok(body),
+        Err(unwritable) if unwritable.tensor.is_some() => written(json::write_request(&request, |_| true)),
+        unwritable => written(unwritable),
+    }
+}
+
+fn in_binary(mut request: InferRequest) -> Result<Body, Wrong> {
+    request.is_binary_output = Some(true);
+    request.outputs.iter_mut().for_each(|output| output.is_binary = None);
+    written(json::write_request(&request, |_| true))
+}
+
+fn written(body: Result<Body, json::Unwritable>) -> Result<Body, Wrong> {
+    body.map_err(|unwritable| Wrong::Invalid(unwritable.to_string()))
+}
+
+fn bare(path: &str, request: InferRequest) -> Result<Outgoing, Wrong> {
+    let count = request.inputs.len();
+    let mut inputs = request.inputs.into_iter();
+    let (Some(input), None) = (inputs.next(), inputs.next()) else {
+        return Err(Wrong::Invalid(format!("the model takes one tensor, and {count} came")));
+    };
+    let Tensor { shape, data, .. } = input.tensor;
+    let mut body = Vec::new();
+    protobuf::encode_tensor(&BareTensor { data, shape }, &mut body)?;
+    Ok(Outgoing {
+        method: "POST",
+        path: path.to_owned(),
+        content_type: "application/x-protobuf",
+        header_bytes: None,
+        is_grpc: false,
+        body,
+    })
+}

@@ -1,0 +1,452 @@
+//! Owns the stage that stands in the place of forwarding where a service has a model: what the client sent becomes what the model server
+//! reads, by a request of our own, and its answer becomes what the client reads. What takes long is done by the compute threads.
+//! Converts nothing itself (`inference::conversion` does).
+
+use std::cell::RefCell;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::{Error, Injected, Kind};
+use crate::http::grpc::{self, PREFIX_BYTES, percent_decoded};
+use crate::http::h1_parse::{Progress, parse_response};
+use crate::http::head::{Field, Framing, HeadLimits, ResponseHead};
+use crate::inference::conversion::answer::{self, Given, Wanted};
+use crate::inference::conversion::incoming::{self, Failed, Incoming};
+use crate::inference::conversion::intake::{self, Came};
+use crate::inference::conversion::outgoing::{self, Outgoing};
+use crate::inference::conversion::{Model, Speaks, Wrong};
+use crate::inference::image::Scratch;
+use crate::inference::image_head::Format;
+use crate::inference::oip::model::{InferRequest, InferResponse};
+use crate::inference::oip::protobuf;
+use crate::inference::oip::rest::{Ask, ModelName, NotAsked};
+use crate::policy::memory::{NoRoom, Part};
+use crate::runtime::compute;
+
+use super::body::Upload;
+use super::bounds::Bounds;
+use super::client::{After, Client};
+use super::deadline::Deadline;
+use super::end::{End, Own};
+use super::exchange::Exchange;
+use super::forward::{self, Apart, Room};
+use super::kept::{Answer, Kept};
+use super::media;
+use super::respond;
+use super::routed::{Routed, view};
+use super::transform::{append_edits, field, is_of_the_hop};
+use super::{routed, whole};
+
+/// What a client asks for.
+#[derive(Debug)]
+enum Asked {
+    /// What the model server understands by itself.
+    AsItIs,
+    /// Of a server or a model.
+    About(Ask),
+    /// `None`: of the service's own model.
+    Infer(Option<ModelName>),
+    /// A gRPC call, whose message says the rest.
+    Call(Method),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    ServerLive,
+    ServerReady,
+    ServerMetadata,
+    ModelReady,
+    ModelMetadata,
+    ModelInfer,
+}
+
+/// An answer of a model server that is kept: as much as a message may have, and no more than this.
+const ANSWER_BYTES_MAX: u64 = 256 << 20;
+/// A body without images of up to this is converted in its own turn: for less than a hundredth of a millisecond nobody has to wait.
+const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
+
+const HEADER_LENGTH: &str = "inference-header-content-length";
+
+/// In place of `forward::forward`, for a service with this model.
+pub async fn serve<R: Room>(
+    exchange: &mut Exchange,
+    client: &mut Client,
+    routed: Routed,
+    upload: Upload,
+    model: Arc<Model>,
+) -> Result<After, Error> {
+    match asked(exchange, &model)? {
+        Asked::AsItIs => forward::forward::<R>(exchange, client, routed, upload).await,
+        asked => Box::pin(convert(exchange, client, &routed, upload, &model, asked)).await,
+    }
+}
+
+/// Whether what is asked is asked by the protocol's REST: its errors are then told in the protocol's words.
+pub fn is_protocol(exchange: &Exchange) -> bool {
+    let has_model = exchange.service().is_some_and(|service| service.model.is_some());
+    has_model
+        && exchange.call.is_none()
+        && !matches!(Ask::of(exchange.method(), exchange.path()), Err(NotAsked::Path))
+}
+
+fn asked(exchange: &Exchange, model: &Model) -> Result<Asked, Error> {
+    let is_rest = matches!(model.speaks, Speaks::Rest | Speaks::Binary);
+    if let Some(call) = &exchange.call {
+        return match (&model.speaks, method(exchange.path())) {
+            (Speaks::Grpc, _) => Ok(Asked::AsItIs),
+            (Speaks::Rest | Speaks::Binary, Some(method)) if !call.is_web() => Ok(Asked::Call(method)),
+            _ => Err(Error::with_source(Kind::MethodNotAllowed, "the model server has no such call")),
+        };
+    }
+    let may_have_body = matches!(exchange.method(), b"POST" | b"PUT");
+    match Ask::of(exchange.method(), exchange.path()) {
+        Ok(Ask::Infer(name)) if !is_rest || brings_image(exchange) => Ok(Asked::Infer(Some(name))),
+        Err(NotAsked::Path) if may_have_body => Ok(Asked::Infer(None)),
+        _ if is_rest => Ok(Asked::AsItIs),
+        Ok(ask) if model.speaks == Speaks::Grpc => Ok(Asked::About(ask)),
+        Ok(_) => Err(Error::with_source(Kind::NoRoute, "the model server answers no such question")),
+        Err(NotAsked::Name) => Err(Error::with_source(Kind::BadRequest, "the model's name is no text")),
+        Err(NotAsked::Method(_) | NotAsked::Path) => Err(Kind::MethodNotAllowed.into()),
+    }
+}
+
+fn method(path: &[u8]) -> Option<Method> {
+    match path.strip_prefix(b"/inference.GRPCInferenceService/")? {
+        b"ServerLive" => Some(Method::ServerLive),
+        b"ServerReady" => Some(Method::ServerReady),
+        b"ServerMetadata" => Some(Method::ServerMetadata),
+        b"ModelReady" => Some(Method::ModelReady),
+        b"ModelMetadata" => Some(Method::ModelMetadata),
+        b"ModelInfer" => Some(Method::ModelInfer),
+        _ => None,
+    }
+}
+
+/// Whether the body is something that no model server reads.
+fn brings_image(exchange: &Exchange) -> bool {
+    let content_type = view(exchange).first_value("content-type").unwrap_or_default();
+    let essence = media::essence(content_type);
+    Format::of_media_type(essence).is_some() || essence.eq_ignore_ascii_case(b"multipart/form-data")
+}
+
+async fn convert(
+    exchange: &mut Exchange,
+    client: &mut Client,
+    routed: &Routed,
+    upload: Upload,
+    model: &Arc<Model>,
+    asked: Asked,
+) -> Result<After, Error> {
+    let Some(service) = routed.service().cloned() else { return Err(Kind::NoService.into()) };
+    let mut room = service.state.memory.part(model.memory_bytes_max);
+    let is_call = exchange.call.is_some();
+    let body = take(exchange, client, routed, upload, &mut room).await?;
+    let (asked, body) = match asked {
+        Asked::Call(method) => of_call(method, &body)?,
+        asked => (asked, body),
+    };
+    if let Asked::About(ask) = asked {
+        let asks = outgoing::ask(&model.speaks, &ask).ok_or(Kind::NoRoute)?;
+        let came = exchange_with(exchange, client, routed, asks).await?;
+        let known = incoming::known(&model.speaks, &ask, &came).map_err(failed)?;
+        let (status, given) = answer::known(&ask, &known, is_call);
+        return give(exchange, client, routed, status, &given).await;
+    }
+    let name = match asked {
+        Asked::Infer(name) => name,
+        _ => None,
+    };
+    let seen = view(exchange);
+    let wanted = match is_call {
+        true => Wanted::Message,
+        false => Wanted::of(&seen.all_values("accept"), name.is_some()),
+    };
+    let came = Came {
+        content_type: seen.first_value("content-type").unwrap_or_default().to_vec(),
+        header_length: seen.first_value(HEADER_LENGTH).map(<[u8]>::to_vec),
+        body,
+        is_protocol: name.is_some(),
+    };
+    let is_quick = came.body.len() <= AT_ONCE_BYTES_MAX && !brings_image(exchange);
+    let work = {
+        let model = model.clone();
+        move || make(&model, name, is_call, came, room)
+    };
+    let (asks, outgoing, room) = done(exchange, client, is_quick, work).await?.map_err(wrong)?;
+    let came = exchange_with(exchange, client, routed, outgoing).await?;
+    let is_quick = came.body.len() <= AT_ONCE_BYTES_MAX;
+    let work = {
+        let model = model.clone();
+        move || {
+            let response: InferResponse = incoming::response(&model, &came)?;
+            answer::response(&model, wanted, &asks, response).map_err(Failed::Unreadable)
+        }
+    };
+    let given = done(exchange, client, is_quick, work).await?.map_err(failed)?;
+    drop(room);
+    give(exchange, client, routed, 200, &given).await
+}
+
+/// The request for the model, what it says of outputs, and what of the memory it still takes.
+fn make(
+    model: &Model,
+    name: Option<ModelName>,
+    is_call: bool,
+    came: Came,
+    mut room: Part,
+) -> Result<(InferRequest, Outgoing, Part), Wrong> {
+    thread_local! {
+        static SCRATCH: RefCell<Scratch> = RefCell::default();
+    }
+    let request = SCRATCH.with_borrow_mut(|scratch| match (is_call, &name) {
+        (true, _) => intake::message(model, &came.body),
+        (false, Some(name)) if !model.is_called(&name.model, name.version.as_deref()) => {
+            let request = intake::protocol(&came, &mut room)?;
+            Ok(InferRequest { model: name.model.clone(), version: name.version.clone(), ..request })
+        }
+        _ => intake::request(model, &came, &mut room, scratch),
+    })?;
+    let asks = InferRequest { inputs: Vec::new(), ..request.clone() };
+    drop(came);
+    let outgoing = outgoing::infer(model, request)?;
+    // From here on there are the message, and its copy on the way out.
+    room.narrow(2 * outgoing.body.len() as u64);
+    Ok((asks, outgoing, room))
+}
+
+/// Does the work here, or has it done while the client is waited for.
+async fn done<T: Send + 'static>(
+    exchange: &Exchange,
+    client: &mut Client,
+    is_quick: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    if is_quick {
+        return Ok(work());
+    }
+    let core = &exchange.core;
+    let computed = async {
+        core.compute.run(core, work).await.map_err(|failed| match failed {
+            compute::Failed::Full => Error::with_source(Kind::ConversionBusy, "as many wait as may"),
+            compute::Failed::Panicked(words) => Error::with_source(Kind::Internal, words),
+        })
+    };
+    let Client { end, deadline, .. } = client;
+    deadline.pause();
+    let result = end.unless_gone(pin!(computed), deadline).await;
+    core.timers.now();
+    result
+}
+
+/// All of the body.
+async fn take(
+    exchange: &mut Exchange,
+    client: &mut Client,
+    routed: &Routed,
+    upload: Upload,
+    room: &mut Part,
+) -> Result<Bytes, Error> {
+    let Some(service) = routed.service() else { return Err(Kind::NoService.into()) };
+    let rule = routed.rule();
+    let bounds = Bounds {
+        shared: routed.snapshot().bounds.clone(),
+        upstream_timeouts: rule.upstream_timeouts(&service.timeouts),
+        body_bytes_max: rule.body_bytes_max,
+        message_bytes_max: rule.message_bytes_max,
+    };
+    let taken = whole::take(exchange, client, upload, &bounds, room).await;
+    // Nothing has been read: the rest of it may be passed over.
+    if let Err(error) = &taken
+        && error.kind == Kind::ConversionBusy
+    {
+        super::body::skip(exchange, client, upload);
+    }
+    Ok(taken?.into())
+}
+
+impl whole::Reserve for Part {
+    fn reserve(&mut self, bytes: usize) -> Result<(), Error> {
+        self.widen(bytes as u64).map_err(|none| wrong(none.into()))
+    }
+}
+
+/// What a call asks, and the message that is to be converted.
+fn of_call(method: Method, body: &Bytes) -> Result<(Asked, Bytes), Error> {
+    let invalid = |words: String| Error::with_source(Kind::InvalidBody, words);
+    let Some((&[flags, a, b, c, d], message)) = body.split_first_chunk::<PREFIX_BYTES>() else {
+        return Err(invalid("the call has no message".into()));
+    };
+    if flags != 0 || message.len() != u32::from_be_bytes([a, b, c, d]) as usize {
+        return Err(invalid("the call's message is compressed, or not the only one".into()));
+    }
+    let message = body.slice(PREFIX_BYTES..);
+    let named = || match protobuf::decode_named(&message) {
+        Ok(named) => Ok(ModelName { model: named.name, version: named.version }),
+        Err(refused) => Err(invalid(refused.to_string())),
+    };
+    let asked = match method {
+        Method::ServerLive => Asked::About(Ask::ServerLive),
+        Method::ServerReady => Asked::About(Ask::ServerReady),
+        Method::ServerMetadata => Asked::About(Ask::ServerMetadata),
+        Method::ModelReady => Asked::About(Ask::ModelReady(named()?)),
+        Method::ModelMetadata => Asked::About(Ask::ModelMetadata(named()?)),
+        Method::ModelInfer => Asked::Infer(None),
+    };
+    Ok((asked, message))
+}
+
+fn wrong(wrong: Wrong) -> Error {
+    let kind = match &wrong {
+        Wrong::Invalid(_) => Kind::InvalidBody,
+        Wrong::TooLarge(_) | Wrong::NoRoom(NoRoom::Ever) => Kind::BodyTooLarge,
+        Wrong::Type(_) => Kind::UnsupportedMediaType,
+        Wrong::ImageTooLarge(_) => Kind::ImageTooLarge,
+        Wrong::NoRoom(NoRoom::Now) => Kind::ConversionBusy,
+    };
+    Error::with_source(kind, wrong)
+}
+
+fn failed(failed: Failed) -> Error {
+    match failed {
+        Failed::Said(status, words) => Error::with_source(Kind::ModelRefused, Refusal { status: Injected(status), words }),
+        Failed::Unreadable(words) => Error::with_source(Kind::BadResponse, words),
+    }
+}
+
+/// What the model server says against a request.
+#[derive(Debug)]
+pub struct Refusal {
+    pub status: Injected,
+    pub words: String,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl std::error::Error for Refusal {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.status)
+    }
+}
+
+/// Asks the model server, as forwarding would: with tries, the breaker and all that the service has.
+async fn exchange_with(
+    exchange: &Exchange,
+    client: &mut Client,
+    routed: &Routed,
+    outgoing: Outgoing,
+) -> Result<Incoming, Error> {
+    let mut asking = exchange.question(&text(exchange, &outgoing), routed)?;
+    // Whatever it goes over, its answer has no framing, and trailers.
+    asking.is_http2 = true;
+    super::grpc::recognise(&mut asking)?;
+    let bytes_max = routed.rule().message_bytes_max.min(ANSWER_BYTES_MAX);
+    let kept = Kept::new(usize::try_from(bytes_max).unwrap_or(usize::MAX));
+    let upload = if outgoing.body.is_empty() { Upload::None } else { Upload::Whole(outgoing.body.len()) };
+    let end = End::Own(Own { body: outgoing.body, answer: Some(kept.clone()) });
+    let deadline = Deadline::new(exchange.core.timers.timer());
+    let mut own = Client { end, deadline, info: exchange.client.clone(), bound: None };
+    forward::bound(&asking, &own, routed);
+    let result = {
+        let forwarded = forward::forward::<Apart>(&asking, &mut own, routed.again(), upload);
+        let Client { end, deadline, .. } = client;
+        deadline.pause();
+        end.unless_gone(pin!(forwarded), deadline).await
+    };
+    exchange.core.timers.now();
+    exchange.is_answered_by(&asking);
+    result?;
+    read(kept.take(), outgoing.is_grpc)
+}
+
+/// Its own fields, and those of the client that are not about what the client has sent or how it wants its answer.
+fn text(exchange: &Exchange, outgoing: &Outgoing) -> Vec<u8> {
+    const ABOUT_THE_BODY: [&str; 8] =
+        ["expect", "range", "if-match", "if-none-match", "if-range", "te", HEADER_LENGTH, "user-agent"];
+    let bytes = exchange.bytes();
+    let mut text = format!("{} {} HTTP/1.1\r\n", outgoing.method, outgoing.path).into_bytes();
+    if !exchange.authority().is_empty() {
+        field(&mut text, b"host", exchange.authority());
+    }
+    let goes_on = |found: &&Field| {
+        let name = found.name.of(bytes);
+        let begins = |begin: &str| {
+            name.get(..begin.len()).is_some_and(|found| found.eq_ignore_ascii_case(begin.as_bytes()))
+        };
+        let is_own = ABOUT_THE_BODY.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
+        let is_of_body = begins("content-") || begins("accept") || begins("grpc-");
+        !found.hop_by_hop && !is_of_the_hop(found.known) && !is_own && !is_of_body
+    };
+    for found in exchange.head.fields.iter().filter(goes_on) {
+        field(&mut text, found.name.of(bytes), found.value.of(bytes));
+    }
+    if outgoing.is_grpc {
+        text.extend_from_slice(b"te: trailers\r\n");
+    }
+    if !outgoing.content_type.is_empty() {
+        field(&mut text, b"content-type", outgoing.content_type.as_bytes());
+        field(&mut text, b"content-length", outgoing.body.len().to_string().as_bytes());
+    }
+    if let Some(length) = outgoing.header_bytes {
+        field(&mut text, HEADER_LENGTH.as_bytes(), length.to_string().as_bytes());
+    }
+    text.extend_from_slice(b"\r\n");
+    text
+}
+
+fn read(answer: Answer, is_grpc: bool) -> Result<Incoming, Error> {
+    if answer.is_cut {
+        return Err(Kind::MessageTooLarge.into());
+    }
+    let mut head = Box::<ResponseHead>::default();
+    let limits = HeadLimits { head_bytes_max: usize::MAX, ..HeadLimits::default() };
+    if !matches!(parse_response(&answer.bytes, &mut Progress::default(), &limits, &mut head), Ok(true)) {
+        return Err(Error::with_source(Kind::BadResponse, "its head cannot be read"));
+    }
+    let value = |name: &str| {
+        let found = head.fields.iter().find(|field| {
+            field.name.of(&answer.bytes).eq_ignore_ascii_case(name.as_bytes())
+        });
+        found.map(|field| field.value.of(&answer.bytes).to_vec())
+    };
+    let header_length = value(HEADER_LENGTH);
+    let said = |name: &str| trailer(&answer.trailers, name).or_else(|| value(name));
+    let status = said("grpc-status").and_then(|value| grpc::status(&value));
+    let words = percent_decoded(&said("grpc-message").unwrap_or_default());
+    let call = status.filter(|_| is_grpc).map(|status| (status, words));
+    let (status, head_len) = (head.status, head.head_len);
+    let body = Bytes::from(answer.bytes).slice(head_len..);
+    Ok(Incoming { status, header_length, call, body })
+}
+
+fn trailer(lines: &[u8], name: &str) -> Option<Vec<u8>> {
+    lines.split(|&byte| byte == b'\n').find_map(|line| {
+        let (found, value) = line.split_at(line.iter().position(|&byte| byte == b':')?);
+        found.eq_ignore_ascii_case(name.as_bytes()).then(|| value[1..].trim_ascii().to_vec())
+    })
+}
+
+/// Gives the client its answer.
+async fn give(
+    exchange: &Exchange,
+    client: &mut Client,
+    routed: &Routed,
+    status: u16,
+    given: &Given,
+) -> Result<After, Error> {
+    let mut lines = Vec::new();
+    if let Some(length) = given.header_bytes {
+        field(&mut lines, HEADER_LENGTH.as_bytes(), length.to_string().as_bytes());
+    }
+    append_edits(&routed.rule().response_headers, &routed::values(exchange, routed.rule()), &mut lines);
+    debug_assert!(exchange.head.framing == Framing::None, "the body has been taken");
+    match exchange.call.is_some() {
+        true => respond::call(exchange, client, &lines, &given.body).await,
+        false => respond::send(exchange, client, status, given.content_type, &lines, &given.body).await,
+    }
+}

@@ -1,0 +1,43 @@
+//! Owns the answer to a request of our own, as far as somebody wants it: its head in HTTP/1.1's form, its body without framing, its
+//! trailers. Judges none of it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Where an answer is kept; shared by who asks and by what relays.
+#[derive(Clone)]
+pub struct Kept(Rc<RefCell<Answer>>);
+
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Head and body.
+    pub bytes: Vec<u8>,
+    /// Lines.
+    pub trailers: Vec<u8>,
+    /// Of the bytes, at most so many are kept.
+    bytes_max: usize,
+    /// There were more.
+    pub is_cut: bool,
+}
+
+impl Kept {
+    pub fn new(bytes_max: usize) -> Kept {
+        Kept(Rc::new(RefCell::new(Answer { bytes_max, ..Answer::default() })))
+    }
+
+    /// Keeps as much as there is room for.
+    pub fn keep(&self, bytes: &[u8]) {
+        let mut answer = self.0.borrow_mut();
+        let count = bytes.len().min(answer.bytes_max - answer.bytes.len());
+        answer.bytes.extend_from_slice(&bytes[..count]);
+        answer.is_cut |= count < bytes.len();
+    }
+
+    pub fn end_with(&self, trailers: &[u8]) {
+        self.0.borrow_mut().trailers.extend_from_slice(trailers);
+    }
+
+    pub fn take(&self) -> Answer {
+        self.0.take()
+    }
+}
