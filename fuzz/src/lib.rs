@@ -12,6 +12,7 @@ mod hpack;
 mod http2;
 mod http2_client;
 mod image;
+mod image_tensor;
 mod json;
 mod jwt;
 mod paths;
@@ -31,6 +32,7 @@ pub use hpack::hpack;
 pub use http2::http2;
 pub use http2_client::http2_client;
 pub use image::image;
+pub use image_tensor::image_tensor;
 pub use json::json;
 pub use jwt::jwt;
 pub use paths::paths;
@@ -61,6 +63,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "grpc", check: grpc },
     Target { name: "api_keys", check: api_keys },
     Target { name: "image", check: image },
+    Target { name: "image_tensor", check: image_tensor },
     Target { name: "quotas", check: quotas },
     Target { name: "json", check: json },
     Target { name: "jwt", check: jwt },
