@@ -26,12 +26,12 @@ use crate::config::snapshot::{
 };
 use crate::config::tls::{ListenerTls, TlsFile, UpstreamTls};
 use crate::config::value::{HostPort, Place};
+use crate::inference::conversion::Model;
 use crate::policy::addresses::PerAddress;
 use crate::policy::identity::Auth;
 use crate::policy::jwt::Keys;
 use crate::proxy::authorizer::Authorizer;
 use crate::proxy::canary::Canary;
-use crate::inference::conversion::Model;
 use crate::proxy::concurrency::Concurrency;
 use crate::proxy::limits::Limit;
 use crate::proxy::route::RouteTable;

@@ -17,8 +17,8 @@ use crate::balance::pick::{Balance, HashKey};
 use crate::config::diagnostic::{Problem, Report};
 use crate::config::document_auth::{self, AuthEntry, AuthorizerEntry};
 use crate::config::document_health;
-use crate::config::document_model;
 use crate::config::document_limit::{self, LimitEntry, PerAddressEntry};
+use crate::config::document_model;
 use crate::config::document_route::{self, RouteEntry};
 use crate::config::pattern;
 use crate::config::reader::{Located, Section};
@@ -497,9 +497,9 @@ fn service<'a>(
     }
     let tls = section.table("tls").and_then(|table| tls::client(&table, directory));
     let protocol = spoken(section, tls.is_some());
-    let model = section.table("model").and_then(|table| {
-        document_model::model(&table, protocol != HttpVersion::Http1, directory)
-    });
+    let model = section
+        .table("model")
+        .and_then(|table| document_model::model(&table, protocol != HttpVersion::Http1, directory));
     ServiceEntry {
         endpoints: endpoints(section, tls.as_ref()),
         balance: balance(section),

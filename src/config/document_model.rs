@@ -49,7 +49,11 @@ pub fn model(section: &Section<'_>, speaks_http2: bool, directory: &Path) -> Opt
     }
     if speaks == Speaks::Grpc && !speaks_http2 {
         let problem = Problem::new("gRPC needs HTTP/2, which this service does not speak");
-        section.error(section.key_span("protocol"), "protocol", problem.help("add `protocol = \"h2\"` to the service"));
+        section.error(
+            section.key_span("protocol"),
+            "protocol",
+            problem.help("add `protocol = \"h2\"` to the service"),
+        );
     }
     let inputs: Vec<Input> = section
         .tables("inputs")
@@ -101,13 +105,15 @@ fn datatype(value: &DeValue<'_>) -> Parsed<Datatype> {
             other => Datatype::of(other),
         };
         let names = Datatype::ALL.map(Datatype::name).join(", ");
-        let help = meant.map_or(format!("write one of {names}"), |meant| format!("did you mean \"{}\"?", meant.name()));
+        let help = meant
+            .map_or(format!("write one of {names}"), |meant| format!("did you mean \"{}\"?", meant.name()));
         Problem::new(format!("\"{}\" is no datatype of the Open Inference Protocol", shown(text))).help(help)
     })
 }
 
 fn side(value: &DeValue<'_>) -> Parsed<i64> {
-    let number = value.as_integer().and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok());
+    let number =
+        value.as_integer().and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok());
     match number {
         Some(side) if side == -1 || (1..=i64::from(i32::MAX)).contains(&side) => Ok(side),
         _ => Err(Problem::new("a side of a shape is a whole number from 1, or -1 for any")),
@@ -125,7 +131,8 @@ fn pointer(value: &DeValue<'_>) -> Parsed<Box<str>> {
 }
 
 const LAYOUTS: &[(&str, Layout)] = &[("NCHW", Layout::Nchw), ("NHWC", Layout::Nhwc)];
-const COLORS: &[(&str, Channels)] = &[("rgb", Channels::Rgb), ("bgr", Channels::Bgr), ("gray", Channels::Gray)];
+const COLORS: &[(&str, Channels)] =
+    &[("rgb", Channels::Rgb), ("bgr", Channels::Bgr), ("gray", Channels::Gray)];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FitWord {
@@ -192,7 +199,8 @@ fn only_of_images(table: &Section<'_>) {
 
 fn only_of_decoded(table: &Section<'_>) {
     for key in OF_DECODED.into_iter().filter(|key| table.has(key)) {
-        let problem = Problem::new(format!("`{key}` is for images that are decoded, and BYTES are passed on"));
+        let problem =
+            Problem::new(format!("`{key}` is for images that are decoded, and BYTES are passed on"));
         table.error(table.key_span(key), key, problem.help("name another `datatype`, or remove this"));
     }
 }
@@ -217,7 +225,8 @@ fn plan(table: &Section<'_>, datatype: Datatype, layout: Layout, shape: &[i64]) 
             [one] => Some([one; 3]),
             [first, second, third] if channels.count() == 3 => Some([first, second, third]),
             _ => {
-                let problem = Problem::new(format!("`{key}` has a value for each channel: {}", channels.count()));
+                let problem =
+                    Problem::new(format!("`{key}` has a value for each channel: {}", channels.count()));
                 table.error(table.key_span(key), key, problem);
                 None
             }
@@ -272,7 +281,8 @@ fn output(table: &Section<'_>, directory: &Path) -> Option<Output> {
 /// A label on each line, from class 0 on.
 fn labels(file: &Path) -> Parsed<Arc<[Box<str>]>> {
     const BYTES_MAX: u64 = 16 << 20;
-    let cannot = |error: &dyn std::fmt::Display| Problem::new(format!("{} cannot be read: {error}", file.display()));
+    let cannot =
+        |error: &dyn std::fmt::Display| Problem::new(format!("{} cannot be read: {error}", file.display()));
     let length = std::fs::metadata(file).map_err(|error| cannot(&error))?.len();
     if length > BYTES_MAX {
         return Err(Problem::new(format!("{} is larger than 16MiB", file.display())));

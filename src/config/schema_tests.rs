@@ -59,6 +59,7 @@ fn every_default() -> String {
                 && !section.path.ends_with(".health")
                 && !section.path.ends_with(".breaker")
                 && !section.path.ends_with(".concurrency")
+                && !section.path.contains(".model")
                 && !section.path.ends_with(".per_address")
         })
     {

@@ -310,7 +310,9 @@ fn wrong(wrong: Wrong) -> Error {
 
 fn failed(failed: Failed) -> Error {
     match failed {
-        Failed::Said(status, words) => Error::with_source(Kind::ModelRefused, Refusal { status: Injected(status), words }),
+        Failed::Said(status, words) => {
+            Error::with_source(Kind::ModelRefused, Refusal { status: Injected(status), words })
+        }
         Failed::Unreadable(words) => Error::with_source(Kind::BadResponse, words),
     }
 }
@@ -409,9 +411,10 @@ fn read(answer: Answer, is_grpc: bool) -> Result<Incoming, Error> {
         return Err(Error::with_source(Kind::BadResponse, "its head cannot be read"));
     }
     let value = |name: &str| {
-        let found = head.fields.iter().find(|field| {
-            field.name.of(&answer.bytes).eq_ignore_ascii_case(name.as_bytes())
-        });
+        let found = head
+            .fields
+            .iter()
+            .find(|field| field.name.of(&answer.bytes).eq_ignore_ascii_case(name.as_bytes()));
         found.map(|field| field.value.of(&answer.bytes).to_vec())
     };
     let header_length = value(HEADER_LENGTH);

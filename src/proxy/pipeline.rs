@@ -6,8 +6,8 @@ use super::exchange::Exchange;
 use super::forward::Room;
 use super::rule::Action;
 use super::{
-    authorizer, body, conversion, cors, forward, grpc, identify, injection, inspection, limits, peek, problem, respond,
-    routed, transform,
+    authorizer, body, conversion, cors, forward, grpc, identify, injection, inspection, limits, peek,
+    problem, respond, routed, transform,
 };
 use crate::error::{Error, Kind, Stage};
 

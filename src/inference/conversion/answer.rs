@@ -78,7 +78,9 @@ pub fn response(
         response.id = asked.id.clone();
     }
     match wanted {
-        Wanted::Plain if model.outputs.iter().any(|output| output.classes.is_some()) => told(model, &response),
+        Wanted::Plain if model.outputs.iter().any(|output| output.classes.is_some()) => {
+            told(model, &response)
+        }
         Wanted::Plain => as_json(&response, |_| false),
         Wanted::Protocol => as_json(&response, |tensor| asked.wants_binary(&tensor.name)),
         Wanted::Binary => as_json(&response, |_| true),
@@ -129,7 +131,8 @@ fn as_json(response: &InferResponse, is_binary: impl Fn(&Tensor) -> bool) -> Res
         use crate::inference::tensor::Datatype::{Bf16, Fp16};
         matches!(tensor.datatype, Fp16 | Bf16) || is_binary(tensor)
     };
-    let body: Body = json::write_response(response, is_raw_only).map_err(|unwritable| unwritable.to_string())?;
+    let body: Body =
+        json::write_response(response, is_raw_only).map_err(|unwritable| unwritable.to_string())?;
     let (content_type, header_bytes) = (body.content_type(), body.header_bytes());
     Ok(Given { content_type, header_bytes, body: body.into_vec() })
 }

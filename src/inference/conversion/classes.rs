@@ -36,13 +36,18 @@ fn best_of(classes: &Classes, row: &[f64]) -> Value {
         false => row[class],
     };
     let entry = |class: usize| {
-        let mut entry = json!({ "index": class, "score": told(class) as f32 });
+        let mut entry = json!({ "index": class, "score": shortest(told(class)) });
         if let Some(label) = classes.labels.get(class) {
             entry["label"] = Value::from(&**label);
         }
         entry
     };
     order.into_iter().map(entry).collect()
+}
+
+/// As an FP32 is written.
+fn shortest(score: f64) -> f64 {
+    (score as f32).to_string().parse().unwrap_or(score)
 }
 
 fn scores(tensor: &Tensor) -> Result<Vec<f64>, String> {
@@ -66,7 +71,11 @@ fn scores(tensor: &Tensor) -> Result<Vec<f64>, String> {
         Datatype::Fp32 => read(data, |bytes| f32::from_le_bytes(bytes).into()),
         Datatype::Fp64 => read(data, f64::from_le_bytes),
         Datatype::Bool | Datatype::Bytes => {
-            return Err(format!("the output {:?} is {}, which has no scores", tensor.name, tensor.datatype.name()));
+            return Err(format!(
+                "the output {:?} is {}, which has no scores",
+                tensor.name,
+                tensor.datatype.name()
+            ));
         }
     })
 }
@@ -131,7 +140,8 @@ mod tests {
             let tensor = Tensor { name: "s".into(), datatype, shape: vec![2], data };
             assert_eq!(scores(&tensor), Ok(vec![7.0, 9.0]), "{datatype:?}");
         }
-        let text = Tensor { name: "s".into(), datatype: Datatype::Bytes, shape: vec![0], data: Default::default() };
+        let text =
+            Tensor { name: "s".into(), datatype: Datatype::Bytes, shape: vec![0], data: Default::default() };
         assert!(best(&classes(1, false), &text).is_err());
     }
 }

@@ -190,7 +190,8 @@ pub fn of_raw(input: &Input, body: &Bytes) -> Result<Tensor, Wrong> {
     let known: u64 = input.shape.iter().filter_map(|&side| u64::try_from(side).ok()).product();
     let open = input.shape.iter().filter(|&&side| side < 0).count() + usize::from(input.is_batched);
     let elements = body.len() as u64 / size as u64;
-    let fits = !body.is_empty() && body.len().is_multiple_of(size) && known > 0 && elements.is_multiple_of(known);
+    let fits =
+        !body.is_empty() && body.len().is_multiple_of(size) && known > 0 && elements.is_multiple_of(known);
     // One open side is told by the length, and the batch is the first that is.
     if !fits || (open == 0 && elements != known) {
         let (name, datatype, shape) = (&input.name, input.datatype.name(), &input.declared().shape);

@@ -82,7 +82,9 @@ pub fn known(speaks: &Speaks, ask: &Ask, came: &Incoming) -> Result<Known, Faile
         Ask::ServerLive | Ask::ServerReady | Ask::ModelReady(_) if came.status < 500 => {
             Ok(Known::Is((200..300).contains(&came.status)))
         }
-        Ask::ServerMetadata => well(came).and_then(|()| Ok(Known::Server(json::read_server_metadata(&came.body)?))),
+        Ask::ServerMetadata => {
+            well(came).and_then(|()| Ok(Known::Server(json::read_server_metadata(&came.body)?)))
+        }
         Ask::ModelMetadata(_) => {
             well(came).and_then(|()| Ok(Known::Model(json::read_model_metadata(&came.body)?)))
         }

@@ -156,7 +156,8 @@ fn members(
             return Err(Wrong::Invalid(format!("the input {:?} has no place in such JSON", input.name)));
         };
         let found = value.pointer(pointer).filter(|found| !found.is_null());
-        let missing = || Wrong::Invalid(format!("there is nothing at {pointer:?}, for the input {:?}", input.name));
+        let missing =
+            || Wrong::Invalid(format!("there is nothing at {pointer:?}, for the input {:?}", input.name));
         tensors.push(elements::of_value(model, input, found.ok_or_else(missing)?, room, scratch)?);
     }
     Ok(of_inputs(tensors))
@@ -167,7 +168,8 @@ const TREE_SHARE: u64 = 11;
 
 /// Parts by the names of inputs; images may have any name if one input takes images.
 fn form(model: &Model, came: &Came, room: &mut Part, scratch: &mut Scratch) -> Result<InferRequest, Wrong> {
-    let parts = multipart::parts(&came.content_type, &came.body).map_err(|words| Wrong::Invalid(words.into()))?;
+    let parts =
+        multipart::parts(&came.content_type, &came.body).map_err(|words| Wrong::Invalid(words.into()))?;
     let mut tensors = Vec::new();
     let mut taken = 0;
     let is_only = model.image_inputs().count() == 1;

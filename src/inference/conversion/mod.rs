@@ -154,10 +154,9 @@ pub enum Wrong {
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Wrong::Invalid(what)
-            | Wrong::TooLarge(what)
-            | Wrong::Type(what)
-            | Wrong::ImageTooLarge(what) => f.write_str(what),
+            Wrong::Invalid(what) | Wrong::TooLarge(what) | Wrong::Type(what) | Wrong::ImageTooLarge(what) => {
+                f.write_str(what)
+            }
             Wrong::NoRoom(NoRoom::Now) => f.write_str("other requests have the memory for it"),
             Wrong::NoRoom(NoRoom::Ever) => f.write_str("it takes more memory than the service has for all"),
         }

@@ -107,7 +107,8 @@ fn read(form: &Bytes, part: &[u8]) -> Result<Part, &'static str> {
     let (mut name, mut content_type) = (None, Vec::new());
     for line in head.split(|&byte| byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let at = line.iter().position(|&byte| byte == b':').ok_or("a part's head has a line that is no field")?;
+        let at =
+            line.iter().position(|&byte| byte == b':').ok_or("a part's head has a line that is no field")?;
         let (field, value) = (line[..at].trim_ascii(), line[at + 1..].trim_ascii());
         if field.eq_ignore_ascii_case(b"content-disposition") {
             let mut names = parameters(value).filter(|(known, _)| known.eq_ignore_ascii_case(b"name"));
@@ -126,7 +127,8 @@ fn read(form: &Bytes, part: &[u8]) -> Result<Part, &'static str> {
             return Err("a part of the form is encoded, which is not supported");
         }
     }
-    let name = name.and_then(|name| std::str::from_utf8(name).ok()).ok_or("a part of the form has no name")?;
+    let name =
+        name.and_then(|name| std::str::from_utf8(name).ok()).ok_or("a part of the form has no name")?;
     Ok(Part { name: name.to_owned(), content_type, body: form.slice_ref(body) })
 }
 
@@ -172,7 +174,8 @@ mod tests {
         for wrong in ["multipart/form-data", "multipart/form-data; boundary=", "a; boundary=x; boundary=x"] {
             assert!(parts(wrong.as_bytes(), &Bytes::from_static(b"--x--")).is_err(), "{wrong}");
         }
-        let quoted = parts(b"multipart/form-data; charset=x; boundary=\"a b\"", &Bytes::from_static(b"--a b--"));
+        let quoted =
+            parts(b"multipart/form-data; charset=x; boundary=\"a b\"", &Bytes::from_static(b"--a b--"));
         assert_eq!(quoted, Ok(Vec::new()));
     }
 }

@@ -52,7 +52,8 @@ impl<'i> Container<'i> {
 
 /// §2.7.1.1: a frame of an animation lies within the canvas, and what is in it is as large as it.
 fn frame(body: &[u8], head: &Head) -> Result<(), &'static str> {
-    let three = |at: usize| Some(u32::from_le_bytes([*body.get(at)?, *body.get(at + 1)?, *body.get(at + 2)?, 0]));
+    let three =
+        |at: usize| Some(u32::from_le_bytes([*body.get(at)?, *body.get(at + 1)?, *body.get(at + 2)?, 0]));
     let sides = || Some((three(0)? * 2, three(3)? * 2, three(6)? + 1, three(9)? + 1));
     let (x, y, width, height) = sides().ok_or(FRAME)?;
     if x + width > head.width || y + height > head.height {

@@ -177,14 +177,24 @@ pub const SECTIONS: &[Section] = &[
         doc: "What the model takes. Without any, inference requests are converted as they are, and nothing else is.",
         keys: &[
             key("name", "text", "required", "As the server calls it."),
-            key("datatype", "`\"FP32\"`, `\"UINT8\"`, `\"BYTES\"`, ...", "required", "As the protocol calls it."),
+            key(
+                "datatype",
+                "`\"FP32\"`, `\"UINT8\"`, `\"BYTES\"`, ...",
+                "required",
+                "As the protocol calls it.",
+            ),
             key(
                 "shape",
                 "list of -1, 1 to 2147483647",
                 "[]",
                 "Without the dimension of the batch; -1: any. Of an image `[3, 224, 224]`, or `[224, 224, 3]`, if nothing is said.",
             ),
-            key("batch", "boolean", "true", "The model takes a dimension for the batch in front of the others."),
+            key(
+                "batch",
+                "boolean",
+                "true",
+                "The model takes a dimension for the batch in front of the others.",
+            ),
             key("json", "JSON pointer", "none", "Where it stands in a client's own JSON: `\"/text\"`."),
             key(
                 "image",
@@ -192,7 +202,12 @@ pub const SECTIONS: &[Section] = &[
                 "false",
                 "It is made of images: JPEG, PNG, WebP; as the body, in a form, or as base64 in JSON. With BYTES they are judged and passed on as they are.",
             ),
-            key("layout", "`\"NCHW\"`, `\"NHWC\"`", "none", "Of an image: a plane for each channel, or a pixel's channels side by side. Required."),
+            key(
+                "layout",
+                "`\"NCHW\"`, `\"NHWC\"`",
+                "none",
+                "Of an image: a plane for each channel, or a pixel's channels side by side. Required.",
+            ),
             key("colors", "`\"rgb\"`, `\"bgr\"`, `\"gray\"`", "\"rgb\"", "The channels, in this order."),
             key(
                 "fit",
@@ -217,7 +232,12 @@ pub const SECTIONS: &[Section] = &[
         doc: "What is to be known of what the model gives.",
         keys: &[
             key("name", "text", "required", "As the server calls it."),
-            key("datatype", "`\"FP32\"`, ...", "none", "Of a `TensorResponse`, which does not say it; FP32 if nothing is said."),
+            key(
+                "datatype",
+                "`\"FP32\"`, ...",
+                "none",
+                "Of a `TensorResponse`, which does not say it; FP32 if nothing is said.",
+            ),
             key(
                 "top",
                 "1 to 1000",
