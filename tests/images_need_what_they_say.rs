@@ -82,7 +82,9 @@ fn a_conversion_needs_no_more_than_it_says() {
     let plans: Vec<Plan> = fits
         .into_iter()
         .flat_map(|fit| sides.map(|(width, height)| Wanted { width, height, fit, ..Wanted::default() }))
-        .flat_map(|wanted| [Channels::Rgb, Channels::Gray].map(|channels| Wanted { channels, ..wanted.clone() }))
+        .flat_map(|wanted| {
+            [Channels::Rgb, Channels::Gray].map(|channels| Wanted { channels, ..wanted.clone() })
+        })
         .map(|wanted| Plan::new(wanted).expect("a plan"))
         .collect();
     let mut images = corpus();

@@ -7,7 +7,9 @@ pub(super) fn to_f16(value: f32) -> u16 {
     let sign = (bits >> 16) as u16 & 0x8000;
     let magnitude = bits & 0x7fff_ffff;
     sign | match magnitude {
-        INFINITE.. => 0x7c00 | if magnitude > INFINITE { 0x0200 | (magnitude >> 13) as u16 & 0x01ff } else { 0 },
+        INFINITE.. => {
+            0x7c00 | if magnitude > INFINITE { 0x0200 | (magnitude >> 13) as u16 & 0x01ff } else { 0 }
+        }
         // Half a unit above the largest finite one, 65504.
         0x477f_f000.. => 0x7c00,
         // Normal: the exponent's bias goes from 127 to 15. A carry of the rounding runs into the exponent, as it has to.
@@ -24,14 +26,14 @@ pub(super) fn to_bf16(value: f32) -> u16 {
     let bits = value.to_bits();
     match bits & 0x7fff_ffff > INFINITE {
         true => (bits >> 16) as u16 | 0x0040,
-        false => (bits as u64 + 0x7fff + u64::from(bits >> 16 & 1) >> 16) as u16,
+        false => ((u64::from(bits) + 0x7fff + u64::from(bits >> 16 & 1)) >> 16) as u16,
     }
 }
 
 /// `bits >> shift` to the nearest, ties to even.
 fn round_shifted(bits: u32, shift: u32) -> u16 {
     let half = 1 << (shift - 1);
-    (bits + (half - 1) + (bits >> shift & 1) >> shift) as u16
+    ((bits + (half - 1) + (bits >> shift & 1)) >> shift) as u16
 }
 
 /// Of an f32 without its sign: above it are the NaNs.
@@ -59,7 +61,9 @@ mod tests {
     fn rounding_is_that_of_hardware() {
         // Between two neighbours of f16 and bf16, all that decides: below, at and above the middle, at every exponent and sign.
         for upper in 0..=u16::MAX {
-            for lower in [0, 1, 0x0fff, 0x1000, 0x1001, 0x1fff, 0x2000, 0x3000, 0x7fff, 0x8000, 0x8001, 0xffff] {
+            for lower in
+                [0, 1, 0x0fff, 0x1000, 0x1001, 0x1fff, 0x2000, 0x3000, 0x7fff, 0x8000, 0x8001, 0xffff]
+            {
                 check(u32::from(upper) << 16 | lower);
             }
         }

@@ -76,7 +76,8 @@ fn bytes_are_the_pixels_and_grey_is_their_luma() {
     let plain = Wanted { scale: 1.0, mean: [0.0; 3], std: [1.0; 3], datatype: Datatype::Uint8, ..wanted() };
     let pixels = pixels();
     assert_eq!(convert(Wanted { layout: Layout::Nhwc, ..plain.clone() }), pixels);
-    let luma = |p: &[u8]| (f64::from(p[0]) * 0.299 + f64::from(p[1]) * 0.587 + f64::from(p[2]) * 0.114).round();
+    let luma =
+        |p: &[u8]| (f64::from(p[0]) * 0.299 + f64::from(p[1]) * 0.587 + f64::from(p[2]) * 0.114).round();
     let gray: Vec<u8> = pixels.chunks(3).map(|pixel| luma(pixel) as u8).collect();
     for layout in [Layout::Nchw, Layout::Nhwc] {
         assert_eq!(convert(Wanted { channels: Channels::Gray, layout, ..plain.clone() }), gray);

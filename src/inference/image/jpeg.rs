@@ -53,7 +53,9 @@ impl Segments {
                     segments.end = at - 2;
                     return segments.judged();
                 }
-                0x00 | 0x02..=0xbf | 0xd8 => return Err("a broken JPEG: it has a marker that may not be there"),
+                0x00 | 0x02..=0xbf | 0xd8 => {
+                    return Err("a broken JPEG: it has a marker that may not be there");
+                }
                 _ => {}
             }
             let length = image.get(at..at + 2).ok_or(TRUNCATED)?;
@@ -108,9 +110,9 @@ impl Segments {
                 Err("a broken JPEG: its baseline scans do not have each component once")
             }
             // The decoder reads too few rows of such a one, and does not notice.
-            scans if scans > 1 && self.is_subsampled_down => {
-                Err("a JPEG that few decoders take: a baseline scan for each component, and vertical subsampling")
-            }
+            scans if scans > 1 && self.is_subsampled_down => Err(
+                "a JPEG that few decoders take: a baseline scan for each component, and vertical subsampling",
+            ),
             _ => Ok(self),
         }
     }

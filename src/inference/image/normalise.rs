@@ -11,7 +11,9 @@ pub(super) fn write(plan: &Plan, geometry: &Geometry, pixels: &[u8], channels: u
     let out = &mut out[start..];
     let place = Place { plan, geometry, pixels, channels };
     match &plan.levels {
-        Levels::Same => place.write(&std::array::from_fn(|_| std::array::from_fn(|level| [level as u8])), out),
+        Levels::Same => {
+            place.write(&std::array::from_fn(|_| std::array::from_fn(|level| [level as u8])), out)
+        }
         Levels::Bits16(values) => place.write(&values.map(|channel| channel.map(u16::to_le_bytes)), out),
         Levels::Bits32(values) => place.write(&values.map(|channel| channel.map(f32::to_le_bytes)), out),
     }
@@ -76,7 +78,9 @@ impl Place<'_> {
                 1 => row.iter_mut().zip(pixels).for_each(|(out, &level)| *out = values[usize::from(level)]),
                 _ => {
                     let pixels = pixels.as_chunks::<3>().0;
-                    row.iter_mut().zip(pixels).for_each(|(out, pixel)| *out = values[usize::from(pixel[sample])]);
+                    row.iter_mut()
+                        .zip(pixels)
+                        .for_each(|(out, pixel)| *out = values[usize::from(pixel[sample])]);
                 }
             }
         }

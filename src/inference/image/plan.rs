@@ -156,7 +156,9 @@ fn values<T: Copy + Default>(
         for (level, value) in values.iter_mut().enumerate() {
             *value = convert((level as f32 * wanted.scale - mean) / std);
             if !is_finite(*value) {
-                return Err("with this scale, mean and std, not every pixel is a finite value of the datatype");
+                return Err(
+                    "with this scale, mean and std, not every pixel is a finite value of the datatype",
+                );
             }
         }
     }

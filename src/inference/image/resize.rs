@@ -100,16 +100,24 @@ fn scale_typed<P: InnerPixel + PixelTrait>(
     scaled: &mut [u8],
 ) {
     // The buffers are as large as their sides say, and `from` lies within the image: both are of our own making.
-    let from = TypedImageRef::<P>::from_buffer(sides.0, sides.1, pixels).expect("as many pixels as its sides say");
+    let from =
+        TypedImageRef::<P>::from_buffer(sides.0, sides.1, pixels).expect("as many pixels as its sides say");
     let mut into = TypedImage::<P>::from_buffer(to.0, to.1, scaled).expect("as many pixels as its sides say");
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
-        .crop(left, top, right - left, bottom - top);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
+        left,
+        top,
+        right - left,
+        bottom - top,
+    );
     resizer.resize_typed(&from, &mut into, &options).expect("a part of the image");
 }
 
 /// The area and sides in the stored image that an upright geometry takes.
-pub(super) fn stored(geometry: &Geometry, orientation: Orientation, upright: (u32, u32)) -> (Area, (u32, u32)) {
+pub(super) fn stored(
+    geometry: &Geometry,
+    orientation: Orientation,
+    upright: (u32, u32),
+) -> (Area, (u32, u32)) {
     (orientation.stored(geometry.from, upright), orientation.turned((geometry.width, geometry.height)))
 }
 

@@ -52,7 +52,8 @@ impl<'i> Container<'i> {
 
 /// §2.7.1.1: a frame of an animation lies within the canvas, and what is in it is as large as it.
 fn frame(body: &[u8], head: &Head) -> Result<(), &'static str> {
-    let three = |at: usize| Some(u32::from_le_bytes([*body.get(at)?, *body.get(at + 1)?, *body.get(at + 2)?, 0]));
+    let three =
+        |at: usize| Some(u32::from_le_bytes([*body.get(at)?, *body.get(at + 1)?, *body.get(at + 2)?, 0]));
     let sides = || Some((three(0)? * 2, three(3)? * 2, three(6)? + 1, three(9)? + 1));
     let (x, y, width, height) = sides().ok_or(FRAME)?;
     if x + width > head.width || y + height > head.height {
@@ -83,11 +84,14 @@ fn still(name: &[u8; 4], body: &[u8], sides: (u32, u32)) -> Result<(), &'static 
     if said == sides { Ok(()) } else { Err(FRAME) }
 }
 
+/// A name and what it names.
+type Chunk<'i> = ([u8; 4], &'i [u8]);
+
 /// Whole ones only. The last may lack its padding.
 struct Chunks<'i>(&'i [u8]);
 
 impl<'i> Chunks<'i> {
-    fn next(&mut self) -> Result<Option<([u8; 4], &'i [u8])>, &'static str> {
+    fn next(&mut self) -> Result<Option<Chunk<'i>>, &'static str> {
         let Some((name, rest)) = self.0.split_first_chunk::<4>() else {
             return if self.0.is_empty() { Ok(None) } else { Err(TRUNCATED) };
         };
