@@ -14,6 +14,7 @@ mod http2_client;
 mod image;
 mod json;
 mod jwt;
+mod oip;
 mod paths;
 mod proxy_protocol;
 mod quotas;
@@ -33,6 +34,7 @@ pub use http2_client::http2_client;
 pub use image::image;
 pub use json::json;
 pub use jwt::jwt;
+pub use oip::{oip_binary, oip_json, oip_protobuf};
 pub use paths::paths;
 pub use proxy_protocol::proxy_protocol;
 pub use quotas::quotas;
@@ -64,6 +66,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "quotas", check: quotas },
     Target { name: "json", check: json },
     Target { name: "jwt", check: jwt },
+    Target { name: "oip_json", check: oip_json },
+    Target { name: "oip_binary", check: oip_binary },
+    Target { name: "oip_protobuf", check: oip_protobuf },
     Target { name: "tls_records", check: tls_records },
     Target { name: "udp_flows", check: udp_flows },
     Target { name: "websocket", check: websocket },
