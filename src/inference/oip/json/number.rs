@@ -203,7 +203,14 @@ impl Decimal {
     fn scan(text: &[u8], start: usize) -> Option<(Decimal, usize)> {
         let mut decimal = Decimal { is_negative: *text.get(start)? == b'-', ..Decimal::default() };
         let digits_at = start + usize::from(decimal.is_negative);
-        let mut at = decimal.digits(text, digits_at);
+        let mut at = match text.get(digits_at..digits_at + 2) {
+            // As most fractions begin: quicker than eight at a time.
+            Some(&[digit @ b'0'..=b'9', b'.']) => {
+                decimal.whole = u64::from(digit - b'0');
+                digits_at + 1
+            }
+            _ => decimal.digits(text, digits_at),
+        };
         if at == digits_at || (at > digits_at + 1 && text[digits_at] == b'0') {
             return None;
         }
