@@ -6,6 +6,7 @@ mod api_keys;
 mod chunked;
 mod client_hello;
 mod config;
+mod conversion;
 mod grpc;
 mod heads;
 mod hpack;
@@ -27,6 +28,7 @@ pub use api_keys::api_keys;
 pub use chunked::chunked;
 pub use client_hello::client_hello;
 pub use config::config;
+pub use conversion::{answers, intake};
 pub use grpc::grpc;
 pub use heads::{request_head, response_head};
 pub use hpack::hpack;
@@ -69,6 +71,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "quotas", check: quotas },
     Target { name: "json", check: json },
     Target { name: "jwt", check: jwt },
+    Target { name: "intake", check: intake },
+    Target { name: "answers", check: answers },
     Target { name: "oip_json", check: oip_json },
     Target { name: "oip_binary", check: oip_binary },
     Target { name: "oip_protobuf", check: oip_protobuf },
