@@ -77,20 +77,16 @@ fn corpus() -> Vec<(String, Format, Vec<u8>)> {
 
 #[test]
 fn a_conversion_needs_no_more_than_it_says() {
-    let fits = [Fit::Stretch, Fit::Letterbox { pad: 0 }, Fit::Crop];
-    let sides = [(224, 224), (7, 600)];
-    let plans: Vec<Plan> = fits
-        .into_iter()
-        .flat_map(|fit| sides.map(|(width, height)| Wanted { width, height, fit, ..Wanted::default() }))
-        .flat_map(|wanted| {
-            [Channels::Rgb, Channels::Gray].map(|channels| Wanted { channels, ..wanted.clone() })
-        })
-        .map(|wanted| Plan::new(wanted).expect("a plan"))
-        .collect();
+    let plans = [
+        Wanted { width: 224, height: 224, fit: Fit::Stretch, ..Wanted::default() },
+        Wanted { width: 7, height: 600, fit: Fit::Letterbox { pad: 0 }, ..Wanted::default() },
+        Wanted { width: 600, height: 7, fit: Fit::Crop, channels: Channels::Gray, ..Wanted::default() },
+    ];
+    let plans = plans.map(|wanted| Plan::new(wanted).expect("a plan"));
     let mut images = corpus();
-    images.push(("large.png".into(), Format::Png, png(ColorType::Rgba, 1700, 1100, 8)));
-    images.push(("large-16.png".into(), Format::Png, png(ColorType::Rgba, 1100, 1700, 16)));
-    images.push(("large.webp".into(), Format::Webp, webp(1300, 1200)));
+    images.push(("large.png".into(), Format::Png, png(ColorType::Rgba, 700, 450, 8)));
+    images.push(("large-16.png".into(), Format::Png, png(ColorType::Rgba, 450, 700, 16)));
+    images.push(("large.webp".into(), Format::Webp, webp(400, 350)));
     for (name, format, encoded) in images {
         for plan in &plans {
             let head = head(&encoded, format).expect("a head");
