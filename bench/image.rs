@@ -22,6 +22,8 @@ const ROUND: Duration = Duration::from_millis(300);
 const LIMITS: Limits = Limits { pixels_max: 1 << 24, side_max: 1 << 14 };
 const PHOTO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/images/photo-640x480.jpg");
 
+type Call = Box<dyn FnMut()>;
+
 fn main() {
     let photo = fs::read(PHOTO).expect("the photograph of the corpus");
     let float = Wanted {
@@ -31,7 +33,7 @@ fn main() {
         ..Wanted::default()
     };
     let plain = Wanted { datatype: Datatype::Uint8, layout: Layout::Nhwc, ..Wanted::default() };
-    let mut cases: Vec<(&str, Box<dyn FnMut()>)> = vec![
+    let mut cases: Vec<(&str, Call)> = vec![
         ("decoded and scaled, no more", bare(&photo)),
         ("FP32 NCHW", converted(&photo, float.clone())),
         ("FP32 NHWC", converted(&photo, Wanted { layout: Layout::Nhwc, ..float.clone() })),
@@ -64,7 +66,7 @@ fn rate(call: &mut dyn FnMut()) -> f64 {
     f64::from(calls) / start.elapsed().as_secs_f64()
 }
 
-fn converted(photo: &[u8], wanted: Wanted) -> Box<dyn FnMut()> {
+fn converted(photo: &[u8], wanted: Wanted) -> Call {
     let (photo, plan) = (photo.to_vec(), Plan::new(wanted).expect("a plan"));
     let (mut scratch, mut out) = (Scratch::default(), Vec::new());
     Box::new(move || {
@@ -74,7 +76,7 @@ fn converted(photo: &[u8], wanted: Wanted) -> Box<dyn FnMut()> {
     })
 }
 
-fn bare(photo: &[u8]) -> Box<dyn FnMut()> {
+fn bare(photo: &[u8]) -> Call {
     let photo = photo.to_vec();
     let (mut pixels, mut scaled) = (vec![0; 640 * 480 * 3], vec![0; 224 * 224 * 3]);
     let mut resizer = Resizer::new();

@@ -15,6 +15,7 @@ mod image;
 mod image_tensor;
 mod json;
 mod jwt;
+mod oip;
 mod paths;
 mod proxy_protocol;
 mod quotas;
@@ -35,6 +36,7 @@ pub use image::image;
 pub use image_tensor::image_tensor;
 pub use json::json;
 pub use jwt::jwt;
+pub use oip::{oip_binary, oip_json, oip_protobuf};
 pub use paths::paths;
 pub use proxy_protocol::proxy_protocol;
 pub use quotas::quotas;
@@ -67,6 +69,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "quotas", check: quotas },
     Target { name: "json", check: json },
     Target { name: "jwt", check: jwt },
+    Target { name: "oip_json", check: oip_json },
+    Target { name: "oip_binary", check: oip_binary },
+    Target { name: "oip_protobuf", check: oip_protobuf },
     Target { name: "tls_records", check: tls_records },
     Target { name: "udp_flows", check: udp_flows },
     Target { name: "websocket", check: websocket },

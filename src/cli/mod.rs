@@ -1,6 +1,7 @@
 //! Owns the command line: what may be typed, what each command prints, and its exit code (0 done, 1 failed,
 //! 2 wrong usage). The work is done by `control`, `config` and `proxy`.
 
+mod convert;
 mod demo;
 mod explain;
 mod key;
@@ -28,6 +29,8 @@ usage: tidegate COMMAND
                                          sign a JSON Web Token that it believes, for trying
   key FILE [CLAIM=VALUE]... [expires=DATE] [day=REQUESTS] [month=REQUESTS]
                                          make an API key, put its hash into FILE, and print it
+  convert -c FILE --service NAME --input FILE --output FILE.npy [--content-type TYPE] [--name INPUT]
+                                         make of a file what the service's model would be asked, offline
   demo [--dir DIR] [--port PORT]         a gateway before embedded model servers, nothing to install
   version                                version and what this machine's driver is
 
@@ -48,6 +51,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         "reload" => reload::reload(rest),
         "token" => token::token(rest),
         "key" => key::key(rest),
+        "convert" => convert::convert(rest),
         "demo" => demo::command::demo(rest),
         "version" | "--version" | "-V" => version(rest),
         "help" | "--help" | "-h" => {
@@ -120,7 +124,7 @@ fn usage_error(message: &str) -> ExitCode {
 }
 
 fn nearest(unknown: &str) -> Option<&'static str> {
-    const COMMANDS: [&str; 9] =
-        ["run", "check", "explain", "reload", "token", "key", "demo", "version", "help"];
+    const COMMANDS: [&str; 10] =
+        ["run", "check", "explain", "reload", "token", "key", "convert", "demo", "version", "help"];
     crate::config::suggest::nearest(unknown, COMMANDS)
 }

@@ -120,9 +120,12 @@ mod auth;
 #[path = "error_health_tests.rs"]
 mod health;
 
+#[path = "error_model_tests.rs"]
+mod model;
+
 const LATER: &[Case] = &[
     ("[listen.web]\naddress = \"0.0.0.0:1\"\nprotocol = \"http2\"", "3:12", "not supported", "\"http\""),
-    ("[[route]]\nto = \"m\"\nconvert = {}", "3:1", "`convert` is not supported", "conversion"),
+    ("[video]", "1:2", "`video` is not supported", "camera"),
 ];
 
 #[test]

@@ -1,6 +1,7 @@
 //! Owns what the admin endpoint shows and does, by asking the shared state and the workers. Speaks no HTTP.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use serde_json::Value;
 use tokio::sync::{Semaphore, oneshot};
@@ -12,7 +13,9 @@ use crate::config::snapshot::{Endpoint, Service};
 use crate::config::tls::ListenerTls;
 use crate::net::splice;
 use crate::observe::report::{SharedReport, Totals};
-use crate::observe::{CoreReport, EventKind, Events, GatewayStats, ProcessStats, Scrape, Stuck, render};
+use crate::observe::{
+    ComputeStats, CoreReport, EventKind, Events, GatewayStats, ProcessStats, Scrape, Stuck, render,
+};
 use crate::proxy::canary::Canary;
 use crate::runtime::clock::{self, Millis};
 use crate::runtime::mailbox::{Letter, REPORT_TIMEOUT};
@@ -202,7 +205,15 @@ fn stuck(worker: &Watched) -> Stuck {
 fn gateway_stats(state: &State) -> GatewayStats {
     let reloads = state.reloads();
     let log = state.log.counts();
+    let counts = state.compute.counts();
     GatewayStats {
+        compute: ComputeStats {
+            waiting: state.compute.waiting(),
+            done: counts.done.load(Relaxed),
+            left: counts.left.load(Relaxed),
+            refused: counts.refused.load(Relaxed),
+            panicked: counts.panicked.load(Relaxed),
+        },
         version: env!("CARGO_PKG_VERSION"),
         started_unix_seconds: state.started_unix_seconds,
         workers: state.mailboxes().len(),

@@ -1,5 +1,6 @@
-//! Owns active health checks: a thread of its own with a task for each endpoint whose service has them. What a check says is
-//! `probe`'s, what many of them say `balance::health`'s. Never on the request path.
+//! Owns active health checks: a thread of its own with a task for each endpoint whose service has them, and one for each model that
+//! is compared with its declaration (`models`). What a check says is `probe`'s, what many of them say `balance::health`'s. Never on the
+//! request path.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -21,6 +22,7 @@ use crate::runtime::clock;
 use super::signals;
 use super::state::State;
 
+mod models;
 mod probe;
 
 /// Checks under way at once: each holds a descriptor.
@@ -58,11 +60,13 @@ impl Task {
 async fn keep(state: &State) {
     let mut tasks: HashMap<StableId, Task> = HashMap::new();
     let room = Rc::new(Semaphore::new(CHECKS_MAX));
+    let mut looks = models::Looks::default();
     let mut changed = state.subscribe();
     loop {
         changed.mark_unchanged();
         let snapshot = state.published.load_full();
         follow(&mut tasks, &snapshot, &room, &state.events);
+        looks.follow(&snapshot, &state.events);
         // Not kept while nothing changes: it may be large.
         drop(snapshot);
         if changed.changed().await.is_err() {

@@ -69,11 +69,12 @@ pub async fn start(file: &Path) -> Result<Started, Failure> {
     let (commands, commands_receiver) = mpsc::channel(COMMANDS_MAX);
     let summary = summary(&snapshot, workers, driver);
     let text = blueprint.text().clone();
-    let state = Arc::new(State::new(file, snapshot, mailboxes.into(), commands, log, events.clone(), text));
-    let compute =
-        signals::with_blocked(|| Compute::start(workers, state.mailboxes().clone(), cpus::give_way));
+    let mailboxes: Arc<[mailbox::Sender]> = mailboxes.into();
+    let compute = signals::with_blocked(|| Compute::start(workers, mailboxes.clone(), cpus::give_way));
     let compute = compute.map_err(|error| Failure(format!("cannot start a thread: {error}")))?;
-    let ended = spawn_workers(&state, receivers, driver, &teller, &compute)?;
+    let state = State::new(file, snapshot, (mailboxes, compute), commands, log, events.clone(), text);
+    let state = Arc::new(state);
+    let ended = spawn_workers(&state, receivers, driver, &teller)?;
     tokio::spawn(events.keep(told));
     reload::hand_out(&state, groups);
     state.set_phase(Phase::Serving);
@@ -124,7 +125,6 @@ fn spawn_workers(
     receivers: Vec<Receiver>,
     driver: Driver,
     teller: &Teller,
-    compute: &Arc<Compute>,
 ) -> Result<mpsc::UnboundedReceiver<usize>, Failure> {
     let cpus = cpus::allowed();
     let (ends, ended) = mpsc::unbounded_channel();
@@ -138,7 +138,7 @@ fn spawn_workers(
             log: state.log.core(),
             events: teller.clone(),
             peers: Peers::new(id, state.workers.clone(), state.mailboxes().clone()),
-            compute: compute.clone(),
+            compute: state.compute.clone(),
         };
         let (ends, events) = (ends.clone(), state.events.clone());
         let body = move || {

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::snapshot::{Secret, Snapshot};
 use crate::observe::clock::unix_ms_now;
 use crate::observe::{EventKind, Events, LogWriter, Names};
+use crate::runtime::compute::Compute;
 use crate::runtime::mailbox::{Letter, Sender};
 use crate::runtime::peers::Workers;
 
@@ -37,6 +38,8 @@ pub struct State {
     mailboxes: Arc<[Sender]>,
     /// What the workers show.
     pub workers: Arc<Workers>,
+    /// For what takes them too long.
+    pub compute: Arc<Compute>,
     watchdog: Mutex<Watchdog>,
     pub commands: mpsc::Sender<Command>,
     pub log: LogWriter,
@@ -87,7 +90,7 @@ impl State {
     pub fn new(
         file: &Path,
         snapshot: Snapshot,
-        mailboxes: Arc<[Sender]>,
+        (mailboxes, compute): (Arc<[Sender]>, Arc<Compute>),
         commands: mpsc::Sender<Command>,
         log: LogWriter,
         events: Arc<Events>,
@@ -101,6 +104,7 @@ impl State {
             published: Arc::new(ArcSwap::from_pointee(snapshot)),
             workers: Workers::new(mailboxes.len()),
             mailboxes,
+            compute,
             watchdog: Mutex::default(),
             commands,
             log,

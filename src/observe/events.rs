@@ -167,6 +167,8 @@ kinds! {
     BreakerOpened "breaker_opened",
     BreakerClosed "breaker_closed",
     BreakerReset "breaker_reset",
+    ModelDiffers "model_differs",
+    ModelUnknown "model_unknown",
     ListenerFailed "listener_failed",
     WorkerStuck "worker_stuck",
     WorkerTurns "worker_turns",

@@ -24,6 +24,6 @@ pub use log_writer::LogWriter;
 pub use metrics::{CoreMetrics, ListenerIndex, Outcome};
 pub use names::Names;
 pub use process::ProcessStats;
-pub use prometheus::{GatewayStats, Scrape, Stuck, render};
+pub use prometheus::{ComputeStats, GatewayStats, Scrape, Stuck, render};
 pub use report::{CoreReport, Handshake};
 pub use tcp::TcpSeries;

@@ -40,9 +40,20 @@ pub struct Stuck {
     pub total: u64,
 }
 
+/// Of the threads that convert.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ComputeStats {
+    pub waiting: usize,
+    pub done: u64,
+    pub left: u64,
+    pub refused: u64,
+    pub panicked: u64,
+}
+
 /// What the control thread knows.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct GatewayStats {
+    pub compute: ComputeStats,
     pub version: &'static str,
     pub started_unix_seconds: f64,
     /// As configured or found; `cores` may hold fewer reports if a worker did not answer in time.
@@ -75,6 +86,7 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     endpoints(&mut page, &totals, scrape);
     breakers(&mut page, scrape.shared);
     concurrency(&mut page, scrape.shared);
+    conversion(&mut page, scrape);
     key_sets(&mut page, &scrape.shared.key_sets);
     upstream(&mut page, &totals, scrape.shared);
     latencies(&mut page, totals, scrape.names);
@@ -541,6 +553,28 @@ fn concurrency(page: &mut Page, shared: &SharedReport) {
         "Requests that found no place in line, or had to make room there for another tenant's.",
     );
     all(page, |report| report.refused_total);
+}
+
+fn conversion(page: &mut Page, scrape: &Scrape<'_>) {
+    page.gauge(
+        "tidegate_conversion_bytes",
+        "Memory that a service's requests hold while they are being converted.",
+    );
+    for service in &scrape.shared.services {
+        if let Some(bytes) = service.conversion_bytes {
+            page.sample(&[("service", &service.name)], bytes);
+        }
+    }
+    let ComputeStats { waiting, done, left, refused, panicked } = scrape.gateway.compute;
+    page.gauge("tidegate_compute_jobs_waiting", "Conversions that wait for a thread.");
+    page.sample(&[], waiting);
+    page.counter(
+        "tidegate_compute_jobs_total",
+        "Conversions by how they ended: done, left by their client, refused since too many waited, or by a panic.",
+    );
+    for (result, count) in [("done", done), ("left", left), ("refused", refused), ("panicked", panicked)] {
+        page.sample(&[("result", result)], count);
+    }
 }
 
 fn upstream(page: &mut Page, totals: &Totals, shared: &SharedReport) {

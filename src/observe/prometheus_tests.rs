@@ -37,8 +37,15 @@ fn shared() -> SharedReport {
     }];
     let concurrency = Some(ConcurrencyReport { taken: 4, waiting: 2, refused_total: 5 });
     let breaker = Some(BreakerReport { state: State::Open, rejected_total: 8, opened_total: 1 });
-    let service =
-        ServiceReport { name, retries_total: 3, retries_refused_total: 1, breaker, concurrency, endpoints };
+    let service = ServiceReport {
+        name,
+        retries_total: 3,
+        retries_refused_total: 1,
+        breaker,
+        concurrency,
+        conversion_bytes: Some(4096),
+        endpoints,
+    };
     SharedReport {
         authorizers: vec![AuthorizerReport {
             name: ODD.into(),

@@ -279,6 +279,8 @@ pub struct ServiceReport {
     /// If it has one.
     pub breaker: Option<BreakerReport>,
     pub concurrency: Option<ConcurrencyReport>,
+    /// Bytes that its conversions hold, if it has a model.
+    pub conversion_bytes: Option<u64>,
     pub endpoints: Vec<EndpointReport>,
 }
 
@@ -391,6 +393,7 @@ impl ServiceReport {
         });
         ServiceReport {
             concurrency,
+            conversion_bytes: service.model.as_ref().map(|_| service.state.memory.held()),
             name: service.name.clone(),
             retries_total: service.state.retries_total.load(Relaxed),
             retries_refused_total: service.state.retries_refused_total.load(Relaxed),

@@ -7,6 +7,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::config::snapshot::ServiceId;
 use crate::error::{Error, Injected, Kind};
 use crate::http::h1_parse::{Progress, parse_response};
@@ -134,7 +136,7 @@ async fn question(
     let own = exchange.question(&text(exchange, authorizer), &routed)?;
     let kept = Kept::new(ANSWER_BYTES_MAX);
     let deadline = Deadline::new(exchange.core.timers.timer());
-    let end = End::Own(Own { body: Vec::new(), answer: Some(kept.clone()) });
+    let end = End::Own(Own { body: Bytes::new(), answer: Some(kept.clone()) });
     let mut asking = Client { end, deadline, info: exchange.client.clone(), bound: None };
     asking.deadline.bound_request(Some(authorizer.timeout));
     let asked = async { Ok(forward::forward::<Apart>(&own, &mut asking, routed, Upload::None).await) };

@@ -77,7 +77,10 @@ pub fn admit(exchange: &Exchange, client: &Client, route: &Route) -> Result<Uplo
 
 /// What has come of the body of a request that is refused is passed over, so that the connection serves the next one.
 pub fn skip(exchange: &mut Exchange, client: &mut Client, upload: Upload) {
-    if let Upload::Whole(length) = upload {
+    // Who has taken it before has said so by the framing.
+    if let Upload::Whole(length) = upload
+        && exchange.head.framing != Framing::None
+    {
         client.end.consume(length);
         exchange.head.framing = Framing::None;
     }

@@ -149,7 +149,7 @@ async fn convert(
     };
     if let Asked::About(ask) = asked {
         let asks = outgoing::ask(&model.speaks, &ask).ok_or(Kind::NoRoute)?;
-        let came = exchange_with(exchange, client, routed, asks).await?;
+        let (came, _kept) = exchange_with(exchange, client, routed, asks).await?;
         let known = incoming::known(&model.speaks, &ask, &came).map_err(failed)?;
         let (status, given) = answer::known(&ask, &known, is_call);
         return give(exchange, client, routed, status, &given).await;
@@ -175,7 +175,7 @@ async fn convert(
         move || make(&model, name, is_call, came, room)
     };
     let (asks, outgoing, room) = done(exchange, client, is_quick, work).await?.map_err(wrong)?;
-    let came = exchange_with(exchange, client, routed, outgoing).await?;
+    let (came, kept) = exchange_with(exchange, client, routed, outgoing).await?;
     let is_quick = came.body.len() <= AT_ONCE_BYTES_MAX;
     let work = {
         let model = model.clone();
@@ -185,7 +185,7 @@ async fn convert(
         }
     };
     let given = done(exchange, client, is_quick, work).await?.map_err(failed)?;
-    drop(room);
+    drop((room, kept));
     give(exchange, client, routed, 200, &given).await
 }
 
@@ -256,14 +256,7 @@ async fn take(
         body_bytes_max: rule.body_bytes_max,
         message_bytes_max: rule.message_bytes_max,
     };
-    let taken = whole::take(exchange, client, upload, &bounds, room).await;
-    // Nothing has been read: the rest of it may be passed over.
-    if let Err(error) = &taken
-        && error.kind == Kind::ConversionBusy
-    {
-        super::body::skip(exchange, client, upload);
-    }
-    Ok(taken?.into())
+    Ok(whole::take(exchange, client, upload, &bounds, room).await?.into())
 }
 
 impl whole::Reserve for Part {
@@ -342,15 +335,18 @@ async fn exchange_with(
     client: &mut Client,
     routed: &Routed,
     outgoing: Outgoing,
-) -> Result<Incoming, Error> {
+) -> Result<(Incoming, Option<Part>), Error> {
+    let Some(service) = routed.service() else { return Err(Kind::NoService.into()) };
+    let memory_max = service.model.as_ref().map_or(u64::MAX, |model| model.memory_bytes_max);
     let mut asking = exchange.question(&text(exchange, &outgoing), routed)?;
     // Whatever it goes over, its answer has no framing, and trailers.
     asking.is_http2 = true;
     super::grpc::recognise(&mut asking)?;
     let bytes_max = routed.rule().message_bytes_max.min(ANSWER_BYTES_MAX);
     let kept = Kept::new(usize::try_from(bytes_max).unwrap_or(usize::MAX));
+    let kept = kept.within(service.state.memory.part(memory_max));
     let upload = if outgoing.body.is_empty() { Upload::None } else { Upload::Whole(outgoing.body.len()) };
-    let end = End::Own(Own { body: outgoing.body, answer: Some(kept.clone()) });
+    let end = End::Own(Own { body: outgoing.body.into(), answer: Some(kept.clone()) });
     let deadline = Deadline::new(exchange.core.timers.timer());
     let mut own = Client { end, deadline, info: exchange.client.clone(), bound: None };
     forward::bound(&asking, &own, routed);
@@ -401,7 +397,8 @@ fn text(exchange: &Exchange, outgoing: &Outgoing) -> Vec<u8> {
     text
 }
 
-fn read(answer: Answer, is_grpc: bool) -> Result<Incoming, Error> {
+/// What the answer says, and the memory that it takes.
+fn read(answer: Answer, is_grpc: bool) -> Result<(Incoming, Option<Part>), Error> {
     if answer.is_cut {
         return Err(Kind::MessageTooLarge.into());
     }
@@ -424,7 +421,7 @@ fn read(answer: Answer, is_grpc: bool) -> Result<Incoming, Error> {
     let call = status.filter(|_| is_grpc).map(|status| (status, words));
     let (status, head_len) = (head.status, head.head_len);
     let body = Bytes::from(answer.bytes).slice(head_len..);
-    Ok(Incoming { status, header_length, call, body })
+    Ok((Incoming { status, header_length, call, body }, answer.room))
 }
 
 fn trailer(lines: &[u8], name: &str) -> Option<Vec<u8>> {

@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use crate::error::{Error, Kind};
 use crate::http::h1_conn::{Reader, write_all, write_both_now, write_now};
 use crate::net::tcp::Stream;
@@ -23,7 +25,7 @@ pub enum End {
 
 /// All of a body in the framing that its head tells of, and nobody who waits.
 pub struct Own {
-    pub body: Vec<u8>,
+    pub body: Bytes,
     /// Where the answer is kept, if anybody wants it.
     pub answer: Option<Kept>,
 }
@@ -60,6 +62,16 @@ impl End {
             End::Http2(stream) => stream.copy_arrived(count, out),
             End::Own(own) => out.extend_from_slice(&own.body[..count]),
         }
+    }
+
+    /// The first `count` bytes of the request's body as they arrived, to be kept; as many have.
+    pub fn taken(&self, count: usize) -> Bytes {
+        if let End::Own(own) = self {
+            return own.body.slice(..count);
+        }
+        let mut bytes = Vec::with_capacity(count);
+        self.copy_arrived(count, &mut bytes);
+        bytes.into()
     }
 
     /// The first `count` bytes of the request's body as they arrived; as many have. `scratch` is room for them.

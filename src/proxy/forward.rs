@@ -5,6 +5,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::config::snapshot::{PoolLimits, Service};
 use crate::error::{Error, Kind};
 use crate::http::grpc::{self, UNAVAILABLE};
@@ -303,12 +305,16 @@ impl Attempt<'_> {
         stream: &Http2Stream,
     ) -> Result<Option<Whole>, Error> {
         let Upload::Whole(length) = self.upload else { return Ok(None) };
-        let mut bytes = Vec::new();
-        client.end.copy_arrived(length, &mut bytes);
+        let bytes = client.end.taken(length);
         let is_chunked = self.exchange.head.framing == Framing::Chunked;
         let mut whole = Whole::of(bytes, is_chunked, bounds.chunk_limits);
         if let Some(call) = &self.exchange.call {
-            whole.payload = call.intake(bounds.body_bytes_max).take(&whole.payload, true)?.to_vec();
+            let mut intake = call.intake(bounds.body_bytes_max);
+            let judged = intake.take(&whole.payload, true)?;
+            // As it came, unless it came as text.
+            if judged.as_ptr() != whole.payload.as_ptr() {
+                whole.payload = Bytes::copy_from_slice(judged);
+            }
         }
         Ok(whole.begin(stream))
     }

@@ -224,7 +224,7 @@ fn status_lines(error: &Error, out: &mut Vec<u8>) {
     };
     field(out, b"grpc-status", (status as u8).to_string().as_bytes());
     out.extend_from_slice(b"grpc-message: ");
-    write_message(error.kind.detail(), out);
+    write_message(&problem::detail(error), out);
     out.extend_from_slice(b"\r\n");
 }
 

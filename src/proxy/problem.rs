@@ -40,7 +40,7 @@ pub async fn answer(exchange: &Exchange, client: &mut Client, error: Error) -> A
         return grpc::answer(exchange, client, &error).await.unwrap_or(After::Abort);
     }
     let (content_type, body) = match conversion::is_protocol(exchange) {
-        true => ("application/json", json::write_error(&detail(kind, &error))),
+        true => ("application/json", json::write_error(&detail(&error))),
         false => ("application/problem+json", document(kind, &error, exchange.id.as_str())),
     };
     let sent = respond::send(exchange, client, status, content_type, &fields(&error), &body).await;
@@ -71,7 +71,8 @@ pub fn fields(error: &Error) -> Vec<u8> {
 }
 
 /// The reason behind a client's own mistake is told, and what a model server has said of it; what lies behind an upstream's mistake is not.
-fn detail(kind: Kind, error: &Error) -> String {
+pub fn detail(error: &Error) -> String {
+    let kind = error.kind;
     match &error.source {
         Some(source) if kind.fault() == Fault::Client || kind == Kind::ModelRefused => {
             format!("{}: {source}", kind.detail())
@@ -82,7 +83,7 @@ fn detail(kind: Kind, error: &Error) -> String {
 
 /// RFC 9457.
 fn document(kind: Kind, error: &Error, request_id: &str) -> Vec<u8> {
-    let detail = detail(kind, error);
+    let detail = detail(error);
     let document = serde_json::json!({
         "type": format!("urn:tidegate:error:{}", kind.word()),
         "title": status::reason(error.status()),

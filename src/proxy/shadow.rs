@@ -159,7 +159,8 @@ impl Making {
         let deadline = Deadline::new(exchange.core.timers.timer());
         let info = exchange.client.clone();
         exchange.facts.request_bytes.set(body.len() as u64);
-        let mut client = Client { end: End::Own(Own { body, answer: None }), deadline, info, bound: None };
+        let mut client =
+            Client { end: End::Own(Own { body: body.into(), answer: None }), deadline, info, bound: None };
         exchange.core.timers.now();
         client.deadline.bound_request(Some(timeout));
         if let Err(error) = forward::forward::<Apart>(&exchange, &mut client, routed, upload).await {

@@ -52,16 +52,16 @@ pub async fn take(
         (_, Upload::None) => {}
         (End::Http1(reader), _) => taking.over_http1(reader, deadline).await?,
         (End::Http2(stream), _) => taking.over_http2(stream, deadline).await?,
-        (End::Own(own), _) => taking.body.append(&mut own.body),
+        (End::Own(own), _) => taking.body.extend_from_slice(&own.body),
     }
     let body = taking.body;
     deadline.pause();
     exchange.core.timers.now();
     exchange.facts.request_bytes.set(body.len() as u64);
+    exchange.head.framing = Framing::None;
     if let Some(inspection) = exchange.inspection.take() {
         inspection.take(&body, true)?;
     }
-    exchange.head.framing = Framing::None;
     Ok(body)
 }
 

@@ -1,5 +1,5 @@
 //! Owns one health check of one endpoint: a connection, one question, and what its answer says. HTTP/1.1, HTTP/2, gRPC's health
-//! service (grpc.health.v1) and TCP, with TLS where the service has it. Whoever asks bounds the time.
+//! service (grpc.health.v1) and TCP, with TLS where the service has it; also a question about a model. Whoever asks bounds the time.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -9,12 +9,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::config::snapshot::{CheckKind, CheckPolicy, Endpoint, HttpVersion};
-use crate::http::grpc::PREFIX_BYTES;
+use crate::http::grpc::{self, PREFIX_BYTES};
 use crate::http::h1_parse::{self, Progress};
 use crate::http::h2::conn::{Connection, Key};
 use crate::http::h2::head::{Limits, each_field};
 use crate::http::h2::stream::State;
 use crate::http::head::{HeadLimits, ResponseHead};
+use crate::inference::conversion::incoming::Incoming;
+use crate::inference::conversion::outgoing::Outgoing;
 use crate::runtime::buffer::BufferPool;
 
 const USER_AGENT: &str = concat!("tidegate/", env!("CARGO_PKG_VERSION"), " (health check)");
@@ -35,6 +37,73 @@ pub async fn probe(policy: &CheckPolicy, protocol: HttpVersion, endpoint: &Endpo
         connector.connect(towards.name.clone(), stream).await.map_err(|error| format!("no TLS: {error}"))?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     ask(stream, policy, is_http2, endpoint, b"https").await
+}
+
+/// The answer to one question of a model server, all of it.
+pub async fn answer_to(
+    asks: &Outgoing,
+    protocol: HttpVersion,
+    endpoint: &Endpoint,
+) -> Result<Incoming, String> {
+    let stream = connect(endpoint.address).await?;
+    let Some(tls) = &endpoint.tls else {
+        return whole_answer(stream, asks, protocol == HttpVersion::Http2, endpoint, b"http").await;
+    };
+    let connector = tokio_rustls::TlsConnector::from(tls.http.config.clone());
+    let stream =
+        connector.connect(tls.http.name.clone(), stream).await.map_err(|error| format!("no TLS: {error}"))?;
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    whole_answer(stream, asks, is_http2, endpoint, b"https").await
+}
+
+async fn whole_answer<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    asks: &Outgoing,
+    is_http2: bool,
+    endpoint: &Endpoint,
+    scheme: &[u8],
+) -> Result<Incoming, String> {
+    let Outgoing { method, path, is_grpc, body, .. } = asks;
+    // An answer to a request of HTTP/1.0 has no chunks.
+    let version = if is_http2 { "HTTP/1.1" } else { "HTTP/1.0" };
+    let mut head =
+        format!("{method} {path} {version}\r\nhost: {}\r\nuser-agent: {USER_AGENT}\r\n", endpoint.label);
+    if *is_grpc {
+        head.push_str("content-type: application/grpc\r\nte: trailers\r\n");
+    }
+    head.push_str("\r\n");
+    if !is_http2 {
+        return over_http1_to_its_end(stream, &head).await;
+    }
+    let content = (!body.is_empty()).then_some(&body[..]);
+    let answer = over_http2(stream, &head, content, scheme).await?;
+    let status = answer.grpc_status.as_deref().and_then(grpc::status);
+    Ok(Incoming {
+        status: answer.status,
+        header_length: None,
+        call: status.map(|status| (status, String::new())),
+        body: answer.content.into(),
+    })
+}
+
+async fn over_http1_to_its_end<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    head: &str,
+) -> Result<Incoming, String> {
+    stream.write_all(head.as_bytes()).await.map_err(|error| error.to_string())?;
+    let mut received = Vec::new();
+    let most = ANSWER_BYTES_MAX as u64;
+    stream.take(most).read_to_end(&mut received).await.map_err(|error| error.to_string())?;
+    let mut answer = ResponseHead::default();
+    let is_whole =
+        h1_parse::parse_response(&received, &mut Progress::default(), &HeadLimits::default(), &mut answer);
+    match is_whole {
+        Ok(true) if received.len() < ANSWER_BYTES_MAX => {}
+        Ok(_) => return Err("its answer has no end".into()),
+        Err(_) => return Err("its answer is no HTTP".into()),
+    }
+    let body = received.split_off(answer.head_len).into();
+    Ok(Incoming { status: answer.status, body, ..Incoming::default() })
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream, String> {

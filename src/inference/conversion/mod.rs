@@ -14,8 +14,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::image;
-use super::oip::declared::Declared;
+use super::oip::declared::{self, Declared};
 use super::oip::limits::Limits;
+use super::oip::model::ModelMetadata;
 use super::oip::refused::{self, Refused};
 use super::tensor::Datatype;
 use crate::policy::memory::NoRoom;
@@ -103,6 +104,37 @@ impl Model {
 
     pub fn declared(&self) -> Vec<Declared> {
         self.inputs.iter().map(Input::declared).collect()
+    }
+
+    /// Whether there is something to compare with what the server says.
+    pub fn is_declared(&self) -> bool {
+        let is_asked = !matches!(self.speaks, Speaks::Tensor { .. });
+        is_asked && !(self.inputs.is_empty() && self.outputs.is_empty())
+    }
+
+    /// Where the live model is not as declared, a sentence each.
+    pub fn differences(&self, live: &ModelMetadata) -> Vec<String> {
+        let mut found = match self.inputs.is_empty() {
+            true => Vec::new(),
+            false => declared::differences(&self.declared(), live),
+        };
+        for output in &self.outputs {
+            match live.outputs.iter().find(|known| *known.name == *output.name) {
+                None => found.push(format!("the model has no output {:?}", output.name)),
+                Some(known) => {
+                    if let Some(datatype) =
+                        output.datatype.filter(|datatype| datatype.name() != known.datatype)
+                    {
+                        let (name, declared) = (&output.name, datatype.name());
+                        found.push(format!(
+                            "output {name:?} is declared as {declared}, and is {}",
+                            known.datatype
+                        ));
+                    }
+                }
+            }
+        }
+        found
     }
 
     /// Whether this is its name with the server, and a version that it may have.

@@ -61,5 +61,5 @@ fn repack<const FROM: usize, const TO: usize>(pixels: &mut Vec<u8>, make: impl F
 
 /// ITU-R 601, in 16 bits of fraction, rounded.
 fn luma(r: u8, g: u8, b: u8) -> u8 {
-    (u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000 >> 16) as u8
+    ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
 }

@@ -26,14 +26,14 @@ pub(super) fn to_bf16(value: f32) -> u16 {
     let bits = value.to_bits();
     match bits & 0x7fff_ffff > INFINITE {
         true => (bits >> 16) as u16 | 0x0040,
-        false => (bits as u64 + 0x7fff + u64::from(bits >> 16 & 1) >> 16) as u16,
+        false => ((u64::from(bits) + 0x7fff + u64::from(bits >> 16 & 1)) >> 16) as u16,
     }
 }
 
 /// `bits >> shift` to the nearest, ties to even.
 fn round_shifted(bits: u32, shift: u32) -> u16 {
     let half = 1 << (shift - 1);
-    (bits + (half - 1) + (bits >> shift & 1) >> shift) as u16
+    ((bits + (half - 1) + (bits >> shift & 1)) >> shift) as u16
 }
 
 /// Of an f32 without its sign: above it are the NaNs.

@@ -22,7 +22,8 @@ pub(super) fn decode(image: &[u8], head: &Head, pixels: &mut Vec<u8>) -> Result<
         return Err(BROKEN);
     }
     // W3C PNG 3 §11.2.2. The decoder takes it for granted, and panics where it is not so (png 0.18.1, on a palette of one byte).
-    let is_palette = |palette: &[u8]| (3..=256 * 3).contains(&palette.len()) && palette.len() % 3 == 0;
+    let is_palette =
+        |palette: &[u8]| (3..=256 * 3).contains(&palette.len()) && palette.len().is_multiple_of(3);
     if !reader.info().palette.as_deref().is_none_or(is_palette) {
         return Err("a broken PNG: its palette does not have 1 to 256 whole colors");
     }

@@ -84,11 +84,14 @@ fn still(name: &[u8; 4], body: &[u8], sides: (u32, u32)) -> Result<(), &'static 
     if said == sides { Ok(()) } else { Err(FRAME) }
 }
 
+/// A name and what it names.
+type Chunk<'i> = ([u8; 4], &'i [u8]);
+
 /// Whole ones only. The last may lack its padding.
 struct Chunks<'i>(&'i [u8]);
 
 impl<'i> Chunks<'i> {
-    fn next(&mut self) -> Result<Option<([u8; 4], &'i [u8])>, &'static str> {
+    fn next(&mut self) -> Result<Option<Chunk<'i>>, &'static str> {
         let Some((name, rest)) = self.0.split_first_chunk::<4>() else {
             return if self.0.is_empty() { Ok(None) } else { Err(TRUNCATED) };
         };

@@ -74,7 +74,7 @@ fn random_messages_with_binary_tensors_are_read_as_they_were_written() {
         for output in &mut written.outputs {
             output.is_binary = [None, Some(true), Some(false)][random.below(3)];
         }
-        let chosen = |tensor: &Tensor| tensor.data.len() % 2 == 0;
+        let chosen = |tensor: &Tensor| tensor.data.len().is_multiple_of(2);
         let body = write_request(&written, chosen).unwrap();
         let header_bytes = body.header_bytes();
         mixed += usize::from(!body.tail.is_empty() && body.tail.len() < written.inputs.len());
@@ -595,6 +595,22 @@ fn what_json_cannot_say_is_not_written() {
         String::from_utf8(body.json).unwrap(),
         r#"{"model_name":"","outputs":[{"name":"y","datatype":"FP32","shape":[1],"data":[0.1]}]}"#
     );
+}
+
+/// What gRPC calls by the names that REST has for binary tensors does not get through to REST.
+#[test]
+fn no_parameter_passes_for_a_binary_size() {
+    let mut request = Random::new().request(Contents::Json);
+    let size = |name: &str| (name.to_owned(), Parameter::Int64(1));
+    request.parameters.extend([size("binary_data_output")]);
+    request.inputs[0].parameters.extend([size("binary_data_size")]);
+    for is_binary in [true, false] {
+        let body = write_request(&request, |_| is_binary).unwrap();
+        let header_bytes = body.header_bytes();
+        let read = read_request(&body.into_vec().into(), header_bytes, &Limits::default()).unwrap();
+        assert_eq!(read.is_binary_output, None);
+        assert_eq!(read.inputs[0].tensor, request.inputs[0].tensor);
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use crate::error::{Error, Kind};
 use crate::http::h1_body::{ChunkLimits, ChunkedDecoder};
 use crate::http::h1_conn::Reader;
@@ -20,7 +22,7 @@ use super::{LINE_END, Uplink};
 
 /// A body that was all there when its request was sent on.
 pub struct Whole {
-    pub payload: Vec<u8>,
+    pub payload: Bytes,
     pub trailers: Vec<u8>,
     /// Of the payload, what is with the endpoint's stream.
     pub sent: usize,
@@ -28,7 +30,7 @@ pub struct Whole {
 
 impl Whole {
     /// `bytes`: with the framing that they came in, which has been judged.
-    pub fn of(bytes: Vec<u8>, is_chunked: bool, limits: ChunkLimits) -> Whole {
+    pub fn of(bytes: Bytes, is_chunked: bool, limits: ChunkLimits) -> Whole {
         if !is_chunked {
             return Whole { payload: bytes, trailers: Vec::new(), sent: 0 };
         }
@@ -38,7 +40,7 @@ impl Whole {
             let lines_end = advance.consumed - LINE_END;
             trailers.extend_from_slice(&bytes[lines_end - decoder.trailer_bytes()..lines_end]);
         }
-        Whole { payload, trailers, sent: 0 }
+        Whole { payload: payload.into(), trailers, sent: 0 }
     }
 
     /// Sends what can go at once; `None` if that is all.

@@ -9,45 +9,66 @@ use super::cursor::Cursor;
 
 /// An element that JSON has numbers for.
 pub(super) trait Number: Copy {
-    /// The number that is next, without white space before it.
-    fn read(cursor: &mut Cursor<'_>) -> Result<Self, Refused>;
+    /// The number that begins there, and where it ends. `None`: there is none of this kind, and `fault` says why. Apart from what may go
+    /// wrong, so that the loop over millions of them stays in registers.
+    fn scan(text: &[u8], at: usize) -> Option<(Self, usize)>;
+    /// What is wrong with the number that begins there.
+    fn fault(cursor: &mut Cursor<'_>) -> Refused;
     /// Appends it as it lies in a tensor.
     fn put(self, out: &mut Vec<u8>);
+
+    /// The number that is next, without white space before it.
+    #[inline(always)]
+    fn read(cursor: &mut Cursor<'_>) -> Result<Self, Refused> {
+        match Self::scan(cursor.text, cursor.at) {
+            Some((number, end)) => {
+                cursor.at = end;
+                Ok(number)
+            }
+            None => Err(Self::fault(cursor)),
+        }
+    }
 }
 
 impl Number for f32 {
-    #[inline]
-    fn read(cursor: &mut Cursor<'_>) -> Result<f32, Refused> {
-        let start = cursor.at;
-        let decimal = Decimal::read(cursor)?;
+    #[inline(always)]
+    fn scan(text: &[u8], at: usize) -> Option<(f32, usize)> {
+        let (decimal, end) = Decimal::scan(text, at)?;
         match decimal.single() {
-            Some(single) => Ok(single),
-            None => {
-                by_the_book(cursor, start).and_then(|single: f32| finite(single, single.is_finite(), start))
-            }
+            Some(single) => Some((single, end)),
+            None => by_the_book(&text[at..end])
+                .filter(|single: &f32| single.is_finite())
+                .map(|single| (single, end)),
         }
     }
 
-    #[inline]
+    fn fault(cursor: &mut Cursor<'_>) -> Refused {
+        fault(cursor, |start, _| Refused::invalid("is too large for the datatype").at(start))
+    }
+
+    #[inline(always)]
     fn put(self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.to_le_bytes());
     }
 }
 
 impl Number for f64 {
-    #[inline]
-    fn read(cursor: &mut Cursor<'_>) -> Result<f64, Refused> {
-        let start = cursor.at;
-        let decimal = Decimal::read(cursor)?;
+    #[inline(always)]
+    fn scan(text: &[u8], at: usize) -> Option<(f64, usize)> {
+        let (decimal, end) = Decimal::scan(text, at)?;
         match decimal.double() {
-            Some(double) => Ok(double),
-            None => {
-                by_the_book(cursor, start).and_then(|double: f64| finite(double, double.is_finite(), start))
-            }
+            Some(double) => Some((double, end)),
+            None => by_the_book(&text[at..end])
+                .filter(|double: &f64| double.is_finite())
+                .map(|double| (double, end)),
         }
     }
 
-    #[inline]
+    fn fault(cursor: &mut Cursor<'_>) -> Refused {
+        fault(cursor, |start, _| Refused::invalid("is too large for the datatype").at(start))
+    }
+
+    #[inline(always)]
     fn put(self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.to_le_bytes());
     }
@@ -56,15 +77,18 @@ impl Number for f64 {
 macro_rules! integers {
     ($($integer:ty)*) => {$(
         impl Number for $integer {
-            #[inline]
-            fn read(cursor: &mut Cursor<'_>) -> Result<$integer, Refused> {
-                let start = cursor.at;
-                let (is_negative, magnitude) = integer(cursor)?;
+            #[inline(always)]
+            fn scan(text: &[u8], at: usize) -> Option<($integer, usize)> {
+                let (is_negative, magnitude, end) = integer(text, at)?;
                 let value = if is_negative { -i128::from(magnitude) } else { i128::from(magnitude) };
-                <$integer>::try_from(value).map_err(|_| out_of_range(cursor, start))
+                Some((<$integer>::try_from(value).ok()?, end))
             }
 
-            #[inline]
+            fn fault(cursor: &mut Cursor<'_>) -> Refused {
+                fault(cursor, integer_fault)
+            }
+
+            #[inline(always)]
             fn put(self, out: &mut Vec<u8>) {
                 out.extend_from_slice(&self.to_le_bytes());
             }
@@ -77,65 +101,91 @@ integers!(u8 u16 u32 u64 i8 i16 i32 i64);
 /// Takes a number of any form, and only sees to it that it is one.
 pub(super) fn token<'t>(cursor: &mut Cursor<'t>) -> Result<&'t [u8], Refused> {
     let start = cursor.at;
-    Decimal::read(cursor)?;
-    Ok(&cursor.text[start..cursor.at])
+    match Decimal::scan(cursor.text, start) {
+        Some((_, end)) => {
+            cursor.at = end;
+            Ok(&cursor.text[start..end])
+        }
+        None => Err(fault(cursor, |start, _| Refused::malformed(start, NO_NUMBER))),
+    }
 }
 
-/// Sign and magnitude of an integer: neither fraction nor exponent, not even of zeros.
-#[inline]
-fn integer(cursor: &mut Cursor<'_>) -> Result<(bool, u64), Refused> {
+/// What no grammar lets pass, or else what is said of the number from its start, once it is known to be one.
+#[cold]
+fn fault(cursor: &mut Cursor<'_>, of_a_number: impl Fn(usize, &[u8]) -> Refused) -> Refused {
     let start = cursor.at;
-    let is_negative = cursor.text.get(cursor.at) == Some(&b'-');
-    cursor.at += usize::from(is_negative);
-    let digits_at = cursor.at;
-    let mut magnitude = 0u64;
-    while let Some(digit @ 0..=9) = cursor.text.get(cursor.at).map(|byte| byte.wrapping_sub(b'0')) {
-        let grown = magnitude.checked_mul(10).and_then(|grown| grown.checked_add(digit.into()));
-        let Some(grown) = grown else {
-            cursor.at = start;
-            token(cursor)?;
-            return Err(out_of_range(cursor, start));
+    cursor.at += usize::from(cursor.text.get(start) == Some(&b'-'));
+    match cursor.text.get(cursor.at) {
+        Some(b'0') => cursor.at += 1,
+        Some(b'1'..=b'9') => skip_digits(cursor),
+        Some(b'N' | b'I') => return cursor.wrong("NaN and Infinity are no JSON numbers"),
+        _ => return cursor.wrong(if cursor.at > start { NO_DIGIT } else { NO_NUMBER }),
+    }
+    for (begins, signs) in [(&b"."[..], &b""[..]), (b"eE", b"+-")] {
+        if cursor.text.get(cursor.at).is_some_and(|byte| begins.contains(byte)) {
+            cursor.at += 1;
+            cursor.at += usize::from(cursor.text.get(cursor.at).is_some_and(|byte| signs.contains(byte)));
+            let digits_at = cursor.at;
+            skip_digits(cursor);
+            if cursor.at == digits_at {
+                return cursor.wrong(NO_DIGIT);
+            }
+        }
+    }
+    match cursor.text.get(cursor.at) {
+        // A zero before other digits.
+        Some(b'0'..=b'9') => cursor.wrong("a comma is missing"),
+        _ => of_a_number(start, &cursor.text[start..cursor.at]),
+    }
+}
+
+fn skip_digits(cursor: &mut Cursor<'_>) {
+    cursor.at += cursor.text[cursor.at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+}
+
+fn integer_fault(start: usize, number: &[u8]) -> Refused {
+    let is_plain = !number.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E'));
+    let number = number[..number.len().min(40)].escape_ascii();
+    Refused::invalid(match is_plain {
+        true => format!("{number} is out of the datatype's range").into(),
+        false => std::borrow::Cow::Borrowed("is not written as an integer"),
+    })
+    .at(start)
+}
+
+/// Sign and magnitude of an integer, and where it ends: neither fraction nor exponent, not even of zeros.
+#[inline(always)]
+fn integer(text: &[u8], start: usize) -> Option<(bool, u64, usize)> {
+    let is_negative = *text.get(start)? == b'-';
+    let digits_at = start + usize::from(is_negative);
+    let (mut at, mut magnitude) = (digits_at, 0u64);
+    while let Some(digit @ 0..=9) = text.get(at).map(|byte| byte.wrapping_sub(b'0')) {
+        // 19 digits always fit.
+        magnitude = match at - digits_at < 19 {
+            true => magnitude * 10 + u64::from(digit),
+            false => magnitude.checked_mul(10)?.checked_add(digit.into())?,
         };
-        (magnitude, cursor.at) = (grown, cursor.at + 1);
+        at += 1;
     }
-    let is_plain = match (cursor.at - digits_at, cursor.text.get(cursor.at)) {
+    let is_plain = match (at - digits_at, text.get(at)) {
         (0, _) | (_, Some(b'.' | b'e' | b'E')) => false,
-        (count, _) => count == 1 || cursor.text[digits_at] != b'0',
+        (count, _) => count == 1 || text[digits_at] != b'0',
     };
-    if !is_plain {
-        cursor.at = start;
-        token(cursor)?;
-        return Err(Refused::invalid("is not written as an integer").at(start));
-    }
-    Ok((is_negative, magnitude))
+    is_plain.then_some((is_negative, magnitude, at))
 }
 
+/// By the standard library, which is right about all of them, and takes all that JSON takes.
 #[cold]
-fn out_of_range(cursor: &Cursor<'_>, start: usize) -> Refused {
-    let number = &cursor.text[start..cursor.at.max(start).min(start + 40)];
-    Refused::invalid(format!("{} is out of the datatype's range", number.escape_ascii())).at(start)
+#[inline(never)]
+fn by_the_book<T: std::str::FromStr>(number: &[u8]) -> Option<T> {
+    str::from_utf8(number).ok()?.parse().ok()
 }
 
-/// The number that ends here, by the standard library, which is right about all of them.
-#[cold]
-fn by_the_book<T: std::str::FromStr>(cursor: &Cursor<'_>, start: usize) -> Result<T, Refused> {
-    let text = str::from_utf8(&cursor.text[start..cursor.at]).ok();
-    // It takes all that JSON takes.
-    text.and_then(|text| text.parse().ok()).ok_or_else(|| Refused::malformed(start, NO_NUMBER))
-}
-
-#[cold]
-fn finite<T>(value: T, is_finite: bool, at: usize) -> Result<T, Refused> {
-    match is_finite {
-        true => Ok(value),
-        false => Err(Refused::invalid("is too large for the datatype").at(at)),
-    }
-}
-
-const NO_NUMBER: &str = "a number is missing";
+const NO_NUMBER: &str = "a value is missing";
+const NO_DIGIT: &str = "a digit is missing";
 
 /// `(whole * 10^tail_digits + tail) * 10^exponent`, unless digits were lost.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy)]
 struct Decimal {
     is_negative: bool,
     /// Below 10^18.
@@ -148,50 +198,59 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// The number that is next, without white space before it.
-    #[inline]
-    fn read(cursor: &mut Cursor<'_>) -> Result<Decimal, Refused> {
-        let mut decimal =
-            Decimal { is_negative: cursor.text.get(cursor.at) == Some(&b'-'), ..Decimal::default() };
-        cursor.at += usize::from(decimal.is_negative);
-        let start = cursor.at;
-        match cursor.text.get(start) {
-            Some(b'0') => cursor.at += 1,
-            Some(b'1'..=b'9') => decimal.digits(cursor),
-            _ => return Err(no_number(cursor, decimal.is_negative)),
-        }
-        if cursor.text.get(cursor.at) == Some(&b'.') {
-            cursor.at += 1;
-            let point = cursor.at;
-            decimal.digits(cursor);
-            if cursor.at == point {
-                return Err(cursor.wrong("a digit is missing"));
+    /// The number that begins there, and where it ends.
+    #[inline(always)]
+    fn scan(text: &[u8], start: usize) -> Option<(Decimal, usize)> {
+        let mut decimal = Decimal { is_negative: *text.get(start)? == b'-', ..Decimal::default() };
+        let digits_at = start + usize::from(decimal.is_negative);
+        let mut at = match text.get(digits_at..digits_at + 2) {
+            // As most fractions begin: quicker than eight at a time.
+            Some(&[digit @ b'0'..=b'9', b'.']) => {
+                decimal.whole = u64::from(digit - b'0');
+                digits_at + 1
             }
-            decimal.exponent -= (cursor.at - point) as i64;
+            _ => decimal.digits(text, digits_at),
+        };
+        if at == digits_at || (at > digits_at + 1 && text[digits_at] == b'0') {
+            return None;
         }
-        if let Some(b'e' | b'E') = cursor.text.get(cursor.at) {
-            decimal.exponent(cursor)?;
+        if text.get(at) == Some(&b'.') {
+            let point = at + 1;
+            at = decimal.digits(text, point);
+            if at == point {
+                return None;
+            }
+            decimal.exponent = -((at - point) as i64);
         }
-        Ok(decimal)
+        match text.get(at) {
+            Some(b'e' | b'E') => {
+                let (power, end) = power(text, at + 1)?;
+                decimal.exponent += power;
+                Some((decimal, end))
+            }
+            _ => Some((decimal, at)),
+        }
     }
 
-    /// Digits from here on. How many they are, the cursor tells.
-    #[inline]
-    fn digits(&mut self, cursor: &mut Cursor<'_>) {
+    /// Takes the digits from there on: where they end. Whether eight are full is a branch, which is mostly foretold right; that
+    /// the next eight begin behind them then waits for nothing.
+    #[inline(always)]
+    fn digits(&mut self, text: &[u8], mut at: usize) -> usize {
         loop {
-            let word = word(cursor.text, cursor.at) ^ ZEROS;
-            let count = digit_count(word);
-            if count > 0 {
-                self.take(word << (64 - 8 * count), count);
-                cursor.at += count;
+            let word = word(text, at) ^ ZEROS;
+            let others = others(word);
+            if others != 0 {
+                let count = (others.trailing_zeros() / 8) as usize;
+                // Twice, as all 64 bits at once cannot be shifted out.
+                self.take(word << 8 << (56 - 8 * count), count);
+                return at + count;
             }
-            if count < 8 {
-                return;
-            }
+            self.take(word, 8);
+            at += 8;
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, block: u64, count: usize) {
         if self.whole < SPACE[count] && self.tail_digits == 0 {
             self.whole = self.whole * TENS[count] + u64::from(eight_digits(block));
@@ -200,34 +259,17 @@ impl Decimal {
         }
     }
 
-    #[cold]
+    #[inline(always)]
     fn take_tail(&mut self, block: u64, count: usize) {
         if self.tail_digits == 0 {
             (self.tail, self.tail_digits) = (eight_digits(block), count);
-        } else {
+        } else if count > 0 {
             self.is_lost = true;
         }
     }
 
-    #[cold]
-    fn exponent(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Refused> {
-        cursor.at += 1;
-        let is_negative = cursor.text.get(cursor.at) == Some(&b'-');
-        cursor.at += usize::from(matches!(cursor.text.get(cursor.at), Some(b'+' | b'-')));
-        let start = cursor.at;
-        let mut power = 0i64;
-        while let Some(digit @ 0..=9) = cursor.text.get(cursor.at).map(|byte| byte.wrapping_sub(b'0')) {
-            (power, cursor.at) = ((power * 10 + i64::from(digit)).min(POWER_MAX), cursor.at + 1);
-        }
-        if cursor.at == start {
-            return Err(cursor.wrong("a digit is missing"));
-        }
-        self.exponent += if is_negative { -power } else { power };
-        Ok(())
-    }
-
     /// `None`: it is not certain.
-    #[inline]
+    #[inline(always)]
     fn single(&self) -> Option<f32> {
         if self.is_lost {
             return None;
@@ -238,16 +280,14 @@ impl Decimal {
         if self.tail_digits > 0 {
             value = value * EXACT[self.tail_digits] + f64::from(self.tail);
         }
-        let power = POWERS.get(usize::try_from(self.exponent + POWERS_FROM).ok()?)?;
-        let value = value * power;
-        let sign = if self.is_negative { -1.0 } else { 1.0 };
+        let value = value * POWERS.get(usize::try_from(self.exponent + POWERS_FROM).ok()?)?;
         let rest = value.to_bits() & LOW_BITS;
         let is_certain = rest.abs_diff(MIDDLE) > DOUBT && NORMAL.contains(&value) || value == 0.0;
-        is_certain.then_some((value * sign) as f32)
+        is_certain.then_some(if self.is_negative { -(value as f32) } else { value as f32 })
     }
 
     /// `None`: it is not certain.
-    #[inline]
+    #[inline(always)]
     fn double(&self) -> Option<f64> {
         // Both are exact then, and what is made of them is rounded once (William Clinger, "How to read floating point numbers accurately").
         let is_exact = self.tail_digits == 0 && !self.is_lost && self.whole <= 1 << 53;
@@ -258,13 +298,18 @@ impl Decimal {
     }
 }
 
+/// What stands behind the `e`, and where it ends.
 #[cold]
-fn no_number(cursor: &Cursor<'_>, is_negative: bool) -> Refused {
-    match (cursor.text.get(cursor.at), is_negative) {
-        (Some(b'N' | b'I'), _) => cursor.wrong("NaN and Infinity are no JSON numbers"),
-        (_, true) => cursor.wrong("a digit is missing"),
-        (_, false) => cursor.wrong("a value is missing"),
+#[inline(never)]
+fn power(text: &[u8], mut at: usize) -> Option<(i64, usize)> {
+    let sign = text.get(at).filter(|byte| matches!(byte, b'+' | b'-'));
+    at += usize::from(sign.is_some());
+    let start = at;
+    let mut power = 0i64;
+    while let Some(digit @ 0..=9) = text.get(at).map(|byte| byte.wrapping_sub(b'0')) {
+        (power, at) = ((power * 10 + i64::from(digit)).min(POWER_MAX), at + 1);
     }
+    (at > start).then_some((if sign == Some(&b'-') { -power } else { power }, at))
 }
 
 /// An exponent of more is as good as this: it leads to zero or to infinity, however many digits are before it.
@@ -325,31 +370,30 @@ const TENS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_00
 const ZEROS: u64 = 0x3030_3030_3030_3030;
 
 /// Eight bytes, of which the first is the lowest; behind the end of the text are zeros, which are no digits.
-#[inline]
+#[inline(always)]
 fn word(text: &[u8], at: usize) -> u64 {
-    match text.get(at..at + 8) {
-        Some(bytes) => u64::from_le_bytes(bytes.try_into().unwrap_or_default()),
-        None => last_word(&text[at.min(text.len())..]),
+    match text.get(at..).and_then(|rest| rest.first_chunk()) {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => last_word(text.get(at..).unwrap_or_default()),
     }
 }
 
 #[cold]
+#[inline(never)]
 fn last_word(rest: &[u8]) -> u64 {
     let mut bytes = [0; 8];
     bytes[..rest.len()].copy_from_slice(rest);
     u64::from_le_bytes(bytes)
 }
 
-/// How many of the eight come before the first that is no digit; each is its digit's value. A byte above 9 has its highest bit set here
-/// or by the sum; carries reach only bytes behind such a one.
-#[inline]
-fn digit_count(word: u64) -> usize {
-    let others = (word.wrapping_add(0x7676_7676_7676_7676) | word) & 0x8080_8080_8080_8080;
-    (others.trailing_zeros() / 8) as usize
+/// Marks the bytes above 9, by their highest bits. Carries reach only bytes behind such a one, so that the first mark is right.
+#[inline(always)]
+fn others(word: u64) -> u64 {
+    (word.wrapping_add(0x7676_7676_7676_7676) | word) & 0x8080_8080_8080_8080
 }
 
 /// The number that eight digits make, the first in the lowest byte: pairs, then fours, then all.
-#[inline]
+#[inline(always)]
 fn eight_digits(digits: u64) -> u32 {
     const MASK: u64 = 0x0000_00ff_0000_00ff;
     let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);

@@ -1,5 +1,7 @@
 //! Owns how arrays become the bytes of a tensor: flat, or nested as the shape is. Each element is read where it stands, once.
 
+use std::marker::PhantomData;
+
 use super::super::data::{Budget, PREFIX_BYTES};
 use super::super::refused::Refused;
 use super::cursor::Cursor;
@@ -13,20 +15,19 @@ pub(super) fn read(
     shape: &[u64],
     budget: &mut Budget<'_>,
 ) -> Result<Vec<u8>, Refused> {
-    let elements = budget.elements(shape)?;
     match datatype {
-        Datatype::Bool => Reader::new(cursor, shape, elements, budget, boolean)?.read(Some(1)),
-        Datatype::Uint8 => Reader::new(cursor, shape, elements, budget, number::<u8>)?.read(Some(1)),
-        Datatype::Uint16 => Reader::new(cursor, shape, elements, budget, number::<u16>)?.read(Some(2)),
-        Datatype::Uint32 => Reader::new(cursor, shape, elements, budget, number::<u32>)?.read(Some(4)),
-        Datatype::Uint64 => Reader::new(cursor, shape, elements, budget, number::<u64>)?.read(Some(8)),
-        Datatype::Int8 => Reader::new(cursor, shape, elements, budget, number::<i8>)?.read(Some(1)),
-        Datatype::Int16 => Reader::new(cursor, shape, elements, budget, number::<i16>)?.read(Some(2)),
-        Datatype::Int32 => Reader::new(cursor, shape, elements, budget, number::<i32>)?.read(Some(4)),
-        Datatype::Int64 => Reader::new(cursor, shape, elements, budget, number::<i64>)?.read(Some(8)),
-        Datatype::Fp32 => Reader::new(cursor, shape, elements, budget, number::<f32>)?.read(Some(4)),
-        Datatype::Fp64 => Reader::new(cursor, shape, elements, budget, number::<f64>)?.read(Some(8)),
-        Datatype::Bytes => Reader::new(cursor, shape, elements, budget, text)?.read(None),
+        Datatype::Bool => Reader::<Boolean>::new(cursor, shape, budget)?.read(Some(1)),
+        Datatype::Uint8 => Reader::<u8>::new(cursor, shape, budget)?.read(Some(1)),
+        Datatype::Uint16 => Reader::<u16>::new(cursor, shape, budget)?.read(Some(2)),
+        Datatype::Uint32 => Reader::<u32>::new(cursor, shape, budget)?.read(Some(4)),
+        Datatype::Uint64 => Reader::<u64>::new(cursor, shape, budget)?.read(Some(8)),
+        Datatype::Int8 => Reader::<i8>::new(cursor, shape, budget)?.read(Some(1)),
+        Datatype::Int16 => Reader::<i16>::new(cursor, shape, budget)?.read(Some(2)),
+        Datatype::Int32 => Reader::<i32>::new(cursor, shape, budget)?.read(Some(4)),
+        Datatype::Int64 => Reader::<i64>::new(cursor, shape, budget)?.read(Some(8)),
+        Datatype::Fp32 => Reader::<f32>::new(cursor, shape, budget)?.read(Some(4)),
+        Datatype::Fp64 => Reader::<f64>::new(cursor, shape, budget)?.read(Some(8)),
+        Datatype::Bytes => Reader::<Text>::new(cursor, shape, budget)?.read(None),
         Datatype::Fp16 | Datatype::Bf16 => {
             let name = datatype.name();
             Err(Refused::invalid(format!(
@@ -36,51 +37,78 @@ pub(super) fn read(
     }
 }
 
-#[inline]
-fn number<T: Number>(cursor: &mut Cursor<'_>, data: &mut Vec<u8>) -> Result<(), Refused> {
-    T::read(cursor).map(|number| number.put(data))
+/// How elements of one datatype are taken.
+trait Element {
+    /// Appends the one that begins there: where it ends. `None`: there is none, and `fault` says why.
+    fn take(cursor: &Cursor<'_>, at: usize, data: &mut Vec<u8>) -> Option<usize>;
+    fn fault(cursor: &mut Cursor<'_>) -> Refused;
 }
 
-fn boolean(cursor: &mut Cursor<'_>, data: &mut Vec<u8>) -> Result<(), Refused> {
-    cursor.boolean().map(|is_true| data.push(is_true.into()))
+impl<T: Number> Element for T {
+    #[inline(always)]
+    fn take(cursor: &Cursor<'_>, at: usize, data: &mut Vec<u8>) -> Option<usize> {
+        let (number, end) = T::scan(cursor.text, at)?;
+        number.put(data);
+        Some(end)
+    }
+
+    fn fault(cursor: &mut Cursor<'_>) -> Refused {
+        <T as Number>::fault(cursor)
+    }
 }
 
-/// Its length goes before it, once that is known.
-fn text(cursor: &mut Cursor<'_>, data: &mut Vec<u8>) -> Result<(), Refused> {
-    let start = data.len();
-    data.extend_from_slice(&[0; PREFIX_BYTES]);
-    cursor.string_into(data)?;
-    let length = u32::try_from(data.len() - start - PREFIX_BYTES);
-    let length = length.map_err(|_| Refused::too_large("an element is over 4 GiB"))?;
-    data[start..start + PREFIX_BYTES].copy_from_slice(&length.to_le_bytes());
-    Ok(())
+struct Boolean;
+
+impl Element for Boolean {
+    fn take(cursor: &Cursor<'_>, at: usize, data: &mut Vec<u8>) -> Option<usize> {
+        let mut cursor = cursor.again_from(at);
+        data.push(cursor.boolean().ok()?.into());
+        Some(cursor.at)
+    }
+
+    fn fault(cursor: &mut Cursor<'_>) -> Refused {
+        cursor.wrong("neither true nor false")
+    }
 }
 
-struct Reader<'r, 't, 'l, F> {
+struct Text;
+
+impl Element for Text {
+    /// Its length goes before it, once that is known.
+    fn take(cursor: &Cursor<'_>, at: usize, data: &mut Vec<u8>) -> Option<usize> {
+        let (mut cursor, start) = (cursor.again_from(at), data.len());
+        data.extend_from_slice(&[0; PREFIX_BYTES]);
+        cursor.string_into(data).ok()?;
+        let length = u32::try_from(data.len() - start - PREFIX_BYTES).ok()?;
+        data[start..start + PREFIX_BYTES].copy_from_slice(&length.to_le_bytes());
+        Some(cursor.at)
+    }
+
+    fn fault(cursor: &mut Cursor<'_>) -> Refused {
+        cursor.string().err().unwrap_or_else(|| Refused::too_large("an element is over 4 GiB"))
+    }
+}
+
+struct Reader<'r, 't, 'l, E> {
     cursor: &'r mut Cursor<'t>,
     shape: &'r [u64],
     elements: u64,
     budget: &'r mut Budget<'l>,
-    /// Takes an element, with no white space before it.
-    element: F,
     data: Vec<u8>,
+    element: PhantomData<E>,
 }
 
-impl<'r, 't, 'l, F> Reader<'r, 't, 'l, F>
-where
-    F: Fn(&mut Cursor<'t>, &mut Vec<u8>) -> Result<(), Refused>,
-{
+impl<'r, 't, 'l, E: Element> Reader<'r, 't, 'l, E> {
     fn new(
         cursor: &'r mut Cursor<'t>,
         shape: &'r [u64],
-        elements: u64,
         budget: &'r mut Budget<'l>,
-        element: F,
-    ) -> Result<Reader<'r, 't, 'l, F>, Refused> {
+    ) -> Result<Reader<'r, 't, 'l, E>, Refused> {
+        let elements = budget.elements(shape)?;
         // Each takes a byte of text at least: no memory is set aside for a shape alone.
         match elements > (cursor.text.len() - cursor.at) as u64 {
             true => Err(Refused::invalid("holds fewer elements than its shape has").at(cursor.at)),
-            false => Ok(Reader { cursor, shape, elements, budget, element, data: Vec::new() }),
+            false => Ok(Reader { cursor, shape, elements, budget, data: Vec::new(), element: PhantomData }),
         }
     }
 
@@ -94,7 +122,10 @@ where
         }
         match self.cursor.peek() {
             Some(b'[') => self.level(0)?,
-            Some(_) if self.shape.is_empty() => (self.element)(self.cursor, &mut self.data)?,
+            Some(_) if self.shape.is_empty() => match E::take(self.cursor, self.cursor.at, &mut self.data) {
+                Some(end) => self.cursor.at = end,
+                None => return Err(E::fault(self.cursor)),
+            },
             _ => return Err(self.cursor.wrong("an array is missing")),
         }
         if size.is_none() {
@@ -147,16 +178,24 @@ where
     }
 
     /// Elements with commas between, and the bracket behind them.
-    #[inline]
     fn run(&mut self, most: u64) -> Result<u64, Refused> {
-        let mut count = 0;
+        let (text, mut at, mut count) = (self.cursor.text, self.cursor.at, 0);
         loop {
             // Before its element is: data never outgrows what was paid for.
             if count == most {
-                return Err(miscounted(count + 1, most).at(self.cursor.at));
+                return Err(miscounted(count + 1, most).at(at));
             }
-            (self.element)(self.cursor, &mut self.data)?;
+            let Some(end) = E::take(self.cursor, at, &mut self.data) else {
+                self.cursor.at = at;
+                return Err(E::fault(self.cursor));
+            };
             count += 1;
+            // Most have nothing else between them.
+            if let Some([b',', b'-' | b'0'..=b'9']) = text.get(end..end + 2) {
+                at = end + 1;
+                continue;
+            }
+            self.cursor.at = end;
             match self.cursor.peek() {
                 Some(b',') => self.cursor.at += 1,
                 Some(b']') => {
@@ -166,6 +205,7 @@ where
                 _ => return Err(self.cursor.wrong("a comma is missing")),
             }
             self.cursor.peek();
+            at = self.cursor.at;
         }
     }
 }

@@ -39,9 +39,11 @@ pub fn write_request(
 ) -> Result<Body, Unwritable> {
     let mut writer = Writer::with_space_for(&request.inputs, &is_binary);
     writer.text("id", request.id.as_deref());
-    let binary_output =
-        request.is_binary_output.map(|is_binary| ("binary_data_output", Parameter::Bool(is_binary)));
-    writer.parameters(&request.parameters, binary_output)?;
+    writer.parameters(
+        &request.parameters,
+        "binary_data_output",
+        request.is_binary_output.map(Parameter::Bool),
+    )?;
     writer.tensors("inputs", &request.inputs, is_binary)?;
     if !request.outputs.is_empty() {
         writer.requested(&request.outputs)?;
@@ -58,7 +60,7 @@ pub fn write_response(
     writer.text("model_name", Some(&response.model_name));
     writer.text("model_version", response.model_version.as_deref());
     writer.text("id", response.id.as_deref());
-    writer.parameters(&response.parameters, None)?;
+    writer.parameters(&response.parameters, "binary_data_output", None)?;
     writer.tensors("outputs", &response.outputs, is_binary)?;
     Ok(writer.finish())
 }
@@ -100,19 +102,22 @@ impl Writer {
         }
     }
 
-    /// Nothing if there are none.
+    /// Nothing if there are none. One name is ours to give: what a message of gRPC has under it means nothing, or worse, in REST.
     fn parameters(
         &mut self,
         parameters: &Parameters,
-        other: Option<(&str, Parameter)>,
+        ours: &str,
+        value: Option<Parameter>,
     ) -> Result<(), Unwritable> {
-        if parameters.is_empty() && other.is_none() {
+        let others =
+            parameters.iter().map(|(name, value)| (name.as_str(), value)).filter(|(name, _)| *name != ours);
+        let mut all = others.chain(value.as_ref().map(|value| (ours, value))).peekable();
+        if all.peek().is_none() {
             return Ok(());
         }
         self.member("parameters");
         self.json.push(b'{');
-        let other = other.as_ref().map(|(name, value)| (*name, value));
-        for (name, value) in parameters.iter().map(|(name, value)| (name.as_str(), value)).chain(other) {
+        for (name, value) in all {
             self.member(name);
             put_parameter(value, &mut self.json)?;
         }
@@ -145,8 +150,8 @@ impl Writer {
         self.text("datatype", Some(tensor.datatype.name()));
         self.member("shape");
         list(&tensor.shape, &mut self.json, |side, out| put_integer(*side, out));
-        let size = is_binary.then(|| ("binary_data_size", Parameter::Int64(tensor.data.len() as i64)));
-        self.parameters(&carried.parameters, size)?;
+        let size = is_binary.then(|| Parameter::Int64(tensor.data.len() as i64));
+        self.parameters(&carried.parameters, "binary_data_size", size)?;
         match is_binary {
             true => {
                 self.is_binary = true;
@@ -166,8 +171,7 @@ impl Writer {
         for output in outputs {
             self.open_item();
             self.text("name", Some(&output.name));
-            let binary = output.is_binary.map(|is_binary| ("binary_data", Parameter::Bool(is_binary)));
-            self.parameters(&output.parameters, binary)?;
+            self.parameters(&output.parameters, "binary_data", output.is_binary.map(Parameter::Bool))?;
             self.json.push(b'}');
         }
         self.json.push(b']');

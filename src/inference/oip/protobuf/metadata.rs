@@ -3,7 +3,7 @@
 use super::super::limits::Limits;
 use super::super::model::{ModelMetadata, ServerMetadata, TensorMetadata};
 use super::super::refused::Refused;
-use super::wire::{Piece, put_number, put_packed, put_text};
+use super::wire::{Piece, put_bytes, put_number, put_packed, put_text};
 
 /// `ServerLiveResponse`, `ServerReadyResponse` and `ModelReadyResponse`, which are written alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub fn decode_server_metadata(message: &[u8]) -> Result<ServerMetadata, Refused>
         match field.number {
             1 => server.name = field.text()?.to_owned(),
             2 => server.version = field.text()?.to_owned(),
-            3 => server.extensions.push(field.text()?.to_owned()),
+            3 => push_name(field.text()?, &mut server.extensions)?,
             _ => {}
         }
     }
@@ -77,7 +77,7 @@ pub fn decode_model_metadata(message: &[u8], limits: &Limits) -> Result<ModelMet
     while let Some(field) = rest.field()? {
         match field.number {
             1 => model.name = field.text()?.to_owned(),
-            2 => model.versions.push(field.text()?.to_owned()),
+            2 => push_name(field.text()?, &mut model.versions)?,
             3 => model.platform = field.text()?.to_owned(),
             4 => push_tensor(field.piece()?, limits, "inputs", &mut model.inputs)?,
             5 => push_tensor(field.piece()?, limits, "outputs", &mut model.outputs)?,
@@ -98,16 +98,27 @@ pub fn encode_model_metadata(model: &ModelMetadata) -> Vec<u8> {
             put_text(1, &tensor.name, &mut message);
             put_text(2, &tensor.datatype, &mut message);
             put_packed(3, tensor.shape.iter().map(|&side| side as u64), &mut message);
-            super::wire::put_bytes(number, &message, &mut out);
+            put_bytes(number, &message, &mut out);
         }
     }
     out
 }
 
+/// Of extensions, and of versions: an empty one takes two bytes of a message, and more of memory.
+const NAMES_MAX: usize = 4096;
+
+fn push_name(name: &str, names: &mut Vec<String>) -> Result<(), Refused> {
+    if names.len() == NAMES_MAX {
+        return Err(Refused::too_large(format!("lists more than {NAMES_MAX} names")));
+    }
+    names.push(name.to_owned());
+    Ok(())
+}
+
 /// Texts of a list, of which an empty one is one too.
 fn put_texts(number: u32, texts: &[String], out: &mut Vec<u8>) {
     for text in texts {
-        super::wire::put_bytes(number, text.as_bytes(), out);
+        put_bytes(number, text.as_bytes(), out);
     }
 }
 

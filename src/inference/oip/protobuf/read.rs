@@ -57,6 +57,9 @@ pub fn decode_response(message: &Bytes, limits: &Limits) -> Result<InferResponse
     Ok(response)
 }
 
+/// Of one tensor's contents. Writers make one; a piece takes two bytes of a message, and more of memory.
+const PIECES_MAX: usize = 64;
+
 /// A tensor as its own message says, before raw contents are known.
 struct Head<'m> {
     name: &'m str,
@@ -86,6 +89,9 @@ fn head<'m>(mut rest: Piece<'m>, limits: &Limits) -> Result<Head<'m>, Refused> {
             2 => datatype = field.text()?,
             3 => dimensions(&field, limits, &mut shape)?,
             4 => parameter(&field, limits, &mut parameters)?,
+            5 if contents.len() == PIECES_MAX => {
+                return Err(Refused::too_large("has contents in too many pieces"));
+            }
             5 => contents.push(field.piece()?),
             _ => {}
         }
@@ -154,10 +160,7 @@ fn contents_of(
             (Bytes::from(data), head.contents.first().map(|piece| piece.at))
         }
     };
-    data::check(head.datatype, elements, &data).map_err(|what| {
-        let refused = Refused::invalid(what);
-        at.map_or_else(|| refused.clone(), |at| refused.clone().at(at))
-    })?;
+    data::check(head.datatype, elements, &data).map_err(|what| Refused { at, ..Refused::invalid(what) })?;
     Ok(data)
 }
 
