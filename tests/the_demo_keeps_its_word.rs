@@ -1,5 +1,6 @@
 //! `tidegate demo`, which is examples/gateway.toml before embedded model servers: who asks is known, versions and groups have servers of
-//! their own, the canary moves, and what a reload changes is there. And `tidegate token`, whose tokens its configuration believes.
+//! their own, the canary moves, an image has a label, and what a reload changes is there. And `tidegate token`, whose tokens its configuration
+//! believes.
 
 mod harness;
 
@@ -90,6 +91,33 @@ fn everybody_has_the_server_that_is_theirs() {
         format!("POST /canaries HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     assert_eq!(Client::connect(demo.admin).request("POST", head.as_bytes()).unwrap().status, 200);
     assert_eq!(demo.server(&demo.ann, ""), "v2");
+}
+
+#[test]
+fn an_image_has_a_label() {
+    let demo = Demo::start();
+    let image = demo.directory.path().join("sunset.jpg");
+    let said = std::fs::read_to_string(demo.directory.path().join("stderr")).unwrap();
+    let line = format!(
+        "curl -s --data-binary @{} -H 'content-type: image/jpeg' http://{}/classify",
+        image.display(),
+        demo.web
+    );
+    assert!(said.contains(&line), "{said}");
+    let image = std::fs::read(image).unwrap();
+    let length = image.len();
+    let head = format!(
+        "POST /classify HTTP/1.1\r\nhost: a\r\ncontent-type: image/jpeg\r\ncontent-length: {length}\r\n\r\n"
+    );
+    let request = [head.as_bytes(), &image].concat();
+    let answer = Client::connect(demo.web).request("POST", &request).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let told: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+    assert_eq!(told["model"], "classifier", "{told}");
+    let classes = told["predictions"][0].as_array().unwrap();
+    assert_eq!((classes.len(), classes[0]["label"].as_str()), (3, Some("orange")), "{told}");
+    let score = classes[0]["score"].as_f64().unwrap();
+    assert!((0.3..1.0).contains(&score), "{told}");
 }
 
 #[test]

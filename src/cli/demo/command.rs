@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::colors::LABELS;
 use super::{ModelServer, Variant, spawn};
 use crate::cli::token::signed;
 use crate::config::Registry;
@@ -22,6 +23,7 @@ const ADMIN_PORT: u16 = 9180;
 const STABLE_PORT: u16 = 9001;
 const V2_PORT: u16 = 9002;
 const VIP_PORT: u16 = 9003;
+const CLASSIFIER_PORT: u16 = 9004;
 
 pub fn demo(arguments: &[String]) -> ExitCode {
     let options = match Options::parse(arguments) {
@@ -65,8 +67,8 @@ impl Options {
 struct Addresses {
     web: SocketAddr,
     admin: SocketAddr,
-    /// Stable, v2, vip.
-    models: [SocketAddr; 3],
+    /// Stable, v2, vip, classifier.
+    models: [SocketAddr; 4],
 }
 
 fn run(options: &Options) -> Result<(), String> {
@@ -74,6 +76,7 @@ fn run(options: &Options) -> Result<(), String> {
         model_server(STABLE_PORT, Variant::Stable)?,
         model_server(V2_PORT, Variant::V2)?,
         model_server(VIP_PORT, Variant::Vip)?,
+        model_server(CLASSIFIER_PORT, Variant::Classifier)?,
     ];
     let web = match options.port {
         Some(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
@@ -85,6 +88,9 @@ fn run(options: &Options) -> Result<(), String> {
         format!("cannot write the demo's config in {}: {error}", options.dir.display())
     };
     fs::create_dir_all(&options.dir).map_err(failed)?;
+    // What the classifier's configuration names, and an image for it.
+    fs::write(options.dir.join("colors.txt"), LABELS.join("\n") + "\n").map_err(failed)?;
+    fs::write(options.dir.join(IMAGE), SUNSET).map_err(failed)?;
     let file = options.dir.join("demo.toml");
     write_secret(&options.dir.join("jwt.secret"), &secret()?).map_err(failed)?;
     fs::write(&file, config(&place)).map_err(failed)?;
@@ -116,27 +122,33 @@ fn free_address(wished: u16) -> Result<SocketAddr, String> {
     bound.and_then(|listener| listener.local_addr()).map_err(|error| format!("no free port: {error}"))
 }
 
-/// examples/gateway.toml at these addresses, with what else there is to try.
+/// examples/gateway.toml at these addresses, with the classifier of examples/inference.toml and what else there is to try.
 fn config(place: &Addresses) -> String {
-    let mut text = include_str!("../../../examples/gateway.toml").to_owned();
+    let gateway = include_str!("../../../examples/gateway.toml");
+    let inference = include_str!("../../../examples/inference.toml");
+    let (begin, classifier) =
+        (gateway.find("[admin]").unwrap_or(0), inference.find("[service.").unwrap_or(inference.len()));
+    let mut text = format!("{}\n{}{MORE_ROUTES}", &gateway[begin..], &inference[classifier..]);
     for (written, address) in [
         ("127.0.0.1:8080", place.web),
         ("127.0.0.1:9180", place.admin),
         ("127.0.0.1:9001", place.models[0]),
         ("127.0.0.1:9002", place.models[1]),
         ("127.0.0.1:9003", place.models[2]),
+        ("127.0.0.1:9004", place.models[3]),
     ] {
         text = text.replace(&format!("\"{written}\""), &format!("\"{address}\""));
     }
     text = text.replace("\"stdout\"", "\"access.log\"");
-    let begin = text.find("[admin]").unwrap_or(0);
     format!(
-        "# The configuration of the running demo; `tidegate demo` writes it anew at each start, from examples/gateway.toml.\n\
-         # Change it, then: kill -HUP {pid}   (or: tidegate reload -c THIS_FILE)\n\n{}{MORE_ROUTES}",
-        &text[begin..],
+        "# The configuration of the running demo; `tidegate demo` writes it anew at each start, from examples/gateway.toml and\n\
+         # examples/inference.toml. Change it, then: kill -HUP {pid}   (or: tidegate reload -c THIS_FILE)\n\n{text}",
         pid = std::process::id()
     )
 }
+
+const SUNSET: &[u8] = include_bytes!("../../../examples/sunset.jpg");
+const IMAGE: &str = "sunset.jpg";
 
 const MORE_ROUTES: &str = r#"
 [[route]]
@@ -189,6 +201,13 @@ fn hints(place: &Addresses, file: &Path, ann: &str, bob: &str) -> String {
             format!("curl -s http://{admin}/canaries -d '{{\"route\": \"models\", \"percent\": 100}}'"),
         ),
         ("tokens as they are made", format!("curl -sN http://{web}/stream")),
+        (
+            "an image in, a label out (the model gets a tensor)",
+            format!(
+                "curl -s --data-binary @{} -H 'content-type: image/jpeg' http://{web}/classify",
+                file.with_file_name(IMAGE).display()
+            ),
+        ),
         ("how all services stand", format!("curl -s http://{admin}/services")),
         (
             "what the gateway counted",

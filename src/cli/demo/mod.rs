@@ -1,8 +1,10 @@
 //! The model servers inside `tidegate demo`: small real ones, so that a stranger can try the gateway with
 //! nothing installed. Each variant runs on a thread and a tokio runtime of its own, like a foreign process.
-//! Not the gateway: nothing of the data plane is used here, and `cli` starts the gateway in front.
+//! Not the gateway: nothing of the data plane is used here but the protocol's codec, and `cli` starts the gateway in front.
 
 mod body;
+mod classifier;
+mod colors;
 pub mod command;
 mod model;
 mod oip;
@@ -25,6 +27,8 @@ pub enum Variant {
     V2,
     /// As the stable one, for few.
     Vip,
+    /// Of images, by their color.
+    Classifier,
 }
 
 impl Variant {
@@ -34,13 +38,21 @@ impl Variant {
             Variant::Stable => "stable",
             Variant::V2 => "v2",
             Variant::Vip => "vip",
+            Variant::Classifier => "classifier",
         }
     }
 
-    /// Of the model that it serves.
+    /// The one model that it serves.
+    pub fn model(self) -> &'static str {
+        match self {
+            Variant::Stable | Variant::V2 | Variant::Vip => oip::MODEL,
+            Variant::Classifier => classifier::MODEL,
+        }
+    }
+
     pub fn model_version(self) -> &'static str {
         match self {
-            Variant::Stable | Variant::Vip => "1",
+            Variant::Stable | Variant::Vip | Variant::Classifier => "1",
             Variant::V2 => "2",
         }
     }

@@ -21,10 +21,7 @@ pub struct Prediction {
 }
 
 pub fn predict(variant: Variant, features: &Features) -> Prediction {
-    let model = match variant {
-        Variant::Stable | Variant::Vip => &STABLE,
-        Variant::V2 => &V2,
-    };
+    let model = if variant == Variant::V2 { &V2 } else { &STABLE };
     let score = |(weights, bias): &(Features, f64)| {
         weights.iter().zip(features).map(|(weight, feature)| weight * feature).sum::<f64>() + bias
     };

@@ -1,5 +1,5 @@
-//! Owns the Open Inference Protocol v2 (REST) as the demo speaks it: metadata, and inference from JSON to JSON.
-//! Pure functions of bytes and values; sockets and paths are `server`'s, the computation is `model`'s.
+//! Owns the Open Inference Protocol v2 (REST) as the demo's iris models speak it: metadata, and inference from JSON to JSON.
+//! Pure functions of bytes and values; sockets and paths are `server`'s, the computation is `model`'s, the classifier is `classifier`'s.
 //! No binary tensor extension: a request that uses it is refused.
 
 use serde_json::{Map, Value, json};
@@ -30,10 +30,11 @@ pub fn infer(variant: Variant, body: &[u8]) -> Result<Value, Refused> {
 
 /// `GET /v2`
 pub fn server_metadata(variant: Variant) -> Value {
+    let extensions: &[&str] = if variant == Variant::Classifier { &["binary_tensor_data"] } else { &[] };
     json!({
         "name": format!("tidegate-demo-{}", variant.name()),
         "version": env!("CARGO_PKG_VERSION"),
-        "extensions": [],
+        "extensions": extensions,
     })
 }
 
@@ -135,7 +136,7 @@ fn wanted_outputs(request: &Value, made: Vec<Value>) -> Result<Vec<Value>, Refus
     wanted.iter().map(find).collect()
 }
 
-/// The one model there is.
+/// The model of all variants but the classifier.
 pub const MODEL: &str = "iris";
 /// Flowers per request.
 const BATCH_MAX: u64 = 1024;

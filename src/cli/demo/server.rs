@@ -20,7 +20,8 @@ use tokio::sync::Semaphore;
 
 use super::Variant;
 use super::body::{DemoBody, Pattern, Tokens};
-use super::oip;
+use super::{classifier, oip};
+use crate::inference::oip::json::Body;
 
 type Answer = Response<DemoBody>;
 
@@ -70,8 +71,9 @@ async fn answer_path(path: Path, request: Request<Incoming>, variant: Variant) -
         Path::Server => json_answer(StatusCode::OK, &oip::server_metadata(variant)),
         Path::Live => json_answer(StatusCode::OK, &json!({ "live": true })),
         Path::Ready => json_answer(StatusCode::OK, &json!({ "ready": true })),
+        Path::Model if variant == Variant::Classifier => json_answer(StatusCode::OK, &classifier::metadata()),
         Path::Model => json_answer(StatusCode::OK, &oip::model_metadata(variant)),
-        Path::ModelReady => json_answer(StatusCode::OK, &json!({ "name": oip::MODEL, "ready": true })),
+        Path::ModelReady => json_answer(StatusCode::OK, &json!({ "name": variant.model(), "ready": true })),
         Path::Infer => infer(request, variant).await,
         Path::Stream => stream(request.uri().query()),
         Path::Large => large(request.uri().query()),
@@ -118,7 +120,9 @@ impl Path {
             _ => rest,
         };
         match *rest {
-            _ if model != oip::MODEL => Err(format!("there is no model {model:?}, only {:?}", oip::MODEL)),
+            _ if model != variant.model() => {
+                Err(format!("there is no model {model:?}, only {:?}", variant.model()))
+            }
             [] => Ok(Path::Model),
             ["ready"] => Ok(Path::ModelReady),
             ["infer"] => Ok(Path::Infer),
@@ -142,20 +146,43 @@ impl Path {
 }
 
 async fn infer(request: Request<Incoming>, variant: Variant) -> Answer {
-    if request.headers().contains_key("inference-header-content-length") {
+    let header_length = request.headers().get(HEADER_LENGTH).cloned();
+    if header_length.is_some() && variant != Variant::Classifier {
         return error(StatusCode::BAD_REQUEST, "the binary tensor extension is not supported");
     }
-    let body = match Limited::new(request.into_body(), INFER_BYTES_MAX).collect().await {
+    let bytes_max = infer_bytes_max(variant);
+    let body = match Limited::new(request.into_body(), bytes_max).collect().await {
         Ok(body) => body.to_bytes(),
         Err(failed) if failed.is::<LengthLimitError>() => {
-            return error(StatusCode::PAYLOAD_TOO_LARGE, "the request is larger than 1 MiB");
+            let words = format!("the request is larger than {} MiB", bytes_max >> 20);
+            return error(StatusCode::PAYLOAD_TOO_LARGE, &words);
         }
         Err(failed) => return error(StatusCode::BAD_REQUEST, &format!("the body did not arrive: {failed}")),
     };
-    match oip::infer(variant, &body) {
-        Ok(answer) => json_answer(StatusCode::OK, &answer),
-        Err(refused) => error(StatusCode::BAD_REQUEST, &refused),
+    let answer = match variant {
+        Variant::Classifier => {
+            classifier::infer(header_length.as_ref().map(HeaderValue::as_bytes), &body).map(tensors_answer)
+        }
+        _ => oip::infer(variant, &body).map(|answer| json_answer(StatusCode::OK, &answer)),
+    };
+    answer.unwrap_or_else(|refused| error(StatusCode::BAD_REQUEST, &refused))
+}
+
+fn infer_bytes_max(variant: Variant) -> usize {
+    match variant {
+        Variant::Classifier => IMAGES_BYTES_MAX,
+        Variant::Stable | Variant::V2 | Variant::Vip => INFER_BYTES_MAX,
     }
+}
+
+fn tensors_answer(body: Body) -> Answer {
+    let (content_type, header_bytes) = (body.content_type(), body.header_bytes());
+    let whole = DemoBody::Whole(Full::new(body.into_vec().into()));
+    let mut answer = respond(StatusCode::OK, content_type, whole);
+    if let Some(bytes) = header_bytes {
+        answer.headers_mut().insert(HEADER_LENGTH, bytes.into());
+    }
+    answer
 }
 
 /// `/stream?tokens=20&delay_ms=50`
@@ -228,7 +255,9 @@ const CONNECTIONS_MAX: usize = 4096;
 /// Longer than the gateway's pools keep a connection, so that it is they who let go.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const HEADER_LENGTH: &str = "inference-header-content-length";
 const INFER_BYTES_MAX: usize = 1 << 20;
+const IMAGES_BYTES_MAX: usize = 16 << 20;
 const TOKENS_DEFAULT: u64 = 20;
 const TOKENS_MAX: u64 = 10_000;
 const DELAY_MS_DEFAULT: u64 = 50;

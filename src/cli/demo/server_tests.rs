@@ -14,10 +14,15 @@ fn start(variant: Variant) -> ModelServer {
 
 /// Head and body of the answer to a request that asks to close.
 fn exchange(address: SocketAddr, line: &str, body: &[u8]) -> (String, Vec<u8>) {
+    exchange_with(address, line, "", body)
+}
+
+/// With these lines of fields.
+fn exchange_with(address: SocketAddr, line: &str, fields: &str, body: &[u8]) -> (String, Vec<u8>) {
     let mut stream = TcpStream::connect(address).unwrap();
     let length = body.len();
-    write!(stream, "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n")
-        .unwrap();
+    let fields = format!("host: x\r\nconnection: close\r\n{fields}content-length: {length}\r\n");
+    write!(stream, "{line} HTTP/1.1\r\n{fields}\r\n").unwrap();
     stream.write_all(body).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
@@ -35,7 +40,9 @@ const FLOWER: &[u8] =
 
 #[test]
 fn every_answer_names_its_server() {
-    for (variant, name) in [(Variant::Stable, "stable"), (Variant::V2, "v2")] {
+    for (variant, name) in
+        [(Variant::Stable, "stable"), (Variant::V2, "v2"), (Variant::Classifier, "classifier")]
+    {
         let server = start(variant);
         for line in ["GET /v2", "GET /v2/health/live", "GET /nope", "DELETE /v2", "GET /large?bytes=1"] {
             let (head, _) = exchange(server.address(), line, b"");
@@ -58,6 +65,28 @@ fn the_protocols_paths_are_served() {
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         assert_eq!(answer["outputs"][1]["data"], json!(["setosa"]));
     }
+}
+
+#[test]
+fn the_classifier_takes_tensors_in_binary() {
+    let server = start(Variant::Classifier);
+    let address = server.address();
+    assert_eq!(json_of(address, "GET /v2", b"").1["extensions"], json!(["binary_tensor_data"]));
+    let model = json_of(address, "GET /v2/models/classifier", b"").1;
+    assert_eq!(model["inputs"], json!([{ "name": "input", "datatype": "FP32", "shape": [-1, 3, 224, 224] }]));
+    assert!(json_of(address, "GET /v2/models/iris", b"").0.starts_with("HTTP/1.1 404 "));
+    let header = br#"{"inputs":[{"name":"input","shape":[1,3,224,224],"datatype":"FP32","parameters":{"binary_data_size":602112}}],"parameters":{"binary_data_output":true}}"#;
+    let body = [&header[..], &[0; 3 * 224 * 224 * 4]].concat();
+    let field = format!("{HEADER_LENGTH}: {}\r\n", header.len());
+    let (head, answer) = exchange_with(address, "POST /v2/models/classifier/infer", &field, &body);
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let (_, length) = head.split_once(&format!("{HEADER_LENGTH}: ")).unwrap();
+    let length: usize = length.lines().next().unwrap().parse().unwrap();
+    let told: Value = serde_json::from_slice(&answer[..length]).unwrap();
+    assert_eq!(told["outputs"][0]["shape"], json!([1, 11]));
+    assert_eq!(answer.len(), length + 11 * 4);
+    let (head, refused) = json_of(address, "POST /v2/models/classifier/infer", b"{}");
+    assert!(head.starts_with("HTTP/1.1 400 ") && refused["error"].is_string(), "{head} {refused}");
 }
 
 #[test]

@@ -137,9 +137,10 @@ impl Model {
         found
     }
 
-    /// Whether this is its name with the server, and a version that it may have.
+    /// Whether this is its name with the server, and a version that it may have. One that has no name answers to any.
     pub fn is_called(&self, name: &str, version: Option<&str>) -> bool {
-        *self.name == *name && (version.is_none() || self.version.as_deref() == version)
+        self.name.is_empty()
+            || (*self.name == *name && (version.is_none() || self.version.as_deref() == version))
     }
 }
 
@@ -218,5 +219,28 @@ impl From<image::Wrong> for Wrong {
 impl From<NoRoom> for Wrong {
     fn from(none: NoRoom) -> Wrong {
         Wrong::NoRoom(none)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_without_a_name_answers_to_any() {
+        let model = |name: &str, version: Option<&str>| Model {
+            speaks: Speaks::Rest,
+            name: name.into(),
+            version: version.map(Box::from),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            images: image::Limits { pixels_max: 1, side_max: 1 },
+            memory_bytes_max: 1,
+        };
+        assert!(model("", None).is_called("a", Some("1")));
+        assert!(
+            model("a", Some("1")).is_called("a", None) && model("a", Some("1")).is_called("a", Some("1"))
+        );
+        assert!(!model("a", None).is_called("b", None) && !model("a", Some("1")).is_called("a", Some("2")));
     }
 }

@@ -62,9 +62,12 @@ fn random_messages_are_read_as_they_were_written() {
 
 #[test]
 fn raw_tensors_are_slices_of_the_message() {
-    let message = request_of(&[&input("UINT8", &[3], None), &raw(b"abc")]);
-    let request = decode_request(&message, &LIMITS).unwrap();
-    assert!(message.as_ptr_range().contains(&request.inputs[0].tensor.data.as_ptr()));
+    // Contents that are there and empty are none.
+    for contents in [None, Some(&b""[..])] {
+        let message = request_of(&[&input("UINT8", &[3], contents), &raw(b"abc")]);
+        let request = decode_request(&message, &LIMITS).unwrap();
+        assert!(message.as_ptr_range().contains(&request.inputs[0].tensor.data.as_ptr()));
+    }
 }
 
 /// A message that is cut is refused, or says less: fields that are missing are left out. It never says more, and never panics.
