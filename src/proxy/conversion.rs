@@ -131,6 +131,11 @@ fn brings_image(exchange: &Exchange) -> bool {
     Format::of_media_type(essence).is_some() || essence.eq_ignore_ascii_case(b"multipart/form-data")
 }
 
+/// RFC 9110 §8.4.1. Whatever else it is, it would be taken for the content.
+fn is_identity(coding: &[u8]) -> bool {
+    coding.trim_ascii().is_empty() || coding.trim_ascii().eq_ignore_ascii_case(b"identity")
+}
+
 async fn convert(
     exchange: &mut Exchange,
     client: &mut Client,
@@ -140,6 +145,9 @@ async fn convert(
     asked: Asked,
 ) -> Result<After, Error> {
     let Some(service) = routed.service().cloned() else { return Err(Kind::NoService.into()) };
+    if view(exchange).all_values("content-encoding").iter().any(|coding| !is_identity(coding)) {
+        return Err(Error::with_source(Kind::UnsupportedMediaType, "its content is encoded"));
+    }
     let mut room = service.state.memory.part(model.memory_bytes_max);
     let is_call = exchange.call.is_some();
     let body = take(exchange, client, routed, upload, &mut room).await?;
