@@ -32,7 +32,7 @@ use super::deadline::Deadline;
 use super::end::{End, Own};
 use super::exchange::Exchange;
 use super::forward::{self, Apart, Room};
-use super::kept::{Answer, Kept};
+use super::kept::{self, Answer, Kept};
 use super::media;
 use super::respond;
 use super::routed::{Routed, view};
@@ -131,6 +131,11 @@ fn brings_image(exchange: &Exchange) -> bool {
     Format::of_media_type(essence).is_some() || essence.eq_ignore_ascii_case(b"multipart/form-data")
 }
 
+/// RFC 9110 §8.4.1. Whatever else it is, it would be taken for the content.
+fn is_identity(coding: &[u8]) -> bool {
+    coding.trim_ascii().is_empty() || coding.trim_ascii().eq_ignore_ascii_case(b"identity")
+}
+
 async fn convert(
     exchange: &mut Exchange,
     client: &mut Client,
@@ -140,6 +145,9 @@ async fn convert(
     asked: Asked,
 ) -> Result<After, Error> {
     let Some(service) = routed.service().cloned() else { return Err(Kind::NoService.into()) };
+    if view(exchange).all_values("content-encoding").iter().any(|coding| !is_identity(coding)) {
+        return Err(Error::with_source(Kind::UnsupportedMediaType, "its content is encoded"));
+    }
     let mut room = service.state.memory.part(model.memory_bytes_max);
     let is_call = exchange.call.is_some();
     let body = take(exchange, client, routed, upload, &mut room).await?;
@@ -149,7 +157,7 @@ async fn convert(
     };
     if let Asked::About(ask) = asked {
         let asks = outgoing::ask(&model.speaks, &ask).ok_or(Kind::NoRoute)?;
-        let (came, _kept) = exchange_with(exchange, client, routed, asks).await?;
+        let (came, _room) = exchange_with(exchange, client, routed, asks, room).await?;
         let known = incoming::known(&model.speaks, &ask, &came).map_err(failed)?;
         let (status, given) = answer::known(&ask, &known, is_call);
         return give(exchange, client, routed, status, &given).await;
@@ -175,7 +183,7 @@ async fn convert(
         move || make(&model, name, is_call, came, room)
     };
     let (asks, outgoing, room) = done(exchange, client, is_quick, work).await?.map_err(wrong)?;
-    let (came, kept) = exchange_with(exchange, client, routed, outgoing).await?;
+    let (came, mut room) = exchange_with(exchange, client, routed, outgoing, room).await?;
     let is_quick = came.body.len() <= AT_ONCE_BYTES_MAX;
     let work = {
         let model = model.clone();
@@ -185,7 +193,9 @@ async fn convert(
         }
     };
     let given = done(exchange, client, is_quick, work).await?.map_err(failed)?;
-    drop((room, kept));
+    if let Some(room) = &mut room {
+        room.part.narrow(given.body.len() as u64);
+    }
     give(exchange, client, routed, 200, &given).await
 }
 
@@ -211,7 +221,7 @@ fn make(
     let asks = InferRequest { inputs: Vec::new(), ..request.clone() };
     drop(came);
     let outgoing = outgoing::infer(model, request)?;
-    // From here on there are the message, and its copy on the way out.
+    // From here on there are the message, and then the answer, for which so much is there already.
     room.narrow(2 * outgoing.body.len() as u64);
     Ok((asks, outgoing, room))
 }
@@ -261,7 +271,8 @@ async fn take(
 
 impl whole::Reserve for Part {
     fn reserve(&mut self, bytes: usize) -> Result<(), Error> {
-        self.widen(bytes as u64).map_err(|none| wrong(none.into()))
+        // As it came and as it goes on: at one moment there are both.
+        self.widen(2 * bytes as u64).map_err(|none| wrong(none.into()))
     }
 }
 
@@ -329,22 +340,21 @@ impl std::error::Error for Refusal {
     }
 }
 
-/// Asks the model server, as forwarding would: with tries, the breaker and all that the service has.
+/// Asks the model server, as forwarding would: with tries, the breaker and all that the service has. The answer takes of the room, and has it.
 async fn exchange_with(
     exchange: &Exchange,
     client: &mut Client,
     routed: &Routed,
     outgoing: Outgoing,
-) -> Result<(Incoming, Option<Part>), Error> {
-    let Some(service) = routed.service() else { return Err(Kind::NoService.into()) };
-    let memory_max = service.model.as_ref().map_or(u64::MAX, |model| model.memory_bytes_max);
+    room: Part,
+) -> Result<(Incoming, Option<kept::Room>), Error> {
     let mut asking = exchange.question(&text(exchange, &outgoing), routed)?;
     // Whatever it goes over, its answer has no framing, and trailers.
     asking.is_http2 = true;
     super::grpc::recognise(&mut asking)?;
     let bytes_max = routed.rule().message_bytes_max.min(ANSWER_BYTES_MAX);
-    let kept = Kept::new(usize::try_from(bytes_max).unwrap_or(usize::MAX));
-    let kept = kept.within(service.state.memory.part(memory_max));
+    let room = kept::Room { part: room, beside_bytes: outgoing.body.len() as u64, none: None };
+    let kept = Kept::within(usize::try_from(bytes_max).unwrap_or(usize::MAX), room);
     let upload = if outgoing.body.is_empty() { Upload::None } else { Upload::Whole(outgoing.body.len()) };
     let end = End::Own(Own { body: outgoing.body.into(), answer: Some(kept.clone()) });
     let deadline = Deadline::new(exchange.core.timers.timer());
@@ -359,7 +369,12 @@ async fn exchange_with(
     exchange.core.timers.now();
     exchange.is_answered_by(&asking);
     result?;
-    read(kept.take(), outgoing.is_grpc)
+    let mut answer = kept.take();
+    let room = answer.room.take();
+    match room.as_ref().and_then(|room| room.none) {
+        Some(NoRoom::Now) => Err(wrong(NoRoom::Now.into())),
+        _ => Ok((read(answer, outgoing.is_grpc)?, room)),
+    }
 }
 
 /// Its own fields, and those of the client that are not about what the client has sent or how it wants its answer.
@@ -397,8 +412,8 @@ fn text(exchange: &Exchange, outgoing: &Outgoing) -> Vec<u8> {
     text
 }
 
-/// What the answer says, and the memory that it takes.
-fn read(answer: Answer, is_grpc: bool) -> Result<(Incoming, Option<Part>), Error> {
+/// What the answer says.
+fn read(answer: Answer, is_grpc: bool) -> Result<Incoming, Error> {
     if answer.is_cut {
         return Err(Kind::MessageTooLarge.into());
     }
@@ -421,7 +436,7 @@ fn read(answer: Answer, is_grpc: bool) -> Result<(Incoming, Option<Part>), Error
     let call = status.filter(|_| is_grpc).map(|status| (status, words));
     let (status, head_len) = (head.status, head.head_len);
     let body = Bytes::from(answer.bytes).slice(head_len..);
-    Ok((Incoming { status, header_length, call, body }, answer.room))
+    Ok(Incoming { status, header_length, call, body })
 }
 
 fn trailer(lines: &[u8], name: &str) -> Option<Vec<u8>> {

@@ -215,6 +215,9 @@ impl std::fmt::Display for Reset {
 impl std::error::Error for Reset {}
 
 /// The lines that end a call with an error of ours.
+/// Of the words of an error, since they go into a field.
+const MESSAGE_BYTES_MAX: usize = 1024;
+
 fn status_lines(error: &Error, out: &mut Vec<u8>) {
     let reset = error.source.as_ref().and_then(|source| source.downcast_ref::<Reset>());
     let status = match (error.kind, reset) {
@@ -224,7 +227,11 @@ fn status_lines(error: &Error, out: &mut Vec<u8>) {
     };
     field(out, b"grpc-status", (status as u8).to_string().as_bytes());
     out.extend_from_slice(b"grpc-message: ");
-    write_message(&problem::detail(error), out);
+    let words = problem::words(error);
+    let end = (0..=words.len().min(MESSAGE_BYTES_MAX)).rev().find(|&at| words.is_char_boundary(at));
+    let words = &words[..end.unwrap_or(0)];
+    // A field's value ends with no space (RFC 9113 §8.2.1).
+    write_message(words.trim(), out);
     out.extend_from_slice(b"\r\n");
 }
 

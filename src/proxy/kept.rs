@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::policy::memory::Part;
+use crate::policy::memory::{NoRoom, Part};
 
 /// Where an answer is kept; shared by who asks and by what relays.
 #[derive(Clone)]
@@ -18,10 +18,20 @@ pub struct Answer {
     pub trailers: Vec<u8>,
     /// Of the bytes, at most so many are kept.
     bytes_max: usize,
-    /// What keeping it takes is a part of this, if of anything.
-    pub room: Option<Part>,
     /// There were more, or there was no room for more.
     pub is_cut: bool,
+    /// What of a memory it takes, if of one.
+    pub room: Option<Room>,
+}
+
+/// A part of a memory, which grows with the answer.
+#[derive(Debug)]
+pub struct Room {
+    pub part: Part,
+    /// What else takes of the part.
+    pub beside_bytes: u64,
+    /// Why the answer was cut, if for want of it.
+    pub none: Option<NoRoom>,
 }
 
 impl Kept {
@@ -29,24 +39,27 @@ impl Kept {
         Kept(Rc::new(RefCell::new(Answer { bytes_max, ..Answer::default() })))
     }
 
-    /// Keeps as much as there is room for.
-    pub fn keep(&self, bytes: &[u8]) {
-        let mut answer = self.0.borrow_mut();
-        let Answer { bytes: kept, bytes_max, room, is_cut, .. } = &mut *answer;
-        let count = bytes.len().min(*bytes_max - kept.len());
-        let length = kept.len() + count;
-        if *is_cut || room.as_mut().is_some_and(|room| room.widen(length as u64).is_err()) {
-            *is_cut = true;
-            return;
-        }
-        kept.extend_from_slice(&bytes[..count]);
-        *is_cut = count < bytes.len();
+    /// Of no more than there is room for, too.
+    pub fn within(bytes_max: usize, room: Room) -> Kept {
+        Kept(Rc::new(RefCell::new(Answer { bytes_max, room: Some(room), ..Answer::default() })))
     }
 
-    /// From now on there has to be room for it, too.
-    pub fn within(self, room: Part) -> Kept {
-        self.0.borrow_mut().room = Some(room);
-        self
+    /// Keeps as much as there is room for.
+    pub fn keep(&self, bytes: &[u8]) {
+        let answer = &mut *self.0.borrow_mut();
+        if answer.is_cut {
+            return;
+        }
+        let count = bytes.len().min(answer.bytes_max - answer.bytes.len());
+        answer.is_cut = count < bytes.len();
+        if let Some(room) = &mut answer.room
+            && let Err(none) = room.part.widen(room.beside_bytes + (answer.bytes.len() + count) as u64)
+        {
+            room.none = Some(none);
+            answer.is_cut = true;
+            return;
+        }
+        answer.bytes.extend_from_slice(&bytes[..count]);
     }
 
     pub fn end_with(&self, trailers: &[u8]) {
@@ -55,5 +68,39 @@ impl Kept {
 
     pub fn take(&self) -> Answer {
         self.0.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::policy::memory::Envelope;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_cut_where_its_room_ends() {
+        let envelope = Arc::new(Envelope::default());
+        let kept = |beside_bytes| {
+            let room = Room { part: envelope.part(100), beside_bytes, none: None };
+            Kept::within(1000, room)
+        };
+        let (one, other) = (kept(30), kept(0));
+        one.keep(&[1; 40]);
+        assert_eq!(envelope.held(), 70);
+        other.keep(&[2; 30]);
+        other.keep(&[2; 1]);
+        other.keep(b"");
+        let answer = other.take();
+        assert_eq!((answer.bytes.len(), answer.is_cut), (30, true));
+        assert_eq!(answer.room.as_ref().unwrap().none, Some(NoRoom::Now));
+        drop(answer);
+        one.keep(&[1; 30]);
+        one.keep(&[1; 1]);
+        let answer = one.take();
+        assert_eq!((answer.bytes.len(), answer.room.as_ref().unwrap().none), (70, Some(NoRoom::Ever)));
+        drop(answer);
+        assert_eq!(envelope.held(), 0);
     }
 }

@@ -7,7 +7,7 @@ use crate::net::tcp::Stream;
 
 use super::client::{After, Client};
 use super::concurrency::Full;
-use super::conversion;
+use super::conversion::{self, Refusal};
 use super::exchange::Exchange;
 use super::fault::Resting;
 use super::grpc;
@@ -40,7 +40,7 @@ pub async fn answer(exchange: &Exchange, client: &mut Client, error: Error) -> A
         return grpc::answer(exchange, client, &error).await.unwrap_or(After::Abort);
     }
     let (content_type, body) = match conversion::is_protocol(exchange) {
-        true => ("application/json", json::write_error(&detail(&error))),
+        true => ("application/json", json::write_error(&words(&error))),
         false => ("application/problem+json", document(kind, &error, exchange.id.as_str())),
     };
     let sent = respond::send(exchange, client, status, content_type, &fields(&error), &body).await;
@@ -68,6 +68,14 @@ pub fn fields(error: &Error) -> Vec<u8> {
         resting.fields(&mut lines);
     }
     lines
+}
+
+/// For clients of the Open Inference Protocol: what a model server has said goes on as it is.
+pub fn words(error: &Error) -> String {
+    match error.source.as_ref().and_then(|source| source.downcast_ref::<Refusal>()) {
+        Some(refusal) => refusal.words.clone(),
+        None => detail(error),
+    }
 }
 
 /// The reason behind a client's own mistake is told, and what a model server has said of it; what lies behind an upstream's mistake is not.

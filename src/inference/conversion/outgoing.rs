@@ -80,22 +80,27 @@ fn rest(name: ModelName, body: Body) -> Result<Outgoing, Wrong> {
     })
 }
 
-/// What JSON has no way to say goes behind it.
+/// What JSON has no way to say goes behind it, and so may the answer.
 fn as_json(mut request: InferRequest) -> Result<Body, Wrong> {
-    request.is_binary_output = None;
-    request.outputs.iter_mut().for_each(|output| output.is_binary = None);
     let is_raw_only = |tensor: &Tensor| matches!(tensor.datatype, Datatype::Fp16 | Datatype::Bf16);
+    let is_partly_raw = request.inputs.iter().any(|carried| is_raw_only(&carried.tensor));
+    wants_binary(&mut request, is_partly_raw.then_some(true));
     match json::write_request(&request, is_raw_only) {
         Ok(body) => Ok(body),
-        Err(unwritable) if unwritable.tensor.is_some() => written(json::write_request(&request, |_| true)),
+        Err(unwritable) if unwritable.tensor.is_some() => in_binary(request),
         unwritable => written(unwritable),
     }
 }
 
 fn in_binary(mut request: InferRequest) -> Result<Body, Wrong> {
-    request.is_binary_output = Some(true);
-    request.outputs.iter_mut().for_each(|output| output.is_binary = None);
+    wants_binary(&mut request, Some(true));
     written(json::write_request(&request, |_| true))
+}
+
+/// Of all outputs: of those that are named each says it, since Triton then heeds nothing else.
+fn wants_binary(request: &mut InferRequest, is_binary: Option<bool>) {
+    request.is_binary_output = is_binary;
+    request.outputs.iter_mut().for_each(|output| output.is_binary = is_binary);
 }
 
 fn written(body: Result<Body, json::Unwritable>) -> Result<Body, Wrong> {
@@ -119,4 +124,42 @@ fn bare(path: &str, request: InferRequest) -> Result<Outgoing, Wrong> {
         is_grpc: false,
         body,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inference::oip::model::{Carried, Parameters, RequestedOutput};
+
+    fn request(datatype: Datatype, data: &'static [u8], output: Option<&str>) -> InferRequest {
+        let data = data.into();
+        let tensor = Tensor { name: "x".into(), datatype, shape: vec![1], data };
+        let named = |name: &str| RequestedOutput {
+            name: name.into(),
+            parameters: Parameters::new(),
+            is_binary: None,
+        };
+        InferRequest {
+            inputs: vec![Carried { tensor, parameters: Parameters::new() }],
+            outputs: output.into_iter().map(named).collect(),
+            ..InferRequest::default()
+        }
+    }
+
+    #[test]
+    fn an_answer_in_json_is_asked_for_where_json_can_say_it() {
+        let asked = |request| String::from_utf8(as_json(request).unwrap().json).unwrap();
+        let one = asked(request(Datatype::Fp32, &[0, 0, 0x80, 0x3f], Some("y")));
+        assert!(one.ends_with(r#""data":[1.0]}],"outputs":[{"name":"y"}]}"#), "{one}");
+        for (datatype, data) in [
+            (Datatype::Fp16, &[0, 0][..]),
+            (Datatype::Fp32, &[0, 0, 0xc0, 0x7f]),
+            (Datatype::Bytes, &[1, 0, 0, 0, 0xff]),
+        ] {
+            let all = asked(request(datatype, data, None));
+            assert!(all.contains(r#""binary_data_output":true"#), "{all}");
+            let named = asked(request(datatype, data, Some("y")));
+            assert!(named.contains(r#"{"name":"y","parameters":{"binary_data":true}}"#), "{named}");
+        }
+    }
 }

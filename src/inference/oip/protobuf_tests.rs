@@ -147,6 +147,24 @@ fn typed_contents_become_raw_ones() {
     assert!(request.inputs[0].tensor.data.is_empty());
 }
 
+/// MLServer puts contents without elements beside raw ones, and KServe a parameter of REST.
+#[test]
+fn what_says_nothing_is_passed_over() {
+    let message = request_of(&[&input("INT8", &[2], Some(b"")), &raw(b"ab")]);
+    assert_eq!(decode_request(&message, &LIMITS).unwrap().inputs[0].tensor.data, b"ab"[..]);
+    let (mut choice, mut entry, mut tensor, mut message) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    put_choice(2, 1, &mut choice);
+    put_bytes(1, b"binary_data_size", &mut entry);
+    put_bytes(2, &choice, &mut entry);
+    for (number, bytes) in [(1, &b"x"[..]), (2, b"INT8"), (4, &entry)] {
+        put_bytes(number, bytes, &mut tensor);
+    }
+    put_packed(3, [1].into_iter(), &mut tensor);
+    put_bytes(5, &tensor, &mut message);
+    message.extend_from_slice(&raw(b"a"));
+    assert_eq!(decode_response(&message.into(), &LIMITS).unwrap().outputs[0].parameters.len(), 0);
+}
+
 #[test]
 fn what_does_not_fit_together_is_refused() {
     let contents = |number, value| {

@@ -165,7 +165,7 @@ pub const SECTIONS: &[Section] = &[
                 "memory",
                 "size",
                 "\"256MiB\"",
-                "What all requests of the service that are being converted hold at once: bodies, pixels and tensors. More are answered 503 before their body is read.",
+                "What all requests of the service that are being converted hold at once: bodies, each counted twice, pixels, tensors and answers. More are answered 503 before their body is read.",
             ),
             key("image_side", "1 to 4294967295", "16384", "Pixels of width and height each; more is 422."),
             key("image_pixels", "1 to 4294967295", "100000000", "Pixels of all the image; more is 422."),

@@ -92,7 +92,8 @@ fn head<'m>(mut rest: Piece<'m>, limits: &Limits) -> Result<Head<'m>, Refused> {
             5 if contents.len() == PIECES_MAX => {
                 return Err(Refused::too_large("has contents in too many pieces"));
             }
-            5 => contents.push(field.piece()?),
+            // An empty one says nothing: MLServer puts one beside raw contents.
+            5 => contents.extend(Some(field.piece()?).filter(|piece| !piece.bytes.is_empty())),
             _ => {}
         }
     }
@@ -102,6 +103,8 @@ fn head<'m>(mut rest: Piece<'m>, limits: &Limits) -> Result<Head<'m>, Refused> {
     if parameters.contains_key("shared_memory_region") {
         return Err(Refused::invalid("is in shared memory, which is not within reach here"));
     }
+    // Of REST, which KServe lets out here too: beside data it would be wrong.
+    parameters.remove("binary_data_size");
     Ok(Head { name, datatype, shape, parameters, contents })
 }
 
