@@ -497,6 +497,13 @@ fn service<'a>(
     }
     let tls = section.table("tls").and_then(|table| tls::client(&table, directory));
     let protocol = spoken(section, tls.is_some());
+    if section.has("model") && section.has("proxy_protocol") {
+        let problem = Problem::new(
+            "what a model is asked comes on no client's connection that a PROXY header could name",
+        );
+        let help = "remove `proxy_protocol`: `x-forwarded-for` names the client of each request";
+        section.error(section.key_span("proxy_protocol"), "proxy_protocol", problem.help(help));
+    }
     let model = section
         .table("model")
         .and_then(|table| document_model::model(&table, protocol != HttpVersion::Http1, directory));

@@ -55,19 +55,14 @@ pub fn model(section: &Section<'_>, speaks_http2: bool, directory: &Path) -> Opt
             problem.help("add `protocol = \"h2\"` to the service"),
         );
     }
-    let inputs: Vec<Input> = section
-        .tables("inputs")
-        .iter()
-        .filter_map(|node| input(&section.table_of("inputs", node)?))
-        .collect();
-    let outputs = section
-        .tables("outputs")
-        .iter()
-        .filter_map(|node| output(&section.table_of("outputs", node)?, directory))
-        .collect();
-    if is_tensor && inputs.len() > 1 {
-        let problem = Problem::new("a `TensorRequest` has one tensor, and the model more than one input");
-        section.error(section.key_span("inputs"), "inputs", problem);
+    let inputs = each(section, "inputs", |table| input(&table), |input| &input.name);
+    let outputs = each(section, "outputs", |table| output(&table, directory), |output| &output.name);
+    for (key, count) in [("inputs", inputs.len()), ("outputs", outputs.len())] {
+        if is_tensor && count > 1 {
+            let words =
+                format!("with `protocol = \"tensor\"` a model has one tensor, and {count} {key} here");
+            section.error(section.key_span(key), key, Problem::new(words).help("keep one"));
+        }
     }
     Some(Model {
         speaks,
@@ -81,6 +76,26 @@ pub fn model(section: &Section<'_>, speaks_http2: bool, directory: &Path) -> Opt
         },
         memory_bytes_max: section.value("memory", value::size),
     })
+}
+
+/// Those of `[[service.NAME.model.KEY]]` that are right. Two of one name are told.
+fn each<'a, T>(
+    section: &Section<'a>,
+    key: &'static str,
+    read: impl Fn(Section<'a>) -> Option<T>,
+    name: impl Fn(&T) -> &str,
+) -> Vec<T> {
+    let mut all: Vec<T> = Vec::new();
+    for node in section.tables(key) {
+        let Some(table) = section.table_of(key, node) else { continue };
+        let Some(one) = read(table) else { continue };
+        if all.iter().any(|known| name(known) == name(&one)) {
+            let problem = Problem::new(format!("\"{}\" stands twice", shown(name(&one))));
+            table.error(table.key_span("name"), "name", problem.help("each has a name of its own"));
+        }
+        all.push(one);
+    }
+    all
 }
 
 /// What may stand in a path, and in a message.

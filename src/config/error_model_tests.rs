@@ -71,6 +71,24 @@ const MODEL: &[Case] = &[
         "`layout` is for images that are decoded",
         "name another",
     ),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\nproxy_protocol = \"v1\"\n[service.m.model]\nprotocol = \"rest\"\nname = \"c\"",
+        "3:1",
+        "a PROXY header",
+        "x-forwarded-for",
+    ),
+    (
+        model!("[[service.m.model.outputs]]\nname = \"o\"\n[[service.m.model.outputs]]\nname = \"o\""),
+        "9:1",
+        "\"o\" stands twice",
+        "a name of its own",
+    ),
+    (
+        "[service.m]\nendpoints = [\"a:1\"]\n[service.m.model]\nprotocol = \"tensor\"\noutputs = [{ name = \"a\" }, { name = \"b\" }]",
+        "5:1",
+        "a model has one tensor, and 2 outputs here",
+        "keep one",
+    ),
     (image!("datatype = \"FP32\""), "6:1", "has no `layout`", ""),
     (image!("datatype = \"FP32\"\nlayout = \"CHW\""), "10:10", "is none of", "did you mean \"NCHW\"?"),
     (

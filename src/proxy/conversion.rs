@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::error::{Error, Injected, Kind};
 use crate::http::grpc::{self, PREFIX_BYTES, percent_decoded};
 use crate::http::h1_parse::{Progress, parse_response};
-use crate::http::head::{Field, Framing, HeadLimits, ResponseHead};
+use crate::http::head::{Field, Framing, HeadLimits, Name, ResponseHead};
 use crate::inference::conversion::answer::{self, Given, Wanted};
 use crate::inference::conversion::incoming::{self, Failed, Incoming};
 use crate::inference::conversion::intake::{self, Came};
@@ -177,7 +177,8 @@ async fn convert(
         body,
         is_protocol: name.is_some(),
     };
-    let is_quick = came.body.len() <= AT_ONCE_BYTES_MAX && !brings_image(exchange);
+    // The smallest body may be a large image.
+    let is_quick = came.body.len() <= AT_ONCE_BYTES_MAX && model.image_inputs().next().is_none();
     let work = {
         let model = model.clone();
         move || make(&model, name, is_call, came, room)
@@ -211,7 +212,7 @@ fn make(
         static SCRATCH: RefCell<Scratch> = RefCell::default();
     }
     let request = SCRATCH.with_borrow_mut(|scratch| match (is_call, &name) {
-        (true, _) => intake::message(model, &came.body),
+        (true, _) => intake::message(model, &came.body, &mut room),
         (false, Some(name)) if !model.is_called(&name.model, name.version.as_deref()) => {
             let request = intake::protocol(&came, &mut room)?;
             Ok(InferRequest { model: name.model.clone(), version: name.version.clone(), ..request })
@@ -220,6 +221,7 @@ fn make(
     })?;
     let asks = InferRequest { inputs: Vec::new(), ..request.clone() };
     drop(came);
+    room.widen(room.bytes() + outgoing::bytes_max(&model.speaks, &request))?;
     let outgoing = outgoing::infer(model, request)?;
     // From here on there are the message, and then the answer, for which so much is there already.
     room.narrow(2 * outgoing.body.len() as u64);
@@ -360,6 +362,10 @@ async fn exchange_with(
     let deadline = Deadline::new(exchange.core.timers.timer());
     let mut own = Client { end, deadline, info: exchange.client.clone(), bound: None };
     forward::bound(&asking, &own, routed);
+    // Whoever is late is then told from whoever has left. What a call gives itself is nothing against the endpoint.
+    if let Some(end) = client.deadline.request_end().filter(|_| exchange.call.is_none()) {
+        own.deadline.end_request_by(end);
+    }
     let result = {
         let forwarded = forward::forward::<Apart>(&asking, &mut own, routed.again(), upload);
         let Client { end, deadline, .. } = client;
@@ -368,13 +374,15 @@ async fn exchange_with(
     };
     exchange.core.timers.now();
     exchange.is_answered_by(&asking);
-    result?;
     let mut answer = kept.take();
     let room = answer.room.take();
     match room.as_ref().and_then(|room| room.none) {
-        Some(NoRoom::Now) => Err(wrong(NoRoom::Now.into())),
-        _ => Ok((read(answer, outgoing.is_grpc)?, room)),
-    }
+        Some(NoRoom::Now) => return Err(wrong(NoRoom::Now.into())),
+        // It was broken off for that.
+        _ if answer.is_cut => return Err(Kind::MessageTooLarge.into()),
+        _ => result?,
+    };
+    Ok((read(answer, outgoing.is_grpc)?, room))
 }
 
 /// Its own fields, and those of the client that are not about what the client has sent or how it wants its answer.
@@ -382,8 +390,11 @@ fn text(exchange: &Exchange, outgoing: &Outgoing) -> Vec<u8> {
     const ABOUT_THE_BODY: [&str; 8] =
         ["expect", "range", "if-match", "if-none-match", "if-range", "te", HEADER_LENGTH, "user-agent"];
     let bytes = exchange.bytes();
-    let mut text = format!("{} {} HTTP/1.1\r\n", outgoing.method, outgoing.path).into_bytes();
-    if !exchange.authority().is_empty() {
+    let has_host = !exchange.authority().is_empty();
+    // HTTP/1.1 needs a host.
+    let version = if has_host { "1.1" } else { "1.0" };
+    let mut text = format!("{} {} HTTP/{version}\r\n", outgoing.method, outgoing.path).into_bytes();
+    if has_host {
         field(&mut text, b"host", exchange.authority());
     }
     let goes_on = |found: &&Field| {
@@ -393,7 +404,12 @@ fn text(exchange: &Exchange, outgoing: &Outgoing) -> Vec<u8> {
         };
         let is_own = ABOUT_THE_BODY.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
         let is_of_body = begins("content-") || begins("accept") || begins("grpc-");
-        !found.hop_by_hop && !is_of_the_hop(found.known) && !is_own && !is_of_body
+        // What is appended to on the way is told from who had it before.
+        let is_told_on = matches!(
+            found.known,
+            Name::XForwardedFor | Name::XForwardedProto | Name::XForwardedHost | Name::Forwarded
+        );
+        is_told_on || (!found.hop_by_hop && !is_of_the_hop(found.known) && !is_own && !is_of_body)
     };
     for found in exchange.head.fields.iter().filter(goes_on) {
         field(&mut text, found.name.of(bytes), found.value.of(bytes));
@@ -414,11 +430,9 @@ fn text(exchange: &Exchange, outgoing: &Outgoing) -> Vec<u8> {
 
 /// What the answer says.
 fn read(answer: Answer, is_grpc: bool) -> Result<Incoming, Error> {
-    if answer.is_cut {
-        return Err(Kind::MessageTooLarge.into());
-    }
     let mut head = Box::<ResponseHead>::default();
-    let limits = HeadLimits { head_bytes_max: usize::MAX, ..HeadLimits::default() };
+    // It has been judged, and has our own fields besides.
+    let limits = HeadLimits { fields_max: usize::MAX, head_bytes_max: usize::MAX, ..HeadLimits::default() };
     if !matches!(parse_response(&answer.bytes, &mut Progress::default(), &limits, &mut head), Ok(true)) {
         return Err(Error::with_source(Kind::BadResponse, "its head cannot be read"));
     }

@@ -58,6 +58,11 @@ impl Deadline {
         self.request_end.set(bound.map(|bound| Instant::now() + bound));
     }
 
+    /// When the whole request has to be over.
+    pub fn request_end(&self) -> Option<Instant> {
+        self.request_end.get()
+    }
+
     /// Bounds the whole request by this, too.
     pub fn end_request_by(&self, end: Instant) {
         let earlier = self.request_end.get().map_or(end, |known| known.min(end));

@@ -172,12 +172,9 @@ impl Outlet {
                 }
             }
             Outlet::Own(answer) => {
-                if let Some(answer) = answer {
-                    answer.keep(head);
-                    answer.keep(piece);
-                }
+                let is_of_use = answer.as_ref().is_none_or(|answer| answer.keep(head) && answer.keep(piece));
                 head.clear();
-                Ok(())
+                if is_of_use { Ok(()) } else { Err(gone()) }
             }
         }
     }

@@ -193,9 +193,16 @@ impl Exchange {
 
     /// It is answered by what was asked on its behalf.
     pub fn is_answered_by(&self, question: &Exchange) {
-        if let Seen::Whole { endpoint: Some(endpoint), .. } = &*question.seen.borrow() {
-            self.saw_endpoint(*endpoint);
-        }
+        // Taken from it: an endpoint counts a request once.
+        let endpoint = match &mut *question.seen.borrow_mut() {
+            Seen::Whole { endpoint, .. } => endpoint.take(),
+            Seen::Names { endpoint, .. } => {
+                endpoint.take().zip(self.service()).and_then(|((id, _), service)| {
+                    service.endpoints.iter().position(|endpoint| endpoint.id == id)
+                })
+            }
+        };
+        endpoint.into_iter().for_each(|endpoint| self.saw_endpoint(endpoint));
         self.facts.tries.set(question.facts.tries.get());
         self.facts.first_byte.set(question.facts.first_byte.get());
     }

@@ -22,7 +22,7 @@ use super::client::{After, Bound, Client};
 use super::concurrency::{self, Entry};
 use super::deadline::{Deadline, supervised};
 use super::end::End;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Role};
 use super::fault::{Trial, is_bad};
 use super::http2::{self, Http2Stream};
 use super::relay::{self, Answering, Downlink, Ended, Source};
@@ -308,7 +308,8 @@ impl Attempt<'_> {
         let bytes = client.end.taken(length);
         let is_chunked = self.exchange.head.framing == Framing::Chunked;
         let mut whole = Whole::of(bytes, is_chunked, bounds.chunk_limits);
-        if let Some(call) = &self.exchange.call {
+        // What we ask ourselves is as large as it has to be.
+        if let Some(call) = self.exchange.call.as_ref().filter(|_| self.exchange.role != Role::Question) {
             let mut intake = call.intake(bounds.body_bytes_max);
             let judged = intake.take(&whole.payload, true)?;
             // As it came, unless it came as text.

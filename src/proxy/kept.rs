@@ -44,11 +44,11 @@ impl Kept {
         Kept(Rc::new(RefCell::new(Answer { bytes_max, room: Some(room), ..Answer::default() })))
     }
 
-    /// Keeps as much as there is room for.
-    pub fn keep(&self, bytes: &[u8]) {
+    /// Keeps as much as there is room for. False: there was more, and whatever comes is of no use.
+    pub fn keep(&self, bytes: &[u8]) -> bool {
         let answer = &mut *self.0.borrow_mut();
         if answer.is_cut {
-            return;
+            return false;
         }
         let count = bytes.len().min(answer.bytes_max - answer.bytes.len());
         answer.is_cut = count < bytes.len();
@@ -57,9 +57,10 @@ impl Kept {
         {
             room.none = Some(none);
             answer.is_cut = true;
-            return;
+            return false;
         }
         answer.bytes.extend_from_slice(&bytes[..count]);
+        !answer.is_cut
     }
 
     pub fn end_with(&self, trailers: &[u8]) {

@@ -33,7 +33,7 @@ pub async fn answer(exchange: &Exchange, client: &mut Client, error: Error) -> A
     }
     let status = error.status();
     exchange.facts.status.set(status);
-    if status == Kind::ClientClosed.status() {
+    if matches!(kind, Kind::ClientClosed | Kind::ClientStalled) {
         return After::Abort;
     }
     if exchange.call.is_some() {

@@ -132,6 +132,8 @@ pub async fn call(
     };
     let sent = bounded(pin!(sent), deadline).await;
     exchange.core.give_back_scratch(head);
-    outlet.end_with(b"grpc-status: 0\r\n");
+    if sent.is_ok() {
+        outlet.end_with(b"grpc-status: 0\r\n");
+    }
     sent.map(|()| After::KeepAlive)
 }

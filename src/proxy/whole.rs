@@ -2,6 +2,7 @@
 //! for it. Sends nothing on.
 
 use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind};
 use crate::http::h1_body::ChunkedDecoder;
@@ -36,6 +37,10 @@ pub async fn take(
         Framing::Length(length) => usize::try_from(length).map_err(|_| Kind::BodyTooLarge)?,
         _ => 0,
     };
+    // Of a call, too, whose messages are otherwise judged as they come.
+    if announced as u64 > bounds.body_bytes_max {
+        return Err(Kind::BodyTooLarge.into());
+    }
     room.reserve(announced)?;
     if upload == Upload::Stream && exchange.head.expect_continue {
         peek::go_ahead(exchange, client).await?;
@@ -46,6 +51,7 @@ pub async fn take(
         room,
         body: Vec::with_capacity(announced),
         bytes_max: bounds.body_bytes_max,
+        begun: exchange.core.timers.now(),
     };
     let Client { end, deadline, .. } = client;
     match (end, upload) {
@@ -71,7 +77,11 @@ struct Taking<'t, R> {
     room: &'t mut R,
     body: Vec<u8>,
     bytes_max: u64,
+    begun: Instant,
 }
+
+/// Who sends fewer bytes a second than this, after a grace of `timeouts.body`, holds memory that others need.
+const BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
 
 impl<R: Reserve> Taking<'_, R> {
     async fn over_http1(&mut self, reader: &mut Reader, deadline: &Deadline) -> Result<(), Error> {
@@ -118,7 +128,7 @@ impl<R: Reserve> Taking<'_, R> {
         let mut turn = Turn::default();
         loop {
             turn.end_if_over(&self.exchange.core.turns).await;
-            deadline.start(Kind::BodyTimeout, self.bounds.client_timeouts.body);
+            self.await_client(deadline);
             let input = async { Ok(stream.input().await) };
             match bounded(pin!(input), deadline).await? {
                 Input::Piece(piece) => {
@@ -138,6 +148,14 @@ impl<R: Reserve> Taking<'_, R> {
         }
     }
 
+    /// The client is to move next: within its time for a piece, and within what all that has come may have taken.
+    fn await_client(&self, deadline: &Deadline) {
+        let each = self.bounds.client_timeouts.body;
+        let all = each + Duration::from_secs(self.body.len() as u64 / BYTES_PER_SECOND_MIN);
+        let spent = self.exchange.core.timers.now().saturating_duration_since(self.begun);
+        deadline.start(Kind::BodyTimeout, each.min(all.saturating_sub(spent)));
+    }
+
     async fn fill(
         &self,
         reader: &mut Reader,
@@ -152,7 +170,7 @@ impl<R: Reserve> Taking<'_, R> {
             }
             reader.grow()?;
         }
-        deadline.start(Kind::BodyTimeout, self.bounds.client_timeouts.body);
+        self.await_client(deadline);
         let filled = async {
             match turn.fill(reader, most).await {
                 Ok(0) => Err(Kind::ClientClosed.into()),

@@ -15,8 +15,15 @@ pub fn best(classes: &Classes, tensor: &Tensor) -> Result<Vec<Value>, String> {
     if row == 0 {
         return Ok(Vec::new());
     }
+    let entries = scores.len().div_ceil(row).saturating_mul(classes.top.min(row));
+    if entries > ENTRIES_MAX {
+        return Err(format!("the output {:?} has more rows than can be told", tensor.name));
+    }
     Ok(scores.chunks(row).map(|row| best_of(classes, row)).collect())
 }
+
+/// Of all rows: each takes some hundred bytes until it is written.
+const ENTRIES_MAX: usize = 65_536;
 
 fn best_of(classes: &Classes, row: &[f64]) -> Value {
     let mut order: Vec<usize> = (0..row.len()).collect();

@@ -135,16 +135,20 @@ pub fn of_values(input: &Input, value: &Value) -> Result<Tensor, Wrong> {
     // Dimensions that are left out are of one: a text alone is a batch of one.
     let missing = rank.saturating_sub(dimensions.len());
     let shape: Vec<u64> = std::iter::repeat_n(1, missing).chain(dimensions).collect();
-    let data = match value {
-        Value::Array(_) => value.clone(),
-        single => Value::Array(vec![single.clone()]),
-    };
-    // Flat, since the shape has more dimensions than it.
-    let data = if missing > 0 { flat(data) } else { data };
-    let request = serde_json::json!({ "inputs": [{
-        "name": input.name, "datatype": input.datatype.name(), "shape": shape, "data": data,
-    }]});
-    let body = Bytes::from(request.to_string());
+    let mut data = String::new();
+    match (value, missing) {
+        (Value::Array(_), 0) => data = value.to_string(),
+        // Flat, since the shape has more dimensions than it.
+        _ => {
+            data.push('[');
+            put_flat(value, &mut data);
+            data.push(']');
+        }
+    }
+    let (name, datatype) = (Value::from(&*input.name), input.datatype.name());
+    let inputs = format!(r#"[{{"name":{name},"datatype":"{datatype}","shape":{shape:?},"data":{data}}}]"#);
+    drop(data);
+    let body = Bytes::from(format!(r#"{{"inputs":{inputs}}}"#));
     let read = json::read_request(&body, None, &limits(body.len())).map_err(|refused| {
         let place = refused.path.trim_start_matches("inputs[0]").trim_start_matches(".data").to_owned();
         let at = if place.is_empty() { String::new() } else { format!(" at {place}") };
@@ -166,16 +170,15 @@ fn dimensions(value: &Value) -> Vec<u64> {
     sides
 }
 
-fn flat(value: Value) -> Value {
-    fn put(value: Value, out: &mut Vec<Value>) {
-        match value {
-            Value::Array(items) => items.into_iter().for_each(|item| put(item, out)),
-            single => out.push(single),
+fn put_flat(value: &Value, out: &mut String) {
+    let Value::Array(items) = value else {
+        // Behind another one.
+        if !out.ends_with('[') {
+            out.push(',');
         }
-    }
-    let mut out = Vec::new();
-    put(value, &mut out);
-    Value::Array(out)
+        return out.push_str(&value.to_string());
+    };
+    items.iter().for_each(|item| put_flat(item, out));
 }
 
 /// Of a body that is the input's elements as they are.
@@ -187,7 +190,9 @@ pub fn of_raw(input: &Input, body: &Bytes) -> Result<Tensor, Wrong> {
         let shape = batch.into_iter().chain(sides(&input.shape)).collect();
         return Ok(Tensor { name: input.name.clone(), datatype: input.datatype, shape, data: data.into() });
     };
-    let known: u64 = input.shape.iter().filter_map(|&side| u64::try_from(side).ok()).product();
+    let sides = input.shape.iter().filter_map(|&side| u64::try_from(side).ok());
+    // More than can be counted are more than came.
+    let known = sides.fold(1u64, u64::saturating_mul);
     let open = input.shape.iter().filter(|&&side| side < 0).count() + usize::from(input.is_batched);
     let elements = body.len() as u64 / size as u64;
     let fits =

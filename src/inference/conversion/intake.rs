@@ -71,7 +71,7 @@ pub fn request(
             of_inputs(vec![elements::of_images(model, image_input(model)?, &[image], room, scratch)?])
         }
         Kind::Form => form(model, came, room, scratch)?,
-        Kind::Protobuf => protobuf::decode_request(&came.body, &limits(came.body.len()))?,
+        Kind::Protobuf => of_message(&came.body, room)?,
         // Said to be for the model's own protocol, and nothing it has.
         Kind::Bytes if came.is_protocol && came.content_type.is_empty() => protocol(came, room)?,
         Kind::Bytes => of_inputs(vec![elements::of_raw(value_input(model)?, &came.body)?]),
@@ -84,11 +84,19 @@ pub fn request(
 }
 
 /// A message of the protocol's gRPC, for whatever model.
-pub fn message(model: &Model, body: &Bytes) -> Result<InferRequest, Wrong> {
-    let request = protobuf::decode_request(body, &limits(body.len()))?;
+pub fn message(model: &Model, body: &Bytes, room: &mut Part) -> Result<InferRequest, Wrong> {
+    let request = of_message(body, room)?;
     if model.is_called(&request.model, request.version.as_deref()) {
         judge(model, &request)?;
     }
+    Ok(request)
+}
+
+/// Tensors are slices of the message, unless their elements stand there one by one: then they take more than it does.
+fn of_message(body: &Bytes, room: &mut Part) -> Result<InferRequest, Wrong> {
+    let request = protobuf::decode_request(body, &limits(body.len()))?;
+    let tensors: usize = request.inputs.iter().map(|carried| carried.tensor.data.len()).sum();
+    room.widen(room.bytes() + tensors.saturating_sub(body.len()) as u64)?;
     Ok(request)
 }
 
@@ -163,8 +171,9 @@ fn members(
     Ok(of_inputs(tensors))
 }
 
-/// What serde_json's values take of memory, at most, for each byte of text: `[],` is a value of 32.
-const TREE_SHARE: u64 = 11;
+/// What serde_json's values take of memory, at most, for each byte of text: `[],` is a value of 32; and the text that an input becomes for
+/// the protocol's reader, twice, and its tensor.
+const TREE_SHARE: u64 = 11 + 2 + 4;
 
 /// Parts by the names of inputs; images may have any name if one input takes images.
 fn form(model: &Model, came: &Came, room: &mut Part, scratch: &mut Scratch) -> Result<InferRequest, Wrong> {
@@ -180,7 +189,7 @@ fn form(model: &Model, came: &Came, room: &mut Part, scratch: &mut Scratch) -> R
         let own: Vec<&multipart::Part> = parts.iter().filter(is_for).collect();
         taken += own.len();
         tensors.push(match input.form {
-            Form::Value => of_part(input, &own)?,
+            Form::Value => of_part(input, &own, room)?,
             Form::Image(_) | Form::Encoded => {
                 let images: Result<Vec<_>, Wrong> = own.into_iter().map(encoded).collect();
                 elements::of_images(model, input, &images?, room, scratch)?
@@ -201,13 +210,14 @@ fn encoded(part: &multipart::Part) -> Result<Encoded, Wrong> {
 }
 
 /// JSON if it says so, or if it is of numbers; else the bytes as they are.
-fn of_part(input: &Input, parts: &[&multipart::Part]) -> Result<Tensor, Wrong> {
+fn of_part(input: &Input, parts: &[&multipart::Part], room: &mut Part) -> Result<Tensor, Wrong> {
     let [part] = parts else {
         let words = format!("the input {:?} needs one part, and there are {}", input.name, parts.len());
         return Err(Wrong::Invalid(words));
     };
     let is_text = part.content_type.is_empty() || part.content_type.starts_with(b"text/");
     if Kind::of(&part.content_type) == Kind::Json || (is_text && input.datatype.size().is_some()) {
+        room.widen(room.bytes() + TREE_SHARE * part.body.len() as u64)?;
         let read = serde_json::from_slice::<Value>(&part.body);
         let value =
             read.map_err(|error| Wrong::Invalid(format!("the part {:?} is no JSON: {error}", part.name)))?;

@@ -21,6 +21,20 @@ pub struct Outgoing {
     pub body: Vec<u8>,
 }
 
+/// What asking it takes at most, beside the request.
+pub fn bytes_max(speaks: &Speaks, request: &InferRequest) -> u64 {
+    let each = request.inputs.iter().map(|carried| {
+        let bytes = carried.tensor.data.len() as u64;
+        match (speaks, carried.tensor.datatype.size()) {
+            // "-128," for a byte, or an escape of a letter; for larger ones at most 25 letters for eight bytes.
+            (Speaks::Rest, None | Some(1)) => 6 * bytes,
+            (Speaks::Rest, Some(_)) => 4 * bytes,
+            _ => bytes,
+        }
+    });
+    each.sum::<u64>() + 4096
+}
+
 /// Asks the model to infer.
 pub fn infer(model: &Model, request: InferRequest) -> Result<Outgoing, Wrong> {
     let name = ModelName { model: request.model.clone(), version: request.version.clone() };
