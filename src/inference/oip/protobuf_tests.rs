@@ -161,7 +161,7 @@ fn what_says_nothing_is_passed_over() {
     }
     put_packed(3, [1].into_iter(), &mut tensor);
     put_bytes(5, &tensor, &mut message);
-    message.extend_from_slice(&raw(b"a"));
+    put_bytes(6, b"a", &mut message);
     assert_eq!(decode_response(&message.into(), &LIMITS).unwrap().outputs[0].parameters.len(), 0);
 }
 

@@ -153,8 +153,7 @@ fn contents_of(
 ) -> Result<Bytes, Refused> {
     let elements = budget.elements(&head.shape)?;
     let (data, at) = match raw {
-        // Contents of nothing are none: MLServer writes them beside the raw ones.
-        Some(raw) if head.contents.iter().all(|piece| piece.bytes.is_empty()) => {
+        Some(raw) if head.contents.is_empty() => {
             budget.spend(raw.bytes.len() as u64)?;
             (message.slice_ref(raw.bytes), Some(raw.at))
         }
