@@ -1,6 +1,7 @@
 """scripts/proof inference: ids, requested outputs, versions, parameters, errors, health and metadata, by each client
 through each conversion."""
 
+import gzip
 import json
 
 import numpy as np
@@ -172,6 +173,9 @@ def prove_errors_by_hand(world):
             error_of(world.ask("grpc", infer, body, JSON, headers=headers)),
         )
     same("a method that the protocol has not: 405", (405, True), error_of(world.ask("grpc", infer, method="DELETE")))
+    packed = gzip.compress(body.encode())
+    seen = world.ask("grpc", infer, packed, JSON, headers={"content-encoding": "gzip"})
+    same("a body that is compressed: 415", (415, True), error_of(seen))
     chunked = iter([body[:20].encode(), body[20:].encode()])
     same("a chunked body is read", 200, world.ask("grpc", infer, chunked, JSON)[0])
 
