@@ -1,9 +1,11 @@
 //! Owns the order of a request's stages. Each stage takes what the one before made and adds one thing; retries
 //! loop only over balance → forward, inside `forward`. This screen is the request path.
 
+use super::body::Upload;
 use super::client::{After, Client};
 use super::exchange::Exchange;
 use super::forward::Room;
+use super::routed::Routed;
 use super::rule::Action;
 use super::{
     authorizer, body, conversion, cors, forward, grpc, identify, injection, inspection, limits, peek,
@@ -61,34 +63,7 @@ async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<Af
         return Err(error);
     }
     match &routed.rule().action {
-        Action::Forward(_) => {
-            forward::bound(exchange, client, &routed);
-            // Behind the limits: also to be told what is wrong costs a token.
-            if let Some(check) = &routed.rule().check
-                && let Err(error) = inspection::begin(exchange, client, check, upload)
-            {
-                body::skip(exchange, client, upload);
-                return Err(error);
-            }
-            if routed.rule().injection.is_some()
-                && let Err(error) = Box::pin(injection::inject(exchange, client, &routed)).await
-            {
-                body::skip(exchange, client, upload);
-                return Err(error);
-            }
-            let model = routed.service().and_then(|service| service.model.clone());
-            let result = match model {
-                None => forward::forward::<R>(exchange, client, routed, upload).await,
-                Some(model) => {
-                    Box::pin(conversion::serve::<R>(exchange, client, routed, upload, model)).await
-                }
-            };
-            // Nobody has taken a byte of its body.
-            if result.as_ref().is_err_and(|error| error.kind.stage() == Stage::Admit) {
-                body::skip(exchange, client, upload);
-            }
-            result
-        }
+        Action::Forward(_) => send_on::<R>(exchange, client, routed, upload).await,
         Action::Redirect { status, location } => {
             respond::redirect(exchange, client, routed.rule(), *status, location).await
         }
@@ -96,4 +71,37 @@ async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<Af
             respond::fixed(exchange, client, routed.rule(), *status, content_type, body).await
         }
     }
+}
+
+/// Sends a request that has been let in to its service, and what comes back to its client.
+async fn send_on<R: Room>(
+    exchange: &mut Exchange,
+    client: &mut Client,
+    routed: Routed,
+    upload: Upload,
+) -> Result<After, Error> {
+    forward::bound(exchange, client, &routed);
+    // Behind the limits: also to be told what is wrong costs a token.
+    if let Some(check) = &routed.rule().check
+        && let Err(error) = inspection::begin(exchange, client, check, upload)
+    {
+        body::skip(exchange, client, upload);
+        return Err(error);
+    }
+    if routed.rule().injection.is_some()
+        && let Err(error) = Box::pin(injection::inject(exchange, client, &routed)).await
+    {
+        body::skip(exchange, client, upload);
+        return Err(error);
+    }
+    let model = routed.service().and_then(|service| service.model.clone());
+    let result = match model {
+        None => forward::forward::<R>(exchange, client, routed, upload).await,
+        Some(model) => Box::pin(conversion::serve::<R>(exchange, client, routed, upload, model)).await,
+    };
+    // Nobody has taken a byte of its body.
+    if result.as_ref().is_err_and(|error| error.kind.stage() == Stage::Admit) {
+        body::skip(exchange, client, upload);
+    }
+    result
 }

@@ -134,7 +134,12 @@ pub fn of_values(input: &Input, value: &Value) -> Result<Tensor, Wrong> {
     let rank = input.shape.len() + usize::from(input.is_batched);
     // Dimensions that are left out are of one: a text alone is a batch of one.
     let missing = rank.saturating_sub(dimensions.len());
-    let shape: Vec<u64> = std::iter::repeat_n(1, missing).chain(dimensions).collect();
+    // A list of single values is a batch of them.
+    let is_list = missing == 1 && input.is_batched && input.shape == [1] && dimensions.len() == 1;
+    let shape: Vec<u64> = match is_list {
+        true => vec![dimensions[0], 1],
+        false => std::iter::repeat_n(1, missing).chain(dimensions).collect(),
+    };
     let mut data = String::new();
     match (value, missing) {
         (Value::Array(_), 0) => data = value.to_string(),
