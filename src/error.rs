@@ -114,10 +114,11 @@ kinds! {
     NoBuffers, 503, "no_buffers", Gateway, Admit, "the gateway has no buffer left for another request";
     /// RLIMIT_NOFILE is reached.
     NoDescriptors, 503, "no_descriptors", Gateway, Forward, "the gateway has no file descriptor left to reach the upstream with";
-    /// A route's `fault`, whose status is its own (`Injected`).
+    /// No memory of the service's, or no place in the line of the compute threads.
     ConversionBusy, 503, "conversion_busy", Gateway, Admit, "as many requests are being converted as may";
     /// Its status is the model server's.
     ModelRefused, 500, "model_refused", Upstream, Forward, "the model server has refused the request";
+    /// A route's `fault`, whose status is its own (`Injected`).
     FaultInjected, 503, "fault_injected", Gateway, Admit, "this error was injected on purpose";
     NoEndpoint, 503, "no_endpoint", Upstream, Balance, "the service has no endpoint that may be sent this request";
     ConnectFailed, 502, "connect_failed", Upstream, Forward, "the upstream could not be connected";

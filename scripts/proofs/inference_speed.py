@@ -99,8 +99,8 @@ end
     return script
 
 
-def load(path, script, connections, seconds):
-    command = ["taskset", "-c", str(THEIRS), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script)]
+def load(path, script, connections, seconds, before=()):
+    command = [*before, "taskset", "-c", str(THEIRS), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script)]
     said = subprocess.run([*command, f"http://127.0.0.1:{WEB}{path}"], capture_output=True, text=True, check=True).stdout
     line = next(line for line in said.splitlines() if line.startswith("FIGURES"))
     requests, errors, p50, p99 = map(float, line.split()[1:])
@@ -176,12 +176,14 @@ def beside(gateway):
     plain.write_text(post("none", "text/plain", b"").read_text().replace('wrk.method = "POST"', 'wrk.method = "GET"'))
     decoded = PROOF_DIR / "decoded.lua"
     alone, crowded = [], []
+    # Before the other load on its own core: what is asked is how long the gateway's core takes.
+    first = ("nice", "-n", "-20")
     for _ in range(ROUNDS):
-        alone.append(load("/ok", plain, 1, SECONDS))
+        alone.append(load("/ok", plain, 1, SECONDS, first))
         command = ["taskset", "-c", str(THEIRS), "wrk", "-t1", "-c16", f"-d{SECONDS + 2}s", "-s", str(decoded)]
         other = subprocess.Popen([*command, f"http://127.0.0.1:{WEB}/images"], stdout=subprocess.DEVNULL)
         time.sleep(1)
-        crowded.append(load("/ok", plain, 1, SECONDS))
+        crowded.append(load("/ok", plain, 1, SECONDS, first))
         other.wait()
     for what, at in (("p50", 1), ("p99", 2)):
         a, b = ([figures[at] for figures in each] for each in (alone, crowded))
