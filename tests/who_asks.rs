@@ -297,3 +297,116 @@ fn explain_knows_who_would_be_let_in() {
     let nobody = explain("x");
     assert!(nobody.contains("no verified claim") && nobody.contains("but is answered 401"), "{nobody}");
 }
+
+/// What a route sets of a field's name, no client says in any spelling, in a field or in a trailer.
+#[test]
+fn no_spelling_says_who_asks() {
+    let scene = scene();
+    let ann = format!("Authorization: {}\r\n", bearer(r#""sub":"ann","group":"staff""#));
+    let forged = "X_User: root\r\nx.group: vip\r\nX-USER: root\r\nx~user: root\r\n";
+    let text = scene.ask_with("/v1", &format!("{ann}{forged}")).text();
+    assert!(text.contains("x-user: ann\n") && text.contains("x-group: staff\n"), "{text}");
+    assert!(!text.contains("root") && !text.contains("vip"), "{text}");
+    let head = format!("POST /v1 HTTP/1.1\r\nHost: a.test\r\n{ann}Transfer-Encoding: chunked\r\n\r\n");
+    for name in ["x-user", "X_User", "x.group"] {
+        let end = format!("0\r\n{name}: root\r\n\r\n");
+        // In one piece with its body, and behind it.
+        let whole = format!("{head}1\r\na\r\n{end}");
+        assert_eq!(scene.gateway.client().request("POST", whole.as_bytes()).unwrap().status, 400, "{name}");
+        let mut client = scene.gateway.client();
+        client.send_all(head.as_bytes());
+        client.send_all(format!("{:x}\r\n{}\r\n", 100_000, "a".repeat(100_000)).as_bytes());
+        assert_eq!(client.request("POST", end.as_bytes()).unwrap().status, 400, "{name}");
+    }
+    let good = format!("{head}1\r\na\r\n0\r\nx-other: 1\r\n\r\n");
+    assert_eq!(scene.gateway.client().request("POST", good.as_bytes()).unwrap().status, 200);
+    let trailers = http::HeaderMap::from_iter([("x-user".parse().unwrap(), "root".parse().unwrap())]);
+    let request = Request::post("http://a.test/v1").header("authorization", bearer(r#""sub":"ann""#));
+    let client = Http2::connect(scene.gateway.web());
+    let answer = client.exchange(request.body(()).unwrap(), Some(&[7; 100_000]), Some(trailers)).unwrap();
+    assert_eq!(answer.status, 400);
+}
+
+/// Of the ways in which tokens are forged, none opens the door, and each is a 401 that says no more than that.
+#[test]
+fn forged_tokens_open_nothing() {
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+    let [x, y] = [x, y].map(|part| URL_SAFE_NO_PAD.encode(part));
+    let jwks =
+        format!(r#"{{"keys":[{{"kty":"EC","crv":"P-256","kid":"one","alg":"ES256","x":"{x}","y":"{y}"}}]}}"#);
+    let directory = Directory::new();
+    let file = directory.write("jwks.json", &jwks);
+    let backend = Backend::fixed("in");
+    let config = format!(
+        "[listen.web]\naddress = \"@web@\"\n[service.m]\nendpoints = [\"{}\"]\n[auth.users]\n\
+         jwt = {{ jwks = \"{}\", issuer = \"https://id.test\", audience = \"models\", require = [\"exp\", \"sub\"], leeway = \"5s\" }}\n\
+         [[route]]\nauth = \"users\"\nto = \"m\"\n",
+        backend.address,
+        file.display()
+    );
+    let gateway = Gateway::start(&config, &[]);
+    let sign = |head: &str, claims: &str| {
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(head), URL_SAFE_NO_PAD.encode(claims));
+        let signature = pair.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
+    };
+    let ask = |token: &str| {
+        gateway.client().get_with("/", &format!("Authorization: Bearer {token}\r\n")).unwrap().status
+    };
+    let (now, head) = (now(), r#"{"alg":"ES256","kid":"one"}"#);
+    let claims = |more: &str| {
+        format!(r#"{{"sub":"ann","iss":"https://id.test","aud":"models","exp":{}{more}}}"#, now + 600)
+    };
+    let good = claims("");
+    assert_eq!(ask(&sign(head, &good)), 200);
+    let parts: Vec<String> = sign(head, &good).split('.').map(str::to_owned).collect();
+    // By what everybody knows: the public key as a secret, in each way that it can be written.
+    let confused = |secret: &str| signed(secret, r#"{"alg":"HS256","kid":"one"}"#, &good);
+    let unsigned = |alg: &str| {
+        let head = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{alg}"}}"#));
+        format!("{head}.{}.", parts[1])
+    };
+    let deep = format!(r#"{{"sub":{}1{},"exp":{}}}"#, "[".repeat(5000), "]".repeat(5000), now + 600);
+    let forged = [
+        ("none", unsigned("none")),
+        ("None", unsigned("NoNe")),
+        ("no signature", unsigned("ES256")),
+        ("HS by the key set", confused(&jwks)),
+        ("HS by x", confused(&x)),
+        ("HS by nothing", confused(" ")),
+        ("another algorithm", sign(r#"{"alg":"ES384","kid":"one"}"#, &good)),
+        ("a key that is a path", sign(r#"{"alg":"ES256","kid":"../../../../dev/null"}"#, &good)),
+        ("a key that is a query", sign(r#"{"alg":"ES256","kid":"x' UNION SELECT 'a"}"#, &good)),
+        ("its own key", signed("a", &format!(r#"{{"alg":"ES256","jwk":{{"kty":"EC","x":"{y}"}}}}"#), &good)),
+        ("a key set of its own", signed("a", r#"{"alg":"ES256","jku":"http://127.0.0.1:1/"}"#, &good)),
+        ("a certificate of its own", signed("a", r#"{"alg":"ES256","x5u":"http://127.0.0.1:1/"}"#, &good)),
+        ("critical", sign(r#"{"alg":"ES256","kid":"one","crit":["exp"]}"#, &good)),
+        ("two algorithms", sign(r#"{"alg":"none","alg":"ES256","kid":"one"}"#, &good)),
+        ("two subjects", sign(head, &claims(r#","sub":"root""#))),
+        ("another issuer", sign(head, &good.replace("id.test", "id.evil"))),
+        ("another audience", sign(head, &good.replace("models", "others"))),
+        ("over", sign(head, &good.replace(&(now + 600).to_string(), &(now - 60).to_string()))),
+        ("not yet", sign(head, &claims(&format!(r#","nbf":{}"#, now + 60)))),
+        ("for ever", sign(head, r#"{"sub":"ann","iss":"https://id.test","aud":"models"}"#)),
+        ("of nobody", sign(head, &good.replace("\"sub\"", "\"who\""))),
+        ("an end that is text", sign(head, &good.replace(&(now + 600).to_string(), "\"9999999999\""))),
+        ("nested", sign(head, &deep)),
+        ("four parts", format!("{}.{}", sign(head, &good), "e30")),
+        ("padded", format!("{}=", sign(head, &good))),
+        ("cut", sign(head, &good)[..40].to_owned()),
+        (
+            "another's payload",
+            format!("{}.{}.{}", parts[0], URL_SAFE_NO_PAD.encode(good.replace("ann", "root")), parts[2]),
+        ),
+        ("huge", format!("{}.{}.{}", parts[0], "A".repeat(12_000), parts[2])),
+    ];
+    for (what, token) in &forged {
+        assert_eq!(ask(token), 401, "{what}");
+    }
+    // Within the leeway, and still nobody else.
+    assert_eq!(ask(&sign(head, &claims(&format!(r#","nbf":{}"#, now + 3)))), 200);
+    assert_eq!(backend.requests(), 2, "nobody else was let in");
+}

@@ -388,7 +388,8 @@ impl Lookup<'_> {
             }
             None => None,
         };
-        Some(Route {
+        let route = Route {
+            reserved: None,
             canary,
             shadow,
             injection: entry.injection,
@@ -419,7 +420,8 @@ impl Lookup<'_> {
                 .iter()
                 .map(|wanted| self.limits.get(wanted.value).map(|&limit| limit.clone()))
                 .collect::<Option<_>>()?,
-        })
+        };
+        Some(route.with_reserved())
     }
 
     fn action(&self, entry: ActionEntry<'_>) -> Option<Action> {

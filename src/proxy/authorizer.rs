@@ -82,7 +82,6 @@ pub async fn ask(
     routed: &Routed,
     authorizer: &Arc<Authorizer>,
 ) -> Result<Option<After>, Error> {
-    exchange.authorizer = Some(authorizer.clone());
     let answer = question(exchange, client, routed, authorizer).await?;
     let verdict = match &answer {
         Ok(answer) => Verdict::of(answer),
@@ -110,17 +109,6 @@ pub async fn ask(
                 Err(error) => Error::with_source(Kind::AuthorizerFailed, error),
             })
         }
-    }
-}
-
-/// Refuses trailers that say what only the authorizer may: endpoints may take them for fields.
-pub fn check_trailers(exchange: &Exchange, lines: &[u8]) -> Result<(), Error> {
-    let Some(authorizer) = &exchange.authorizer else { return Ok(()) };
-    let mut names =
-        lines.split(|&byte| byte == b'\n').filter_map(|line| line.split(|&byte| byte == b':').next());
-    match names.any(|name| authorizer.says.iter().any(|known| is_alike(name, known.as_bytes()))) {
-        true => Err(Error::with_source(Kind::BadRequestBody, "a trailer says what only the authorizer may")),
-        false => Ok(()),
     }
 }
 

@@ -10,10 +10,9 @@ use std::task::Poll;
 use crate::error::{Error, Kind};
 use crate::http::h1_body::{Advance, ChunkedDecoder};
 use crate::http::h1_conn::{Reader, write_all};
-use crate::http::head::Framing;
+use crate::http::head::{Framing, is_alike};
 use crate::net::tcp::Stream;
 
-use super::authorizer;
 use super::bounds::Bounds;
 use super::client::Client;
 use super::deadline::{Deadline, bounded, supervised};
@@ -86,6 +85,17 @@ pub fn skip(exchange: &mut Exchange, client: &mut Client, upload: Upload) {
     }
 }
 
+/// Refuses trailers that say what only we may say: endpoints may take them for fields.
+fn check_trailers(exchange: &Exchange, lines: &[u8]) -> Result<(), Error> {
+    let Some(reserved) = &exchange.reserved else { return Ok(()) };
+    let mut names =
+        lines.split(|&byte| byte == b'\n').filter_map(|line| line.split(|&byte| byte == b':').next());
+    match names.any(|name| reserved.iter().any(|known| is_alike(name, known.as_bytes()))) {
+        true => Err(Error::with_source(Kind::BadRequestBody, "a trailer says what only the gateway may")),
+        false => Ok(()),
+    }
+}
+
 /// What a route takes instead.
 #[derive(Debug)]
 struct Takes(Vec<MediaType>);
@@ -111,7 +121,7 @@ fn admit_chunked(exchange: &Exchange, arrived: &[u8], route: &Route) -> Result<U
         return Ok(Upload::Stream);
     }
     let lines_end = advance.consumed - LINE_END;
-    authorizer::check_trailers(exchange, &arrived[lines_end - decoder.trailer_bytes()..lines_end])?;
+    check_trailers(exchange, &arrived[lines_end - decoder.trailer_bytes()..lines_end])?;
     exchange.facts.request_bytes.set(decoder.payload_bytes());
     Ok(Upload::Whole(advance.consumed))
 }
@@ -321,7 +331,7 @@ impl Uplink<'_> {
             let piece = match bounded(pin!(input), deadline).await? {
                 Input::Piece(piece) => piece,
                 Input::End(trailers) if is_chunked => {
-                    authorizer::check_trailers(self.exchange, &trailers)?;
+                    check_trailers(self.exchange, &trailers)?;
                     self.inspect(&[], true)?;
                     framed.clear();
                     framed.extend_from_slice(b"0\r\n");
@@ -420,7 +430,7 @@ impl Uplink<'_> {
         if decoder.trailer_bytes() > trailers_before {
             let lines_end = advance.consumed - if advance.complete { LINE_END } else { 0 };
             let lines = &bytes[lines_end - (decoder.trailer_bytes() - trailers_before)..lines_end];
-            authorizer::check_trailers(self.exchange, lines)?;
+            check_trailers(self.exchange, lines)?;
         }
         if advance.complete {
             self.inspect(&[], true)?;

@@ -17,7 +17,6 @@ use crate::policy::claims::Claims;
 use crate::runtime::buffer::Buffer;
 use crate::runtime::core::{Core, SnapshotRef};
 
-use super::authorizer::Authorizer;
 use super::grpc::Call;
 use super::identify::Identities;
 use super::inspection::Inspection;
@@ -86,8 +85,8 @@ pub struct Exchange {
     pub named_client: Option<IpAddr>,
     /// What its JSON body names as its model, if somebody has looked.
     pub model: Option<Box<str>>,
-    /// Who alone may say some fields.
-    pub authorizer: Option<Arc<Authorizer>>,
+    /// Of a body that may end in trailers: names that they may not have (`Route::reserved`).
+    pub reserved: Option<Arc<[Box<str>]>>,
     /// What its route checks of a body that passes piece by piece.
     pub inspection: Option<Box<Inspection>>,
     /// Of its shadow, what has been made.
@@ -155,7 +154,7 @@ impl Exchange {
             identities: Identities::default(),
             named_client: None,
             model: None,
-            authorizer: None,
+            reserved: None,
             inspection: None,
             shadow: RefCell::default(),
             role: Role::Client,
@@ -219,7 +218,7 @@ impl Exchange {
             identities: self.identities.clone(),
             named_client: self.named_client,
             model: self.model.clone(),
-            authorizer: None,
+            reserved: None,
             inspection: None,
             shadow: RefCell::default(),
             role,

@@ -12,6 +12,7 @@ use super::{
     problem, respond, routed, transform,
 };
 use crate::error::{Error, Kind, Stage};
+use crate::http::head::Framing;
 
 /// Serves the request whose head has been read. The exchange's drop observes whatever happens here.
 pub async fn handle<R: Room>(exchange: &mut Exchange, client: &mut Client) -> After {
@@ -46,6 +47,9 @@ async fn run<R: Room>(exchange: &mut Exchange, client: &mut Client) -> Result<Af
         exchange.cors = cors.map(|cors| cors.fields(exchange)).unwrap_or_default();
     }
     let routed = routed?;
+    if exchange.head.framing == Framing::Chunked || exchange.is_http2 {
+        exchange.reserved = routed.rule().reserved.clone();
+    }
     let account = identify::authorise(exchange, routed.rule())?;
     // Who is somebody here may still not be let in there; limits then count by what it says.
     if let Some(authorizer) = routed.rule().authorizer.clone()

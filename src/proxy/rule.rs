@@ -35,6 +35,9 @@ pub struct Route {
     pub allow: Vec<FieldMatch>,
     /// Who has to allow it, too.
     pub authorizer: Option<Arc<Authorizer>>,
+    /// Names of fields, in lower case, that only we say to the endpoint, or that nobody does: clients' own go no further, nor do their trailers
+    /// of these names.
+    pub reserved: Option<Arc<[Box<str>]>>,
     /// Each has to have a token for a request.
     pub limits: Vec<Arc<Limit>>,
     pub canary: Option<Box<Canary>>,
@@ -69,6 +72,7 @@ impl Route {
             message_bytes_max: u64::MAX,
             allow: Vec::new(),
             authorizer: None,
+            reserved: None,
             limits: Vec::new(),
             canary: None,
             shadow: None,
@@ -77,6 +81,16 @@ impl Route {
             check: None,
             cors: None,
         }
+    }
+
+    /// With what its header edits and its authorizer alone may say.
+    pub fn with_reserved(mut self) -> Route {
+        let HeaderEdits { remove, set, .. } = &self.request_headers;
+        let says = self.authorizer.iter().flat_map(|authorizer| &authorizer.says);
+        let names = remove.iter().chain(set.iter().map(|(name, _)| name)).chain(says);
+        let names: Vec<Box<str>> = names.map(|name| name.to_ascii_lowercase().into()).collect();
+        self.reserved = (!names.is_empty()).then(|| names.into());
+        self
     }
 
     /// What bounds the try of a request that it sends to a service with these.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::snapshot::{Cidr, Settings};
 use crate::error::{Error, Kind};
-use crate::http::head::{Field, Framing, Method, Name, ResponseHead, TargetForm};
+use crate::http::head::{Field, Framing, Method, Name, ResponseHead, TargetForm, is_alike};
 use crate::http::websocket;
 
 use super::cors::is_cors_field;
@@ -471,10 +471,11 @@ fn copy_fields(
     out.extend_from_slice(&bytes[run]);
 }
 
+/// In any spelling that some read as the same name: what is set here, nobody else says.
 fn is_edited(edits: &HeaderEdits, name: &[u8]) -> bool {
     !edits.is_empty()
-        && (edits.remove.iter().any(|removed| name.eq_ignore_ascii_case(removed.as_bytes()))
-            || edits.set.iter().any(|(set, _)| name.eq_ignore_ascii_case(set.as_bytes())))
+        && (edits.remove.iter().any(|removed| is_alike(name, removed.as_bytes()))
+            || edits.set.iter().any(|(set, _)| is_alike(name, set.as_bytes())))
 }
 
 /// Writes what the route sets and adds; a field whose template has nothing to say is left out.

@@ -12,13 +12,12 @@ use crate::http::h1_conn::Reader;
 use crate::http::head::Framing;
 use crate::runtime::buffer::{BUFFER_BYTES, Buffer, BufferPool};
 
-use super::super::authorizer;
 use super::super::deadline::{Deadline, bounded, supervised};
 use super::super::end::End;
 use super::super::grpc::Intake;
 use super::super::http2::{Http2Stream, Input};
 use super::super::turn::Turn;
-use super::{LINE_END, Uplink};
+use super::{LINE_END, Uplink, check_trailers};
 
 /// A body that was all there when its request was sent on.
 pub struct Whole {
@@ -242,7 +241,7 @@ impl Uplink<'_> {
                     return self.pass(upstream, &[], true, deadline).await;
                 }
                 Input::End(trailers) => {
-                    authorizer::check_trailers(self.exchange, &trailers)?;
+                    check_trailers(self.exchange, &trailers)?;
                     self.inspect(&[], true)?;
                     upstream.send_trailers(&trailers);
                     return Ok(());
