@@ -19,6 +19,8 @@ use harness::{Backend, Client, Conn, Fault, Gateway, Head, backend, proof, until
 /// Clients side by side, each with one request at a time.
 const CLIENTS: u64 = 8;
 const BODY_BYTES: usize = 4000;
+/// More than ten times what a request takes otherwise.
+const SLOW: Duration = Duration::from_millis(30);
 /// For connecting and for the first byte.
 const TIMEOUT: Duration = Duration::from_millis(300);
 /// What a request may take on top of the one timeout it met; asked of proofs only, which have the machine.
@@ -32,22 +34,21 @@ fn backend_process() {
         let journal = std::env::var("TIDEGATE_TEST_JOURNAL").expect("a journal");
         let manner = std::env::var("TIDEGATE_TEST_MANNER").expect("a manner");
         let rest = Duration::from_millis(if manner == "slow-accept" { 150 } else { 0 });
-        let resets = manner == "resets";
         Backend::accept_after(rest, address, move |conn| {
-            while !conn.last && serve_one(conn, Path::new(&journal), resets).is_ok() {}
+            while !conn.last && serve_one(conn, Path::new(&journal), &manner).is_ok() {}
         })
     });
 }
 
 /// Notes the head, then reads the body and answers. A backend that resets does so in the middle: of the body that it
 /// is sent, or of the one that it sends.
-fn serve_one(conn: &mut Conn, journal: &Path, resets: bool) -> Result<(), Fault> {
+fn serve_one(conn: &mut Conn, journal: &Path, manner: &str) -> Result<(), Fault> {
     let head = conn.wire.read_head()?;
     let (method, id) = method_and_id(&head);
     let mut file = OpenOptions::new().append(true).create(true).open(journal).expect("the journal opens");
     file.write_all(format!("{method} {id}\n").as_bytes()).expect("the journal takes a line");
     let length = head.get("content-length").map_or(0, |length| length.parse().expect("a length"));
-    if resets && (length > 0 || id.is_multiple_of(10)) {
+    if manner == "resets" && (length > 0 || id.is_multiple_of(10)) {
         if length == 0 {
             let whole = backend::ok(id.to_string().repeat(1000).as_bytes());
             let _ = conn.write(&whole[..whole.len() / 2]);
@@ -58,6 +59,14 @@ fn serve_one(conn: &mut Conn, journal: &Path, resets: bool) -> Result<(), Fault>
         return Ok(());
     }
     conn.wire.take(length)?;
+    if manner == "slow" {
+        // A slow backend is what is tested, not a way to wait for something.
+        thread::sleep(SLOW);
+    }
+    if manner == "errors" {
+        let _ = conn.write(&backend::answer("500 Internal Server Error", "", b"not well"));
+        return Ok(());
+    }
     let _ = conn.write(&backend::ok(id.to_string().as_bytes()));
     Ok(())
 }
@@ -302,6 +311,31 @@ fn one_is_slow_to_accept() {
     let (pair, _faulty) = Pair::start("slow-accept");
     let outcomes = under_load(&pair.gateway, |course| course.in_fault.store(true, SeqCst));
     judge(&pair, "slow to accept", &outcomes, never);
+}
+
+#[test]
+fn one_is_slow() {
+    let (pair, _faulty) = Pair::start("slow");
+    let outcomes = under_load(&pair.gateway, |course| course.in_fault.store(true, SeqCst));
+    judge(&pair, "slow", &outcomes, never);
+}
+
+/// What it answers is an answer, which goes on until it is found out: then it has no more requests, and none fails.
+#[test]
+fn one_answers_errors() {
+    let (pair, _faulty) = Pair::start_with("errors", "outlier = { failures = 5, ejection = \"10m\" }");
+    let outcomes = under_load(&pair.gateway, |course| course.in_fault.store(true, SeqCst));
+    let failed = outcomes.iter().filter(|outcome| outcome.seen != Ok(200)).count();
+    assert!(outcomes.iter().all(|outcome| matches!(outcome.seen, Ok(200 | 500))));
+    // Five in a row, and what the other clients had under way then.
+    assert!((5..5 + CLIENTS as usize).contains(&failed), "{failed} of {} failed", outcomes.len());
+    assert_eq!(pair.journal_of(pair.addresses[1]).lines().count(), failed);
+    // Where an error may be tried elsewhere, no request that may be repeated fails at all.
+    let (pair, _faulty) = Pair::start_with("errors", "retry = { on_status = [500], budget_min = 8 }");
+    let outcomes = under_load(&pair.gateway, |course| course.in_fault.store(true, SeqCst));
+    for outcome in outcomes.iter().filter(|outcome| outcome.is_idempotent()) {
+        assert_eq!(outcome.seen, Ok(200), "{} {}", outcome.method, outcome.id);
+    }
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod harness;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use harness::http2::Http2;
@@ -327,86 +329,122 @@ fn no_spelling_says_who_asks() {
     assert_eq!(answer.status, 400);
 }
 
-/// Of the ways in which tokens are forged, none opens the door, and each is a 401 that says no more than that.
-#[test]
-fn forged_tokens_open_nothing() {
-    use aws_lc_rs::rand::SystemRandom;
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
-    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-    let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
-    let [x, y] = [x, y].map(|part| URL_SAFE_NO_PAD.encode(part));
-    let jwks =
-        format!(r#"{{"keys":[{{"kty":"EC","crv":"P-256","kid":"one","alg":"ES256","x":"{x}","y":"{y}"}}]}}"#);
-    let directory = Directory::new();
-    let file = directory.write("jwks.json", &jwks);
-    let backend = Backend::fixed("in");
-    let config = format!(
-        "[listen.web]\naddress = \"@web@\"\n[service.m]\nendpoints = [\"{}\"]\n[auth.users]\n\
-         jwt = {{ jwks = \"{}\", issuer = \"https://id.test\", audience = \"models\", require = [\"exp\", \"sub\"], leeway = \"5s\" }}\n\
-         [[route]]\nauth = \"users\"\nto = \"m\"\n",
-        backend.address,
-        file.display()
-    );
-    let gateway = Gateway::start(&config, &[]);
-    let sign = |head: &str, claims: &str| {
+/// Who signs tokens by ES256, and a gateway that believes him.
+struct Issuer {
+    pair: EcdsaKeyPair,
+    jwks: String,
+    x: String,
+    gateway: Gateway,
+    backend: Backend,
+    _directory: Directory,
+}
+
+const BY_ONE: &str = r#"{"alg":"ES256","kid":"one"}"#;
+
+impl Issuer {
+    fn start() -> Issuer {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+        let [x, y] = [x, y].map(|part| URL_SAFE_NO_PAD.encode(part));
+        let jwks = format!(
+            r#"{{"keys":[{{"kty":"EC","crv":"P-256","kid":"one","alg":"ES256","x":"{x}","y":"{y}"}}]}}"#
+        );
+        let directory = Directory::new();
+        let file = directory.write("jwks.json", &jwks);
+        let backend = Backend::fixed("in");
+        let config = format!(
+            "[listen.web]\naddress = \"@web@\"\n[service.m]\nendpoints = [\"{}\"]\n[auth.users]\n\
+             jwt = {{ jwks = \"{}\", issuer = \"https://id.test\", audience = \"models\", require = [\"exp\", \"sub\"], leeway = \"5s\" }}\n\
+             [[route]]\nauth = \"users\"\nto = \"m\"\n",
+            backend.address,
+            file.display()
+        );
+        let gateway = Gateway::start(&config, &[]);
+        Issuer { pair, jwks, x, gateway, backend, _directory: directory }
+    }
+
+    fn sign(&self, head: &str, claims: &str) -> String {
         let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(head), URL_SAFE_NO_PAD.encode(claims));
-        let signature = pair.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+        let signature = self.pair.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
-    };
-    let ask = |token: &str| {
-        gateway.client().get_with("/", &format!("Authorization: Bearer {token}\r\n")).unwrap().status
-    };
-    let (now, head) = (now(), r#"{"alg":"ES256","kid":"one"}"#);
-    let claims = |more: &str| {
-        format!(r#"{{"sub":"ann","iss":"https://id.test","aud":"models","exp":{}{more}}}"#, now + 600)
-    };
-    let good = claims("");
-    assert_eq!(ask(&sign(head, &good)), 200);
-    let parts: Vec<String> = sign(head, &good).split('.').map(str::to_owned).collect();
+    }
+
+    fn ask(&self, token: &str) -> u16 {
+        let field = format!("Authorization: Bearer {token}\r\n");
+        self.gateway.client().get_with("/", &field).unwrap().status
+    }
+}
+
+/// As a good token's, with more.
+fn claims_until(end: u64, more: &str) -> String {
+    format!(r#"{{"sub":"ann","iss":"https://id.test","aud":"models","exp":{end}{more}}}"#)
+}
+
+/// Tokens that whoever has no key can make, by the head and the signature.
+fn forged_by_head(issuer: &Issuer, good: &str) -> Vec<(&'static str, String)> {
     // By what everybody knows: the public key as a secret, in each way that it can be written.
-    let confused = |secret: &str| signed(secret, r#"{"alg":"HS256","kid":"one"}"#, &good);
+    let confused = |secret: &str| signed(secret, r#"{"alg":"HS256","kid":"one"}"#, good);
     let unsigned = |alg: &str| {
         let head = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{alg}"}}"#));
-        format!("{head}.{}.", parts[1])
+        format!("{head}.{}.", URL_SAFE_NO_PAD.encode(good))
     };
-    let deep = format!(r#"{{"sub":{}1{},"exp":{}}}"#, "[".repeat(5000), "]".repeat(5000), now + 600);
-    let forged = [
+    let own = |more: &str| signed("a", &format!(r#"{{"alg":"ES256",{more}}}"#), good);
+    let (first, rest) =
+        issuer.sign(BY_ONE, good).split_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let signature = rest.split_once('.').unwrap().1;
+    vec![
         ("none", unsigned("none")),
         ("None", unsigned("NoNe")),
         ("no signature", unsigned("ES256")),
-        ("HS by the key set", confused(&jwks)),
-        ("HS by x", confused(&x)),
+        ("HS by the key set", confused(&issuer.jwks)),
+        ("HS by x", confused(&issuer.x)),
         ("HS by nothing", confused(" ")),
-        ("another algorithm", sign(r#"{"alg":"ES384","kid":"one"}"#, &good)),
-        ("a key that is a path", sign(r#"{"alg":"ES256","kid":"../../../../dev/null"}"#, &good)),
-        ("a key that is a query", sign(r#"{"alg":"ES256","kid":"x' UNION SELECT 'a"}"#, &good)),
-        ("its own key", signed("a", &format!(r#"{{"alg":"ES256","jwk":{{"kty":"EC","x":"{y}"}}}}"#), &good)),
-        ("a key set of its own", signed("a", r#"{"alg":"ES256","jku":"http://127.0.0.1:1/"}"#, &good)),
-        ("a certificate of its own", signed("a", r#"{"alg":"ES256","x5u":"http://127.0.0.1:1/"}"#, &good)),
-        ("critical", sign(r#"{"alg":"ES256","kid":"one","crit":["exp"]}"#, &good)),
-        ("two algorithms", sign(r#"{"alg":"none","alg":"ES256","kid":"one"}"#, &good)),
-        ("two subjects", sign(head, &claims(r#","sub":"root""#))),
-        ("another issuer", sign(head, &good.replace("id.test", "id.evil"))),
-        ("another audience", sign(head, &good.replace("models", "others"))),
-        ("over", sign(head, &good.replace(&(now + 600).to_string(), &(now - 60).to_string()))),
-        ("not yet", sign(head, &claims(&format!(r#","nbf":{}"#, now + 60)))),
-        ("for ever", sign(head, r#"{"sub":"ann","iss":"https://id.test","aud":"models"}"#)),
-        ("of nobody", sign(head, &good.replace("\"sub\"", "\"who\""))),
-        ("an end that is text", sign(head, &good.replace(&(now + 600).to_string(), "\"9999999999\""))),
-        ("nested", sign(head, &deep)),
-        ("four parts", format!("{}.{}", sign(head, &good), "e30")),
-        ("padded", format!("{}=", sign(head, &good))),
-        ("cut", sign(head, &good)[..40].to_owned()),
+        ("another algorithm", issuer.sign(r#"{"alg":"ES384","kid":"one"}"#, good)),
+        ("a key that is a path", issuer.sign(r#"{"alg":"ES256","kid":"../../../../dev/null"}"#, good)),
+        ("a key that is a query", issuer.sign(r#"{"alg":"ES256","kid":"x' UNION SELECT 'a"}"#, good)),
+        ("its own key", own(r#""jwk":{"kty":"EC"}"#)),
+        ("a key set of its own", own(r#""jku":"http://127.0.0.1:1/""#)),
+        ("a certificate of its own", own(r#""x5u":"http://127.0.0.1:1/""#)),
+        ("critical", issuer.sign(r#"{"alg":"ES256","kid":"one","crit":["exp"]}"#, good)),
+        ("two algorithms", issuer.sign(r#"{"alg":"none","alg":"ES256","kid":"one"}"#, good)),
+        ("four parts", format!("{first}.{rest}.e30")),
+        ("padded", format!("{first}.{rest}=")),
+        ("cut", format!("{first}.")),
         (
             "another's payload",
-            format!("{}.{}.{}", parts[0], URL_SAFE_NO_PAD.encode(good.replace("ann", "root")), parts[2]),
+            format!("{first}.{}.{signature}", URL_SAFE_NO_PAD.encode(good.replace("ann", "root"))),
         ),
-        ("huge", format!("{}.{}.{}", parts[0], "A".repeat(12_000), parts[2])),
-    ];
-    for (what, token) in &forged {
-        assert_eq!(ask(token), 401, "{what}");
+        ("huge", format!("{first}.{}.{signature}", "A".repeat(12_000))),
+    ]
+}
+
+/// Of the ways in which tokens are forged, none opens the door, and each is a 401 that says no more than that.
+#[test]
+fn forged_tokens_open_nothing() {
+    let issuer = Issuer::start();
+    let now = now();
+    let good = claims_until(now + 600, "");
+    assert_eq!(issuer.ask(&issuer.sign(BY_ONE, &good)), 200);
+    for (what, token) in forged_by_head(&issuer, &good) {
+        assert_eq!(issuer.ask(&token), 401, "{what}");
+    }
+    // Signed well, and of no use.
+    let deep = format!(r#","a":{}1{}"#, "[".repeat(1500), "]".repeat(1500));
+    for (what, claims) in [
+        ("two subjects", claims_until(now + 600, r#","sub":"root""#)),
+        ("another issuer", good.replace("id.test", "id.evil")),
+        ("another audience", good.replace("models", "others")),
+        ("over", claims_until(now - 60, "")),
+        ("not yet", claims_until(now + 600, &format!(r#","nbf":{}"#, now + 60))),
+        ("for ever", r#"{"sub":"ann","iss":"https://id.test","aud":"models"}"#.to_owned()),
+        ("of nobody", good.replace("\"sub\"", "\"who\"")),
+        ("an end that is text", good.replace(&(now + 600).to_string(), "\"9999999999\"")),
+        ("nested", claims_until(now + 600, &deep)),
+    ] {
+        assert_eq!(issuer.ask(&issuer.sign(BY_ONE, &claims)), 401, "{what}");
     }
     // Within the leeway, and still nobody else.
-    assert_eq!(ask(&sign(head, &claims(&format!(r#","nbf":{}"#, now + 3)))), 200);
-    assert_eq!(backend.requests(), 2, "nobody else was let in");
+    let soon = claims_until(now + 600, &format!(r#","nbf":{}"#, now + 3));
+    assert_eq!(issuer.ask(&issuer.sign(BY_ONE, &soon)), 200);
+    assert_eq!(issuer.backend.requests(), 2, "nobody else was let in");
 }
