@@ -4,6 +4,7 @@
 mod harness;
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use harness::http2::Http2;
 use harness::{Backend, Gateway, Response};
@@ -202,4 +203,55 @@ fn clients_behind_a_trusted_proxy_are_told_apart() {
     let strangers = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
     let statuses = strangers.map(|named| ask(&gateway, "/", &format!("x-forwarded-for: {named}\r\n")).status);
     assert_eq!(statuses, [200, 200, 429]);
+}
+
+/// Under more load than there are tokens, for a while: never more than rate · t + burst, and hardly less.
+#[test]
+fn over_time_as_many_pass_as_tokens_come() {
+    const RATE: f64 = 500.0;
+    const BURST: f64 = 300.0;
+    let (gateway, backend) = start("[limit.all]\nrate = 500\nburst = 300", "limits = \"all\"");
+    let began = Instant::now();
+    let end = began + Duration::from_secs(2);
+    let count = |gateway: &Gateway| {
+        let mut client = gateway.client();
+        let (mut passed, mut refused) = (0u32, 0u32);
+        while Instant::now() < end {
+            match client.get("/").unwrap().status {
+                200 => passed += 1,
+                429 => refused += 1,
+                other => panic!("{other}"),
+            }
+        }
+        (passed, refused)
+    };
+    let each: Vec<(u32, u32)> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..8).map(|_| scope.spawn(|| count(&gateway))).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    let took = began.elapsed().as_secs_f64();
+    let (passed, refused) = each.iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+    assert_eq!(u64::from(passed), backend.requests());
+    assert!(f64::from(passed) <= BURST + RATE * took, "{passed} in {took} s");
+    // While some were refused all the time, no token was left lying about.
+    assert!(refused > passed / 2, "too little was asked: {passed} passed, {refused} refused");
+    assert!(
+        f64::from(passed) >= 0.99 * (BURST + RATE * 2.0) - 8.0,
+        "{passed} of {} in 2 s",
+        BURST + RATE * 2.0
+    );
+}
+
+#[test]
+fn keys_beyond_the_table_share_a_bucket_and_are_counted() {
+    let limit = "[limit.each]\nkey = \"header:x-key\"\nrate = \"1/d\"\nburst = 2\nkeys = 16";
+    let (gateway, _backend) = start(limit, "limits = \"each\"");
+    let of = |key: usize| passed(&gateway, 1, &format!("x-key: {key}\r\n"));
+    let passed: usize = (0..500).map(of).sum();
+    let overflowed = gateway.metrics().sum("tidegate_limit_overflowed_total", &[("limit", "each")]);
+    assert!(
+        (16..=66).contains(&passed),
+        "{passed} of 500 keys have a bucket, or two tokens of the one that all share"
+    );
+    assert!(overflowed > 400.0, "{overflowed}");
 }
