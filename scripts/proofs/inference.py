@@ -6,6 +6,7 @@ import os
 import inference_calls
 import inference_images
 import inference_memory
+import inference_numbers
 import inference_others
 import inference_tensors
 import inference_values
@@ -21,6 +22,7 @@ SECTIONS = {
     "tensors": inference_tensors.prove,
     "others": inference_others.prove,
     "memory": inference_memory.prove,
+    "numbers": inference_numbers.prove,
 }
 
 

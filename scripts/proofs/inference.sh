@@ -2,7 +2,7 @@
 # Triton, MLServer and KServe behind services with a model: images, JSON, binary tensors and gRPC, each made of the other
 #
 # Needs Python 3.10 to 3.12 with venv, and the network the first time (about 1.3 GB in target/proof/inference). No GPU.
-# INFERENCE_ONLY=images,memory does some of it (values, calls, images, tensor, others, memory).
+# INFERENCE_ONLY=images,memory does some of it (values, calls, images, tensor, others, memory, numbers).
 set -euo pipefail
 : "${TIDEGATE:?run scripts/proof NAME}" "${PROOF_DIR:?run scripts/proof NAME}"
 here="$(cd "$(dirname "$0")" && pwd)"
