@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::h2::frame::Code;
 
 /// How a call ended (<https://grpc.github.io/grpc/core/md_doc_statuscodes.html>); those that a gateway has use for.
@@ -164,6 +166,27 @@ pub fn percent_decoded(value: &[u8]) -> String {
 fn pushed(mut text: Vec<u8>, byte: u8) -> Vec<u8> {
     text.push(byte);
     text
+}
+
+/// A message with its prefix, not compressed.
+pub fn framed(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut message = vec![0; PREFIX_BYTES];
+    write(&mut message);
+    let length = (message.len() - PREFIX_BYTES) as u32;
+    message[1..PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
+    message
+}
+
+/// The message of a unary call's body. An error says in words what is there instead.
+pub fn only_message(body: &Bytes) -> Result<Bytes, &'static str> {
+    let Some((&[flags, a, b, c, d], message)) = body.split_first_chunk::<PREFIX_BYTES>() else {
+        return Err("there is no message");
+    };
+    match (flags, message.len() == u32::from_be_bytes([a, b, c, d]) as usize) {
+        (0, true) => Ok(body.slice(PREFIX_BYTES..)),
+        (0, false) => Err("it is not of one message"),
+        _ => Err("its message is compressed, which nobody asked for"),
+    }
 }
 
 /// Follows one direction of a call from message to message: each has a flag, its length in four bytes, and so many bytes.

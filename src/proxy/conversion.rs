@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::{Error, Injected, Kind};
-use crate::http::grpc::{self, PREFIX_BYTES, percent_decoded};
+use crate::http::grpc::{self, percent_decoded};
 use crate::http::h1_parse::{Progress, parse_response};
 use crate::http::head::{Field, Framing, HeadLimits, Name, ResponseHead};
 use crate::inference::conversion::answer::{self, Given, Wanted};
@@ -281,13 +281,7 @@ impl whole::Reserve for Part {
 /// What a call asks, and the message that is to be converted.
 fn of_call(method: Method, body: &Bytes) -> Result<(Asked, Bytes), Error> {
     let invalid = |words: String| Error::with_source(Kind::InvalidBody, words);
-    let Some((&[flags, a, b, c, d], message)) = body.split_first_chunk::<PREFIX_BYTES>() else {
-        return Err(invalid("the call has no message".into()));
-    };
-    if flags != 0 || message.len() != u32::from_be_bytes([a, b, c, d]) as usize {
-        return Err(invalid("the call's message is compressed, or not the only one".into()));
-    }
-    let message = body.slice(PREFIX_BYTES..);
+    let message = grpc::only_message(body).map_err(|words| invalid(words.into()))?;
     let named = || match protobuf::decode_named(&message) {
         Ok(named) => Ok(ModelName { model: named.name, version: named.version }),
         Err(refused) => Err(invalid(refused.to_string())),

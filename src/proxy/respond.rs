@@ -89,8 +89,20 @@ pub async fn send(
     connection_field(exchange, keep_alive, &mut head);
     head.extend_from_slice(b"\r\n");
     let body = if has_body && exchange.head.method != Method::Head { body } else { b"" };
-    exchange.facts.response_bytes.set(body.len() as u64);
     exchange.facts.status.set(status);
+    deliver(exchange, client, head, body, true).await?;
+    Ok(if keep_alive { After::KeepAlive } else { After::Close })
+}
+
+/// Sends a head that was rendered into scratch, and all of a body. `is_last`: no trailers follow.
+async fn deliver(
+    exchange: &Exchange,
+    client: &mut Client,
+    mut head: Vec<u8>,
+    body: &[u8],
+    is_last: bool,
+) -> Result<(), Error> {
+    exchange.facts.response_bytes.set(body.len() as u64);
     exchange.facts.answered.set(true);
     let Client { end, deadline, .. } = client;
     deadline.bound_request(None);
@@ -98,12 +110,12 @@ pub async fn send(
     let outlet = end.outlet();
     let sent = async {
         let slow = || deadline.start(Kind::ClientStalled, ANSWER_STALL);
-        let sent = outlet.send(&mut head, body, true, slow).await;
+        let sent = outlet.send(&mut head, body, is_last, slow).await;
         sent.map_err(|error| Error::with_source(Kind::ClientClosed, error))
     };
     let sent = bounded(pin!(sent), deadline).await;
     exchange.core.give_back_scratch(head);
-    sent.map(|()| if keep_alive { After::KeepAlive } else { After::Close })
+    sent
 }
 
 /// Ends a gRPC call well, with this message and these lines besides. Only one over HTTP/2 has trailers to end with.
@@ -118,22 +130,8 @@ pub async fn call(
     field(&mut head, b"x-request-id", exchange.id.as_bytes());
     head.extend_from_slice(extra);
     head.extend_from_slice(b"\r\n");
-    exchange.facts.response_bytes.set(message.len() as u64);
     exchange.facts.status.set(200);
-    exchange.facts.answered.set(true);
-    let Client { end, deadline, .. } = client;
-    deadline.bound_request(None);
-    deadline.start(Kind::ClientStalled, ANSWER_STALL);
-    let outlet = end.outlet();
-    let sent = async {
-        let slow = || deadline.start(Kind::ClientStalled, ANSWER_STALL);
-        let sent = outlet.send(&mut head, message, false, slow).await;
-        sent.map_err(|error| Error::with_source(Kind::ClientClosed, error))
-    };
-    let sent = bounded(pin!(sent), deadline).await;
-    exchange.core.give_back_scratch(head);
-    if sent.is_ok() {
-        outlet.end_with(b"grpc-status: 0\r\n");
-    }
-    sent.map(|()| After::KeepAlive)
+    deliver(exchange, client, head, message, false).await?;
+    client.end.outlet().end_with(b"grpc-status: 0\r\n");
+    Ok(After::KeepAlive)
 }

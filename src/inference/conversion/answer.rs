@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::incoming::Known;
 use super::{Model, classes};
-use crate::http::grpc::PREFIX_BYTES;
+use crate::http::grpc::framed;
 use crate::inference::oip::json::{self, Body};
 use crate::inference::oip::model::{InferRequest, InferResponse};
 use crate::inference::oip::protobuf::{self, Flag};
@@ -119,11 +119,7 @@ fn status_of(is: bool) -> u16 {
 }
 
 fn message(write: impl FnOnce(&mut Vec<u8>)) -> Given {
-    let mut body = vec![0; PREFIX_BYTES];
-    write(&mut body);
-    let length = (body.len() - PREFIX_BYTES) as u32;
-    body[1..PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
-    Given { content_type: "application/grpc", header_bytes: None, body }
+    Given { content_type: "application/grpc", header_bytes: None, body: framed(write) }
 }
 
 fn as_json(response: &InferResponse, is_binary: impl Fn(&Tensor) -> bool) -> Result<Given, String> {

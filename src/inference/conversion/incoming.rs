@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Model, Speaks, limits};
-use crate::http::grpc::{self, PREFIX_BYTES};
+use crate::http::grpc;
 use crate::inference::oip::json;
 use crate::inference::oip::model::{Carried, InferResponse, ModelMetadata, Parameters, ServerMetadata};
 use crate::inference::oip::protobuf;
@@ -111,15 +111,7 @@ fn message(came: &Incoming) -> Result<Bytes, Failed> {
         Some((status, words)) => return Err(Failed::Said(grpc::http_status(*status), words.clone())),
         None => return Err(Failed::Unreadable("it ends without a status".into())),
     }
-    let Some((&[flags, a, b, c, d], _)) = came.body.split_first_chunk::<PREFIX_BYTES>() else {
-        return Err(Failed::Unreadable("it has no message".into()));
-    };
-    let length = u32::from_be_bytes([a, b, c, d]) as usize;
-    match (flags, came.body.len() - PREFIX_BYTES == length) {
-        (0, true) => Ok(came.body.slice(PREFIX_BYTES..)),
-        (0, false) => Err(Failed::Unreadable("it is not of one message".into())),
-        _ => Err(Failed::Unreadable("its message is compressed, which nobody asked for".into())),
-    }
+    grpc::only_message(&came.body).map_err(|words| Failed::Unreadable(words.into()))
 }
 
 /// Named and typed by what was declared.

@@ -1,7 +1,7 @@
 //! Owns how a model server is asked: path, fields and body, in the words that it reads. Sends nothing.
 
 use super::{Model, Speaks, Wrong};
-use crate::http::grpc::PREFIX_BYTES;
+use crate::http::grpc::framed;
 use crate::inference::oip::json::{self, Body};
 use crate::inference::oip::model::InferRequest;
 use crate::inference::oip::protobuf::{self, BareTensor, Named};
@@ -69,17 +69,13 @@ pub fn ask(speaks: &Speaks, ask: &Ask) -> Option<Outgoing> {
 }
 
 fn call(ask: &Ask, write: impl FnOnce(&mut Vec<u8>)) -> Outgoing {
-    let mut body = vec![0; PREFIX_BYTES];
-    write(&mut body);
-    let length = (body.len() - PREFIX_BYTES) as u32;
-    body[1..PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
     Outgoing {
         method: "POST",
         path: ask.grpc_path().to_owned(),
         content_type: "application/grpc",
         header_bytes: None,
         is_grpc: true,
-        body,
+        body: framed(write),
     }
 }
 
